@@ -1,0 +1,56 @@
+"""`python -m ingress`: one ingress process. `headrace ingress` starts it, and again when it dies."""
+
+import argparse
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from ingress.app import create_app
+from ingress.protocol import LimitedProtocol
+from shared import logs
+from shared.configfile import read_config
+from shared.errors import ConfigError, StoreUnfit
+from shared.store.fitness import refuse_unfit
+from shared.supervise import EXIT_CONFIG
+
+BACKLOG = 2048
+GRACE_S = 6
+
+
+def main() -> int:
+    """Serve until told to stop. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ingress")
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--fd", type=int, required=True, help="the listening socket, inherited")
+    options = parser.parse_args()
+    try:
+        config = read_config(Path(options.config))
+        logs.configure("ingress")
+        refuse_unfit(config.redis)
+    except (ConfigError, StoreUnfit) as error:
+        print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(config),
+            loop="uvloop",
+            http=LimitedProtocol,
+            ws="none",
+            lifespan="on",
+            backlog=BACKLOG,
+            # uvicorn's access log shows path tokens, and it believes X-Forwarded-For from loopback.
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            log_config=None,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    server.run(sockets=[socket.socket(fileno=options.fd)])
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Attempt → next delay, by a target's retry table."""
+
+import random
+
+import msgspec
+from tenacity import RetryCallState, Retrying
+from tenacity.wait import wait_base, wait_exponential
+
+from shared.values import Duration
+
+
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A target's retry table: `initial` × `factor`ⁿ, at most `max`, `attempts` in all."""
+
+    initial: Duration = Duration.parse("5s")
+    factor: float = 4.0
+    max: Duration = Duration.parse("12h")
+    attempts: int = 14
+    jitter: float = 0.2
+
+
+class jittered(wait_base):
+    """A wait spread by a share of itself both ways, so that what failed together does not return together.
+
+    Above `maximum` the spread is folded back: nothing waits longer, and nothing piles up exactly there.
+    """
+
+    def __init__(self, wait: wait_base, *, jitter: float, maximum: float) -> None:
+        self.wait = wait
+        self.jitter = jitter
+        self.maximum = maximum
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        """Return the delay in seconds."""
+        delay = self.wait(retry_state) * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311
+        return delay if delay <= self.maximum else 2 * self.maximum - delay
+
+
+class Backoff:
+    """The schedule of one target."""
+
+    def __init__(self, retry: Retry) -> None:
+        self.attempts = retry.attempts
+        self._wait = jittered(
+            wait_exponential(multiplier=retry.initial, exp_base=retry.factor, max=retry.max),
+            jitter=retry.jitter,
+            maximum=retry.max,
+        )
+
+    def delay_s(self, attempt: int) -> float | None:
+        """Return the seconds to wait after the failed `attempt` (the first is 1); None: it was the last."""
+        if attempt >= self.attempts:
+            return None
+        state = RetryCallState(Retrying(), None, (), {})
+        state.attempt_number = attempt
+        return self._wait(state)

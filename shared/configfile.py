@@ -1,0 +1,68 @@
+"""Finding and reading the configuration file: TOML, with `${NAME}` and `${file:PATH}` filled in."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shared.config import Config, parse_config
+from shared.errors import ConfigError
+
+ENV = "HEADRACE_CONFIG"
+DEFAULT = Path("headrace.toml")
+
+_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+
+
+def find_config(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the file to read: `--config`, else `$HEADRACE_CONFIG`, else `./headrace.toml` if it is there."""
+    if option or environ.get(ENV):
+        return Path(option or environ[ENV])
+    return DEFAULT if DEFAULT.exists() else None
+
+
+def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read and check a configuration file.
+
+    Raises: ConfigError, which names the file and the key.
+    """
+    try:
+        text = path.read_bytes().decode()
+        tree = tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), "is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(str(path), f"is not TOML: {error}") from None
+    try:
+        return parse_config(_fill(tree, "", environ, path.parent))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error.path}" if error.path else str(path), error.problem) from None
+
+
+def _fill(value: Any, path: str, environ: Mapping[str, str], folder: Path) -> Any:
+    """Return `value` with the variables of every string in it filled in."""
+    if isinstance(value, dict):
+        return {key: _fill(item, f"{path}.{key}".lstrip("."), environ, folder) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, f"{path}[{i}]", environ, folder) for i, item in enumerate(value)]
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match[1], path, environ, folder), value)
+    return value
+
+
+def _variable(name: str, path: str, environ: Mapping[str, str], folder: Path) -> str:
+    if name.startswith("file:"):
+        file = folder / name.removeprefix("file:")
+        try:
+            return file.read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(path, f"the file {file} cannot be read") from None
+    if not name:
+        raise ConfigError(path, "names no variable: write ${NAME} or ${file:PATH}")
+    if name not in environ:
+        raise ConfigError(path, f"the environment variable {name} is not set")
+    return environ[name]

@@ -1,0 +1,193 @@
+"""From an endpoint to an open connection: look up, check every address, race, and speak TLS."""
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+from shared.egress.addresses import Address, refusal
+from shared.egress.connection import Caps, Connection, tls_reason
+from shared.egress.endpoint import Endpoint
+from shared.egress.lookup import Lookups
+from shared.errors import EgressError
+
+_STAGGER_S = 0.25  # RFC 8305, section 5: how long an attempt runs before the next joins it
+_MAX_ADDRESSES = 8  # so that no zone file can make us knock at hundreds of doors
+
+
+class Dialler:
+    """Opens checked connections. Keeps the TLS contexts, one for each set of files."""
+
+    def __init__(self, lookups: Lookups, caps: Caps) -> None:
+        """Resolve by `lookups`; the connections read answers within `caps`."""
+        self._lookups = lookups
+        self._caps = caps
+        self._contexts: dict[tuple[str | None, str | None], ssl.SSLContext] = {}
+
+    async def open(self, endpoint: Endpoint, deadline: float) -> Connection:
+        """Return a new connection; `deadline` is in the loop's time.
+
+        Raises:
+            EgressError: `address-refused`, `dns`, `connect`, `tls`, `timeout`.
+        """
+        loop = asyncio.get_running_loop()
+        phase = f"while {endpoint.host} was looked up"
+        try:
+            async with asyncio.timeout_at(deadline):
+                addresses = await self._checked_addresses(endpoint)
+                phase = "while connecting"
+                sock = await _race(addresses, endpoint.port)
+                phase = "during the TLS handshake"
+                return await self._attach(loop, sock, endpoint, deadline)
+        except TimeoutError:
+            # A TimeoutError of the kernel is an OSError and was translated further down.
+            raise EgressError("timeout", f"the deadline passed {phase}") from None
+
+    async def _checked_addresses(self, endpoint: Endpoint) -> Sequence[Address]:
+        """Return what may be dialled. One forbidden address among several refuses them all.
+
+        What is checked here is what is dialled: the name is not resolved again, so a zone that
+        answers differently the next time gains nothing.
+        """
+        if endpoint.address is not None:
+            addresses: tuple[Address, ...] = (endpoint.address,)
+        else:
+            addresses = await self._lookups.find(endpoint.lookup_name, endpoint.port)
+        for address in addresses:
+            why = refusal(address, endpoint.allow_private)
+            if why is not None:
+                where = "" if endpoint.address is not None else f"{endpoint.host} resolves to "
+                raise EgressError("address-refused", where + why)
+        return addresses
+
+    async def _attach(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, endpoint: Endpoint, deadline: float
+    ) -> Connection:
+        connection = Connection(loop, self._caps)
+        try:
+            if endpoint.scheme == "http":
+                await loop.create_connection(lambda: connection, sock=sock)
+                return connection
+            await loop.create_connection(
+                lambda: connection,
+                sock=sock,
+                ssl=self._context(endpoint),
+                server_hostname=endpoint.host,
+                # Past the deadline, so that it is always the deadline that ends a handshake.
+                ssl_handshake_timeout=max(deadline - loop.time(), 0) + 60,
+            )
+        except ssl.SSLError as error:
+            sock.close()
+            raise EgressError("tls", tls_reason(error)) from None
+        except OSError as error:
+            sock.close()
+            kind = "tls" if endpoint.scheme == "https" else "connect"
+            raise EgressError(kind, f"the connection broke at its start: {_os_reason(error)}") from None
+        except BaseException:
+            connection.abort()
+            sock.close()
+            raise
+        return connection
+
+    def _context(self, endpoint: Endpoint) -> ssl.SSLContext:
+        key = (endpoint.ca_file, endpoint.client_cert)
+        context = self._contexts.get(key)
+        if context is None:
+            try:
+                context = ssl.create_default_context(cafile=endpoint.ca_file)
+                if endpoint.client_cert is not None:
+                    context.load_cert_chain(endpoint.client_cert)
+            except OSError as error:  # SSLError is one
+                raise EgressError("tls", f"a certificate file cannot be used: {_os_reason(error)}") from None
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.set_alpn_protocols(["http/1.1"])
+            self._contexts[key] = context
+        return context
+
+
+async def _race(addresses: Sequence[Address], port: int) -> socket.socket:
+    """Return the first socket that connects, of attempts started one after the other (RFC 8305)."""
+    if len(addresses) == 1:
+        return await _connect(addresses[0], port)
+    waiting = _interleaved(addresses)[:_MAX_ADDRESSES]
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    error = EgressError("connect", "no address")
+    try:
+        while waiting or attempts:
+            if waiting:
+                attempts.add(asyncio.create_task(_connect(waiting.pop(0), port)))
+            done, _ = await asyncio.wait(
+                attempts, timeout=_STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in done:
+                attempts.discard(attempt)
+                failure = attempt.exception()
+                if failure is None:
+                    attempts.update(done)  # another may have connected in the same moment
+                    attempts.discard(attempt)
+                    return attempt.result()
+                if not isinstance(failure, EgressError):
+                    raise failure
+                error = failure
+        raise error
+    finally:
+        for attempt in attempts:
+            attempt.add_done_callback(_close_loser)
+            attempt.cancel()
+
+
+def _interleaved(addresses: Sequence[Address]) -> list[Address]:
+    """Alternate the families, beginning with the resolver's first choice (RFC 8305, section 4)."""
+    first = [each for each in addresses if each.version == addresses[0].version]
+    second = [each for each in addresses if each.version != addresses[0].version]
+    return [each for each in chain.from_iterable(zip_longest(first, second)) if each is not None]
+
+
+def _close_loser(attempt: asyncio.Task[socket.socket]) -> None:
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
+
+
+async def _connect(address: Address, port: int) -> socket.socket:
+    """Return a TCP socket connected to exactly this address.
+
+    Not `loop.sock_connect`: uvloop's sends even a numeric host through its resolver threads.
+    """
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise EgressError("connect", f"{address} port {port}: {_os_reason(error)}") from None
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = sock.connect_ex((str(address), port))
+        if code == errno.EINPROGRESS:
+            connected = loop.create_future()
+            loop.add_writer(sock, _settle, connected)
+            try:
+                await connected
+            finally:
+                loop.remove_writer(sock)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise EgressError("connect", f"{address} port {port}: {os.strerror(code)}")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _os_reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls_reason(error)
+    return error.strerror or type(error).__name__

@@ -1,0 +1,59 @@
+"""The errors of Headrace: one small tree. No message ever holds a secret or a payload's values."""
+
+
+class HeadraceError(Exception):
+    """Every error that Headrace raises on purpose."""
+
+
+class ConfigError(HeadraceError):
+    """The configuration cannot be used. `path` is the key's path, `problem` what is wrong with it."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}" if path else problem)
+        self.path = path
+        self.problem = problem
+
+
+class NotVerified(HeadraceError):
+    """A request's credentials are missing or wrong: 401."""
+
+
+class NoSuchSource(HeadraceError):
+    """A request names no configured source, or carries a wrong path token: 404."""
+
+
+class Unreadable(HeadraceError):
+    """An adapter cannot read what an authenticated provider sent: the event goes to quarantine.
+
+    `code` is a short stable word (`not-json`, `unknown-currency`, `binding-conflict` …); `detail`
+    names the field and the rule, never the value found there.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+class StoreUnavailable(HeadraceError):
+    """Redis cannot be reached, or refuses, now. Try again later."""
+
+
+class StoreUnfit(HeadraceError):
+    """Redis is reachable but may lose what it holds (version, policy, persistence): refuse to start."""
+
+
+class EgressError(HeadraceError):
+    """A delivery attempt got no answer.
+
+    `kind` is a short stable word: `address-refused`, `dns`, `connect`, `tls`, `timeout`, `protocol`.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+
+class CommandFailed(HeadraceError):
+    """A command cannot do what it was asked; the message says what, where and what to do."""

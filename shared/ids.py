@@ -1,0 +1,34 @@
+"""Event ids: made from where an event lies in its inbox, so that the receipt in a 200 is the event's id.
+
+`evt_` + 11 hex digits of the milliseconds at which Redis took it + 8 hex digits for the source + the
+sequence number in hex. Ids sort by time, and an id leads back to its inbox entry.
+"""
+
+from functools import lru_cache
+from hashlib import sha256
+
+PREFIX = "evt_"
+
+
+@lru_cache(maxsize=4096)
+def source_tag(source: str) -> str:
+    """Return the 8 hex digits that stand for a source in its events' ids."""
+    return sha256(source.encode()).hexdigest()[:8]
+
+
+def event_id(source: str, stream_id: str) -> str:
+    """Return the id of the event at `stream_id` (`<ms>-<seq>`) of a source's inbox."""
+    ms, _, seq = stream_id.partition("-")
+    return f"{PREFIX}{int(ms):011x}{source_tag(source)}{int(seq):x}"
+
+
+def received_ms(event_id: str) -> int:
+    """Return when Redis took the event, in milliseconds since 1970. Raises: ValueError."""
+    if not event_id.startswith(PREFIX) or len(event_id) < 24:
+        raise ValueError("not an event id")
+    return int(event_id[4:15], 16)
+
+
+def stream_id(event_id: str) -> str:
+    """Return the inbox entry's id that an event id was made from. Raises: ValueError."""
+    return f"{received_ms(event_id)}-{int(event_id[23:], 16)}"

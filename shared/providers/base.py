@@ -1,0 +1,83 @@
+"""What a provider's adapter is: bytes in, values out. No clock, no I/O, no logger.
+
+A provider is one module of this package. It defines its `Settings` (the keys its sources take in the
+configuration) and its adapter class, and names that class `ADAPTER`; nothing else knows the provider.
+"""
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import Any, ClassVar, Generic, TypeVar
+
+import msgspec
+
+from shared.events import Event
+
+
+class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The keys that every source takes. A provider's own `Settings` add its credentials."""
+
+    name: str
+    provider: str
+    allow_ips: tuple[str, ...] = ()
+
+
+class InboundRequest(msgspec.Struct, frozen=True):
+    """A request to verify. `headers` as ASGI gives them: lower-case names, raw bytes, repeats kept."""
+
+    headers: list[tuple[bytes, bytes]]
+    path_token: str | None
+    body: bytes
+
+    def header(self, name: bytes) -> bytes | None:
+        """Return the one value of a header; None where it is absent. A repeated header counts as absent."""
+        values = [value for key, value in self.headers if key == name]
+        return values[0] if len(values) == 1 else None
+
+
+class Verdict(Enum):
+    """What ingress does with a verified request."""
+
+    STORE = "store"
+    ANSWER_ONLY = "answer-only"
+
+
+class RawEvent(msgspec.Struct, frozen=True):
+    """What ingress kept of a request. `headers` holds the adapter's `kept_headers` that were there."""
+
+    body: bytes
+    headers: dict[str, str] = {}
+
+
+S = TypeVar("S", bound=SourceSettings)
+
+
+class Adapter(ABC, Generic[S]):
+    """One source's way of being verified and read."""
+
+    provider: ClassVar[str]
+    Settings: ClassVar[type[SourceSettings]]
+    kept_headers: ClassVar[tuple[bytes, ...]] = ()
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def verify(self, request: InboundRequest) -> Verdict:
+        """Check a request's credentials, in constant time on bytes.
+
+        Raises: NotVerified (401); NoSuchSource where the path token is wrong (404).
+        """
+
+    @abstractmethod
+    def normalise(self, raw: RawEvent) -> Event:
+        """Read a stored request.
+
+        Raises: Unreadable, and nothing else, whatever the bytes are.
+        """
+
+    def paths(self) -> list[str]:
+        """Return the URL paths below `/webhooks/` that this source may be given, one a credential."""
+        return [self.settings.name]
+
+
+AnyAdapter = Adapter[Any]

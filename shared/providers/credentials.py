@@ -1,0 +1,95 @@
+"""The ways in which providers prove who they are: Basic, a secret in a header, a token in the path.
+
+Every comparison is of bytes, in constant time, against every configured secret. A header that is
+repeated proves nothing: two parties on the way may each have read another copy.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Iterable
+
+from shared.errors import NoSuchSource, NotVerified
+from shared.providers.base import InboundRequest, SourceSettings
+from shared.secrets import Secret, matches_any
+
+_PATH_SAFE = re.compile(rb"[A-Za-z0-9._~-]*")
+
+
+class PathTokenSettings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The settings of a source that only an unguessable path can tell from a stranger's."""
+
+    path_tokens: tuple[Secret, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse tokens that would not come back from a URL as they went in, or that are no segment."""
+        for token in self.path_tokens:
+            if not _PATH_SAFE.fullmatch(token.reveal()) or token.reveal() in {b".", b".."}:
+                raise ValueError(
+                    "`path_tokens` may hold only letters, digits and - . _ ~ (they are part of a URL)"
+                )
+
+    def token_paths(self) -> list[str]:
+        """Return this source's paths, `name/token`, one for each token."""
+        return [f"{self.name}/{token.reveal().decode()}" for token in self.path_tokens]
+
+
+def check_basic(request: InboundRequest, username: str, passwords: Iterable[Secret]) -> None:
+    """Check the one `authorization` header: `Basic`, this user, any of these passwords.
+
+    Raises: NotVerified.
+    """
+    scheme, _, encoded = (_one(request, b"authorization") or b"").partition(b" ")
+    if scheme.lower() != b"basic":
+        raise NotVerified("no Basic credentials")
+    try:
+        pair = base64.b64decode(encoded.strip(b" "), validate=True)
+    except binascii.Error:
+        raise NotVerified("the Basic credentials are not base64") from None
+    user, colon, password = pair.partition(b":")
+    # Both halves are always compared: the time taken does not tell which of them was wrong.
+    same_user = hmac.compare_digest(user, username.encode())
+    same_password = matches_any(password, passwords)
+    if not (bool(colon) & same_user & same_password):
+        raise NotVerified("wrong Basic credentials")
+
+
+def check_header(request: InboundRequest, name: bytes, secrets: Iterable[Secret]) -> None:
+    """Check the one header `name`: any of these secrets.
+
+    Raises: NotVerified.
+    """
+    given = _one(request, name)
+    if given is None:
+        raise NotVerified(f"no {name.decode()} header")
+    if not matches_any(given, secrets):
+        raise NotVerified(f"wrong {name.decode()} header")
+
+
+def check_path_token(request: InboundRequest, tokens: Iterable[Secret]) -> None:
+    """Check the path's token: any of these.
+
+    Raises: NoSuchSource, as for a source that does not exist: a guesser learns nothing.
+    """
+    given = request.path_token
+    # `surrogatepass`: a path of odd bytes is a wrong token, not an error.
+    if given is None or not matches_any(given.encode("utf-8", "surrogatepass"), tokens):
+        raise NoSuchSource("no source has this path")
+
+
+def check_no_path_token(request: InboundRequest) -> None:
+    """Check that the path ends with the source's name.
+
+    Raises: NoSuchSource.
+    """
+    if request.path_token is not None:
+        raise NoSuchSource("no source has this path")
+
+
+def _one(request: InboundRequest, name: bytes) -> bytes | None:
+    """Return the header's value; None where it is absent. Raises: NotVerified where it is repeated."""
+    values = [value for key, value in request.headers if key == name]
+    if len(values) > 1:
+        raise NotVerified(f"repeated {name.decode()} header")
+    return values[0] if values else None

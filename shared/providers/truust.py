@@ -1,0 +1,286 @@
+"""Truust: no authentication but the path, and bodies that do not name their event.
+
+Source: Truust's developers page (the notifications) and its recurring-payments guide (the one
+published body, EscrowPublished). The other bodies, and what is inferred from statuses, are guesses:
+each stands in one table here.
+"""
+
+import re
+from typing import ClassVar
+
+import msgspec
+
+from shared import jsonbody, money
+from shared.errors import Unreadable
+from shared.events import DedupeKey, Event, Money
+from shared.jsonbody import Json
+from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
+from shared.providers.credentials import PathTokenSettings, check_path_token
+from shared.providers.fields import dedupe_key, identifier, members, name, present
+
+TYPES: dict[str, str] = {
+    "Order Published": "payment.received",
+    "Order Failed": "payment.failed",
+    "Order Accepted": "transaction.accepted",
+    "Order Rejected": "transaction.rejected",
+    "Order Cancelled": "transaction.cancelled",
+    "Payout Created": "payout.created",
+    "Order Released": "payout.released",
+    "PayinConfirmed": "payment.confirmed",
+    "PayinEPGConfirmed": "payment.confirmed",
+}
+"""Truust's notification → canonical type."""
+
+ALIASES = {"escrow": "order", "canceled": "cancelled", "failure": "failed"}
+"""Words that Truust uses for one another."""
+
+ESCROW_STATUSES: dict[str, frozenset[str]] = {
+    "Order Published": frozenset({"pending_publish", "published"}),
+    "Order Failed": frozenset({"draft", "pending_publish", "failed"}),
+    "Order Accepted": frozenset({"accepted", "pending_validate", "pending_release"}),
+    "Order Rejected": frozenset({"rejected"}),
+    "Order Cancelled": frozenset({"cancelled"}),
+    "Payout Created": frozenset({"accepted", "pending_validate", "pending_release", "released"}),
+    "Order Released": frozenset({"pending_release", "released"}),
+    "PayinConfirmed": frozenset({"draft", "pending_publish", "published", "accepted"}),
+    "PayinEPGConfirmed": frozenset({"draft", "pending_publish", "published", "accepted"}),
+}
+"""The escrow statuses that each notification can stand beside; any other known one contradicts it."""
+
+PAYIN_STATUSES_REFUTING: dict[str, frozenset[str]] = {
+    "Order Published": frozenset({"failed"}),
+    "Order Failed": frozenset({"confirmed"}),
+    "PayinConfirmed": frozenset({"failed"}),
+    "PayinEPGConfirmed": frozenset({"failed"}),
+}
+"""The payin statuses that contradict a notification."""
+
+INFERRED_FROM_ESCROW = {
+    "published": "Order Published",
+    "failed": "Order Failed",
+    "accepted": "Order Accepted",
+    "rejected": "Order Rejected",
+    "cancelled": "Order Cancelled",
+    "released": "Order Released",
+}
+INFERRED_FROM_PAYIN = {"confirmed": "PayinConfirmed", "failed": "Order Failed"}
+INFERRED_FROM_PAYOUT = {
+    "draft": "Payout Created",
+    "created": "Payout Created",
+    "pending": "Payout Created",
+    "released": "Order Released",
+}
+"""Where neither the source nor the body names the event: status → notification."""
+
+_NAME_KEYS = ("event", "event_type", "eventType", "notification")
+_ENVELOPES = ("data", "attributes", "payload")
+_MAX_LAYERS = 8
+_FINAL = frozenset({"failed", "rejected", "cancelled", "released"})
+_KNOWN_STATUSES = frozenset().union(*ESCROW_STATUSES.values())
+_WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
+
+
+def plain_name(given: str) -> str:
+    r"""Return the form in which names and statuses are compared.
+
+    `App\Events\EscrowPublished`, `Order Published` and `order.published` are all `order_published`.
+    """
+    words = (word.lower() for word in _WORD_BREAK.split(given.rpartition("\\")[2]) if word)
+    return "_".join(ALIASES.get(word, word) for word in words)
+
+
+_NOTIFICATIONS = {plain_name(notification): notification for notification in TYPES}
+_SUBJECTS = frozenset(plain.partition("_")[0] for plain in _NOTIFICATIONS)
+
+
+class Settings(PathTokenSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A Truust source. `event` binds its URL to the one notification that Truust was told to send there."""
+
+    event: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a binding to no known notification."""
+        super().__post_init__()
+        if self.event is not None and plain_name(self.event) not in _NOTIFICATIONS:
+            raise ValueError(f"`event` is none of Truust's notifications: {', '.join(TYPES)}")
+
+
+class Truust(Adapter[Settings]):
+    """Reads Truust's webhooks."""
+
+    provider = "truust"
+    Settings: ClassVar[type[SourceSettings]] = Settings
+
+    def verify(self, request: InboundRequest) -> Verdict:
+        """Check the path token."""
+        check_path_token(request, self.settings.path_tokens)
+        return Verdict.STORE
+
+    def normalise(self, raw: RawEvent) -> Event:
+        """Read one event: the binding, else a name in the body, else structure and status, say which."""
+        body = _Body.of(_layers(raw.body))
+        notification, said = self._notification(body)
+        inferred = notification is None and said is None
+        if inferred:
+            notification = _infer(body)
+        transaction = body.transaction_id()
+        payin_id, payout_id = identifier(body.payin, "id"), identifier(body.payout, "id")
+        about_payout = notification in {"Payout Created", "Order Released"}
+        return Event(
+            type=TYPES[notification] if notification else "provider.unknown",
+            provider_event=said or notification,
+            subject=transaction,
+            type_inferred=inferred and notification is not None,
+            transaction_id=transaction,
+            payment_id=(payout_id or payin_id) if about_payout else (payin_id or payout_id),
+            money=_money(body.escrow) if notification else None,
+            provider_status=name(body.escrow, "status"),
+            details=present(
+                auto_settled={"1": True, "0": False}.get(identifier(body.escrow, "auto_settled") or ""),
+                payin_status=name(body.payin, "status"),
+                payout_status=name(body.payout, "status"),
+            ),
+            dedupe=_dedupe(notification, body) if notification else None,
+        )
+
+    def paths(self) -> list[str]:
+        """Return one path a token."""
+        return self.settings.token_paths()
+
+    def _notification(self, body: "_Body") -> tuple[str | None, str | None]:
+        """Return the notification, if it is a known one, and the words in which the body named it.
+
+        Raises: Unreadable (`binding-conflict`) where the body contradicts the source's binding.
+        """
+        said = body.said
+        named = _NOTIFICATIONS.get(plain_name(said)) if said is not None else None
+        if self.settings.event is None:
+            return named, said
+        bound = _NOTIFICATIONS[plain_name(self.settings.event)]
+        if said is not None and named != bound:
+            raise _conflict(bound, "the event's name")
+        status = plain_name(name(body.escrow, "status") or "")
+        if status in _KNOWN_STATUSES - ESCROW_STATUSES[bound]:
+            raise _conflict(bound, "escrow.status")
+        if plain_name(name(body.payin, "status") or "") in PAYIN_STATUSES_REFUTING.get(bound, ()):
+            raise _conflict(bound, "payin.status")
+        return bound, said
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """The parts of a body that matter, out of whichever envelope held them."""
+
+    said: str | None
+    with_order_id: dict[str, Json]
+    escrow: dict[str, Json]
+    payin: dict[str, Json]
+    payout: dict[str, Json]
+    order: dict[str, Json]
+
+    @classmethod
+    def of(cls, layers: list[dict[str, Json]]) -> "_Body":
+        def first(key: str) -> dict[str, Json]:
+            return next((found for layer in layers if (found := members(layer, key))), {})
+
+        order = first("order")
+        return cls(
+            said=_said(layers),
+            with_order_id=next((layer for layer in layers if layer.get("order_id") is not None), {}),
+            escrow=first("escrow") or order,
+            payin=first("payin"),
+            payout=first("payout"),
+            order=order,
+        )
+
+    def transaction_id(self) -> str | None:
+        """Return the first of the ids that is there. Where that one is odd, no other stands in for it."""
+        places = (
+            (self.escrow, "id"),
+            (self.order, "id"),
+            (self.with_order_id, "order_id"),
+            (self.payin, "escrow_id"),
+        )
+        return next((identifier(parent, key) for parent, key in places if parent.get(key) is not None), None)
+
+
+def _layers(body: bytes) -> list[dict[str, Json]]:
+    """Return the body's object and those in its envelopes, outermost first.
+
+    Raises: Unreadable.
+    """
+    outermost = _unwrapped(jsonbody.read(body))
+    if outermost is None:
+        raise Unreadable("not-an-object", "the body holds no JSON object")
+    layers = [outermost]
+    for layer in layers:  # which grows underway
+        for key in _ENVELOPES:
+            inner = _unwrapped(layer.get(key))
+            if inner is not None and len(layers) < _MAX_LAYERS:
+                layers.append(inner)
+    return layers
+
+
+def _unwrapped(value: Json) -> dict[str, Json] | None:
+    """Return the object that `value` is, or holds as a one-element list or as JSON in a string."""
+    for _ in range(_MAX_LAYERS):
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        elif isinstance(value, str):
+            try:
+                value = jsonbody.read(value.encode())
+            except Unreadable:
+                return None
+        else:
+            break
+    return value if isinstance(value, dict) else None
+
+
+def _said(layers: list[dict[str, Json]]) -> str | None:
+    """Return the event's name, as the body has it.
+
+    A `type` may as well be a resource's (`escrows`) or a payment's (`REDSYS_APPLE_PAY`): it counts only
+    in the outermost object, and only if it reads like a notification.
+    """
+    for layer in layers:
+        for key in _NAME_KEYS:
+            if said := name(layer, key):
+                return said
+    said = name(layers[0], "type")
+    subject, more, _ = plain_name(said or "").partition("_")
+    return said if more and subject in _SUBJECTS else None
+
+
+def _infer(body: _Body) -> str | None:
+    """Return the notification that the body's parts and statuses fit best, if any."""
+    escrow = plain_name(name(body.escrow, "status") or "")
+    if body.payout and not body.payin and escrow not in _FINAL:
+        # A payout without the payment that brought the money: this is about the payout.
+        return INFERRED_FROM_PAYOUT.get(plain_name(name(body.payout, "status") or "created"))
+    return INFERRED_FROM_ESCROW.get(escrow) or INFERRED_FROM_PAYIN.get(
+        plain_name(name(body.payin, "status") or "")
+    )
+
+
+def _dedupe(notification: str, body: _Body) -> DedupeKey | None:
+    """Return event, order, its status, and each payment's id and status; one payment at least.
+
+    The payin's id tells two failures of one order apart.
+    """
+    if not (body.payin or body.payout):
+        return None
+    parts = [notification, body.transaction_id(), name(body.escrow, "status")]
+    for payment in (body.payin, body.payout):
+        parts += [identifier(payment, "id"), name(payment, "status")] if payment else ["", ""]
+    return dedupe_key(*parts)
+
+
+def _money(escrow: dict[str, Json]) -> Money | None:
+    amount = escrow.get("amount")
+    return None if amount is None else money.from_major(amount, escrow.get("currency"))
+
+
+def _conflict(bound: str, where: str) -> Unreadable:
+    return Unreadable("binding-conflict", f"{where} contradicts the source's `event`, {bound}")
+
+
+ADAPTER = Truust

@@ -1,0 +1,38 @@
+"""Ringing and answering doorbells."""
+
+from collections.abc import Iterable
+
+from shared.doorbell import Doorbell, envelope
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+
+OUTSTANDING_MS = 1000
+LONGEST_QUEUE = 1000
+
+
+def ring_arguments(bell: Doorbell) -> tuple[list[str], list[str | bytes | int]]:
+    """Return the keys and arguments of `ring.lua`."""
+    return [keys.rung(bell.name), keys.QUEUE], [envelope(bell), OUTSTANDING_MS, LONGEST_QUEUE]
+
+
+class Bells:
+    """Rings, at most once a second each; whoever answers takes the flag down before it reads."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def ring(self, bells: Iterable[Doorbell]) -> None:
+        """Ring each of `bells`, unless it is outstanding. Raises: StoreUnavailable."""
+        for bell in bells:
+            await self._client.run("ring", *ring_arguments(bell))
+
+    async def answered(self, bell: Doorbell) -> None:
+        """Take the flag down, so that what comes from now on rings again. Raises: StoreUnavailable."""
+        with translated():
+            await self._client.redis.delete(keys.rung(bell.name))
+
+    async def queued(self) -> int:
+        """Return how many doorbells no worker has answered yet. Raises: StoreUnavailable."""
+        with translated():
+            length: int = await self._client.redis.llen(keys.QUEUE)
+        return length

@@ -1,0 +1,78 @@
+"""One process's connection to Redis: time limits, scripts, and errors translated to ours.
+
+Nothing is retried here. A command whose reply was lost may have run, and only its caller knows whether
+saying it twice is harmless; redis-py's default of ten retries held a write for 58 s.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from shared.errors import StoreUnavailable
+from shared.store.address import RedisAddress
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn whatever redis-py raises into StoreUnavailable, with Redis's own first words as the reason."""
+    try:
+        yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(reason(error)) from None
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error of redis-py says, in one line, without addresses of ours or arguments."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    return f"{type(error).__name__}: {text[:120]}".rstrip(": ")
+
+
+@cache
+def _source(name: str) -> str:
+    return (files("shared.store") / "scripts" / f"{name}.lua").read_text()
+
+
+class RedisClient:
+    """A connection pool and the scripts. Belongs to one event loop."""
+
+    def __init__(self, address: RedisAddress, *, timeout_s: float) -> None:
+        """`timeout_s` bounds connecting and every single reply."""
+        options: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,  # replies as the scripts and this package read them, on 6.2 and on 7
+        }
+        if address.sentinels:
+            login = {"username": address.username, "password": address.password}
+            self._sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+                list(address.sentinels), sentinel_kwargs={**options}, **options, **login
+            )
+            self.redis: Redis = self._sentinel.master_for(address.master, db=address.db)
+        else:
+            self.redis = Redis.from_url(address.url, **options)
+        self._scripts: dict[str, AsyncScript] = {}
+
+    def script(self, name: str) -> AsyncScript:
+        """Return `scripts/<name>.lua`; redis-py loads it again where Redis has forgotten it."""
+        if name not in self._scripts:
+            self._scripts[name] = self.redis.register_script(_source(name))
+        return self._scripts[name]
+
+    async def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
+        """Run a script. Raises: StoreUnavailable."""
+        with translated():
+            return await self.script(name)(keys=list(keys), args=list(args))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.redis.aclose()

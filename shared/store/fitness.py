@@ -1,0 +1,92 @@
+"""Is this Redis fit to be trusted with events? Asked at every start, and by `headrace check`."""
+
+import asyncio
+from typing import Any, Protocol
+
+import msgspec
+
+from shared.errors import StoreUnavailable, StoreUnfit
+from shared.store.address import parse_address
+from shared.store.client import RedisClient, translated
+
+FLOOR = (6, 2)
+
+
+class Fitness(msgspec.Struct, frozen=True):
+    """What Redis says of itself, and every reason why it must not be used."""
+
+    version: str
+    maxmemory: int
+    policy: str
+    aof: bool
+    fsync: str
+    problems: list[str]
+
+    def insist(self) -> None:
+        """Raises: StoreUnfit with all problems, where there are any."""
+        if self.problems:
+            raise StoreUnfit("; ".join(self.problems))
+
+
+class Wanted(Protocol):
+    """What is asked of Redis: the configuration's `redis` section."""
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+
+    @property
+    def require_aof(self) -> bool:
+        """Whether it must keep an append-only file."""
+
+
+def refuse_unfit(wanted: Wanted) -> None:
+    """Check Redis before a process starts. One that cannot be reached is checked when it can be.
+
+    Raises: StoreUnfit.
+    """
+
+    async def look() -> None:
+        client = RedisClient(parse_address(wanted.url), timeout_s=1.0)
+        try:
+            (await inspect(client, require_aof=wanted.require_aof)).insist()
+        except StoreUnavailable:
+            pass
+        finally:
+            await client.close()
+
+    asyncio.run(look())
+
+
+async def inspect(client: RedisClient, *, require_aof: bool) -> Fitness:
+    """Ask Redis. Raises: StoreUnavailable."""
+    with translated():
+        info: dict[str, Any] = await client.redis.info()
+    fsync = await _fsync(client)
+    version = str(info["redis_version"])
+    problems = []
+    if tuple(int(part) for part in version.split(".")[:2]) < FLOOR:
+        problems.append(f"Redis {version} is too old: 6.2 or newer is needed")
+    maxmemory, policy = int(info.get("maxmemory", 0)), str(info.get("maxmemory_policy", ""))
+    if not maxmemory:
+        problems.append("maxmemory is not set: without it a flood takes the whole machine")
+    if policy != "noeviction":
+        problems.append(
+            f"maxmemory-policy is {policy}, which drops events when memory runs out: set noeviction"
+        )
+    aof = bool(int(info.get("aof_enabled", 0)))
+    if require_aof and not aof:
+        problems.append(
+            "appendonly is off, so a restart loses events: turn it on, or set redis.require_aof = false"
+        )
+    return Fitness(version, maxmemory, policy, aof, fsync, problems)
+
+
+async def _fsync(client: RedisClient) -> str:
+    try:
+        with translated():
+            reply = await client.redis.config_get("appendfsync")
+    except Exception:
+        return "unknown"
+    value = next(iter(reply.values()), None)
+    return value.decode() if isinstance(value, bytes) else str(value or "unknown")

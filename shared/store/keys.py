@@ -1,0 +1,97 @@
+"""The layout of Redis: every key that Headrace owns, documented here and nowhere else.
+
+All keys but Celery's queue start with `hr:`. Times are milliseconds since 1970 by Redis's own clock.
+
+What came in
+    hr:inbox:<source>       stream: `body`, and `headers` (JSON) where any were kept; group `workers`.
+                            Admission removes an entry, so what is here is not admitted yet.
+    hr:alone:<source>       hash: inbox entry id → how often it was taken alone, after a crash
+    hr:dedupe:<source>:<d>  string: the id of the event that holds this dedupe key; expires by the window
+    hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
+    hr:event:<id>           hash: attributes, data, body (shared.events), digest (of the body),
+                            type (content type, where it is not JSON's), targets (names, with commas),
+                            open (how many of its deliveries are not done), copies (suppressed ones);
+                            and for each target that has been tried or settled:
+                            failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
+                            end:<target> (`done`, `dead`, or `expired`: a dead letter past retention)
+    hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
+    hr:open                 zset: event id by receipt, while a delivery of it is not done
+    hr:finished             zset: event id by receipt, once none is
+    hr:duplicates           zset: receipt id by receipt;  hr:duplicate:<id>  hash: of, source, digest,
+                            and body where it differs from the first's
+    hr:quarantine           zset: receipt id by receipt;  hr:quarantined:<id>  hash: source, code,
+                            detail, body, headers
+
+What goes out
+    hr:due:<target>         zset: event id by when it is due
+    hr:leased:<target>      zset: event id by when its lease runs out; that time is the claim's token
+    hr:dead:<target>        zset: event id by when it became a dead letter
+
+How work is announced and kept
+    hr:rung:<doorbell>      string: a doorbell is outstanding; expires after a second
+    headrace                list: Celery's queue, of doorbells
+    hr:sweeper              string: which worker sweeps now; expires after a second
+    hr:ready                string: what the last readiness check wrote; expires after ten seconds
+    hr:audit                stream: what operators did (replays), the newest 10,000
+"""
+
+QUEUE = "headrace"
+GROUP = "workers"
+
+OPEN = "hr:open"
+FINISHED = "hr:finished"
+DUPLICATES = "hr:duplicates"
+QUARANTINE = "hr:quarantine"
+SWEEPER = "hr:sweeper"
+AUDIT = "hr:audit"
+READY = "hr:ready"
+
+
+def inbox(source: str) -> str:
+    """The stream of what was received for a source."""
+    return f"hr:inbox:{source}"
+
+
+def alone(source: str) -> str:
+    """The hash of how often entries of an inbox were taken alone."""
+    return f"hr:alone:{source}"
+
+
+def event(event_id: str) -> str:
+    """The hash of an event."""
+    return f"hr:event:{event_id}"
+
+
+def attempts(event_id: str) -> str:
+    """The hash of an event's delivery attempts."""
+    return f"hr:attempts:{event_id}"
+
+
+def duplicate(event_id: str) -> str:
+    """The hash of a recorded duplicate."""
+    return f"hr:duplicate:{event_id}"
+
+
+def quarantined(event_id: str) -> str:
+    """The hash of a quarantined request."""
+    return f"hr:quarantined:{event_id}"
+
+
+def due(target: str) -> str:
+    """The set of what waits for a target."""
+    return f"hr:due:{target}"
+
+
+def leased(target: str) -> str:
+    """The set of what is on its way to a target."""
+    return f"hr:leased:{target}"
+
+
+def dead(target: str) -> str:
+    """The set of a target's dead letters."""
+    return f"hr:dead:{target}"
+
+
+def rung(doorbell: str) -> str:
+    """The flag that a doorbell is outstanding."""
+    return f"hr:rung:{doorbell}"

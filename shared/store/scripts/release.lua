@@ -1,0 +1,27 @@
+-- Puts back what a dead worker had claimed: leases that ran out become due at once, uncharged.
+--   KEYS[1] hr:leased:<target>   KEYS[2] hr:due:<target>
+--   ARGV[1] target   ARGV[2] how many at most   ARGV[3] how often a lease may run out uncharged
+--   ARGV[4] a new lease, ms
+-- Writes hr:event:*.
+-- Returns {how many came back, those past ARGV[3] as {event id, failed attempts, token}}: these are
+-- leased anew, for the caller to settle as a failed attempt.
+-- Said twice: what came back is no longer leased.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local back, spent = 0, {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+    local event = 'hr:event:' .. id
+    redis.call('ZREM', KEYS[1], id)
+    if redis.call('EXISTS', event) == 1 then
+        local lapsed = redis.call('HINCRBY', event, 'lapsed:' .. ARGV[1], 1)
+        if lapsed % tonumber(ARGV[3]) == 0 then
+            local token = now + tonumber(ARGV[4])
+            redis.call('ZADD', KEYS[1], token, id)
+            spent[#spent + 1] = {id, tonumber(redis.call('HGET', event, 'failed:' .. ARGV[1]) or 0), token}
+        else
+            redis.call('ZADD', KEYS[2], now, id)
+            back = back + 1
+        end
+    end
+end
+return {back, spent}

@@ -1,0 +1,40 @@
+-- Sends events to a target again, from the first attempt of a fresh schedule.
+--   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:dead:<target>
+--   ARGV[1] target   then event ids
+-- Writes hr:event:*, hr:open, hr:finished.
+-- Returns for each `replayed`, `waiting` (it is on its way already) or `gone`.
+-- Said twice: the second call finds it waiting.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local target = ARGV[1]
+
+local function replay(id)
+    local event = 'hr:event:' .. id
+    local targets = redis.call('HGET', event, 'targets')
+    if not targets then
+        return 'gone'
+    end
+    if redis.call('ZSCORE', KEYS[1], id) or redis.call('ZSCORE', KEYS[2], id) then
+        return 'waiting'
+    end
+    redis.call('ZREM', KEYS[3], id)
+    -- A dead letter still counts as open; what is done, expired or new to this target does not.
+    if redis.call('HGET', event, 'end:' .. target) ~= 'dead' then
+        if redis.call('HINCRBY', event, 'open', 1) == 1 then
+            redis.call('ZREM', 'hr:finished', id)
+            redis.call('ZADD', 'hr:open', tonumber(string.sub(id, 5, 15), 16), id)
+        end
+        if not string.find(',' .. targets .. ',', ',' .. target .. ',', 1, true) then
+            redis.call('HSET', event, 'targets', targets == '' and target or targets .. ',' .. target)
+        end
+    end
+    redis.call('HDEL', event, 'end:' .. target, 'failed:' .. target, 'lapsed:' .. target)
+    redis.call('ZADD', KEYS[1], now, id)
+    return 'replayed'
+end
+
+local results = {}
+for i = 2, #ARGV do
+    results[#results + 1] = replay(ARGV[i])
+end
+return results

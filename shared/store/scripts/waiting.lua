@@ -1,0 +1,31 @@
+-- Finds where work waits, so that a sweep rings there.
+--   ARGV[1] group   ARGV[2] how long a taken inbox entry must lie to count as left behind, ms
+--   ARGV[3] how many sources; then their names, then the targets'
+-- Reads hr:inbox:*, hr:due:*, hr:leased:*. Writes nothing.
+-- Returns {sources with work, targets with something due, targets with leases that ran out}.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local sources, due, lapsed = {}, {}, {}
+local last = 3 + tonumber(ARGV[3])
+for i = 4, last do
+    local inbox = 'hr:inbox:' .. ARGV[i]
+    local length = redis.call('XLEN', inbox)
+    if length > 0 then
+        local summary = redis.pcall('XPENDING', inbox, ARGV[1])
+        -- Admission acknowledges and removes together, so what is not pending was never taken. Without
+        -- the group (an error here) nothing ever was.
+        if summary.err or length > summary[1]
+            or #redis.call('XPENDING', inbox, ARGV[1], 'IDLE', ARGV[2], '-', '+', 1) > 0 then
+            sources[#sources + 1] = ARGV[i]
+        end
+    end
+end
+for i = last + 1, #ARGV do
+    if #redis.call('ZRANGEBYSCORE', 'hr:due:' .. ARGV[i], '-inf', now, 'LIMIT', 0, 1) > 0 then
+        due[#due + 1] = ARGV[i]
+    end
+    if #redis.call('ZRANGEBYSCORE', 'hr:leased:' .. ARGV[i], '-inf', now, 'LIMIT', 0, 1) > 0 then
+        lapsed[#lapsed + 1] = ARGV[i]
+    end
+end
+return {sources, due, lapsed}

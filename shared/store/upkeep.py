@@ -1,0 +1,85 @@
+"""What keeps the store in order: whose turn it is to sweep, where work waits, what may go."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+from shared.store.inbox import LEFT_BEHIND_MS
+
+SWEEP_LEASE_MS = 1000
+REMOVE_AT_ONCE = 200
+READY_MS = 10_000
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Where work waits: sources to admit from, targets with something due, targets with lapsed leases."""
+
+    sources: list[str]
+    due: list[str]
+    lapsed: list[str]
+
+
+class Removed(msgspec.Struct, frozen=True):
+    """How many records one round of retention removed."""
+
+    events: int
+    dead_letters: int
+    quarantined: int
+    duplicates: int
+
+
+class Upkeep:
+    """The sweeper's view of the store."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def prove_writable(self) -> None:
+        """Write to Redis. Raises: StoreUnavailable where it takes no writes."""
+        with translated():
+            await self._client.redis.set(keys.READY, "1", px=READY_MS)
+
+    async def my_turn(self, worker: str) -> bool:
+        """Tell whether this worker sweeps now: one does, for a second. Raises: StoreUnavailable."""
+        with translated():
+            return bool(await self._client.redis.set(keys.SWEEPER, worker, nx=True, px=SWEEP_LEASE_MS))
+
+    async def waiting(self, sources: Sequence[str], targets: Sequence[str]) -> Waiting:
+        """Find where work waits, among the names this process knows. Raises: StoreUnavailable."""
+        found = await self._client.run(
+            "waiting", [], [keys.GROUP, LEFT_BEHIND_MS, len(sources), *sources, *targets]
+        )
+        return Waiting(*([name.decode() for name in names] for names in found))
+
+    async def memory_used(self) -> float:
+        """Return the share of `maxmemory` in use; 0 where none is set. Raises: StoreUnavailable."""
+        with translated():
+            info = await self._client.redis.info("memory")
+        limit = int(info.get("maxmemory", 0))
+        return int(info["used_memory"]) / limit if limit else 0.0
+
+    async def retain(
+        self, targets: Sequence[str], *, events_ms: int, dead_letters_ms: int, under_pressure: bool
+    ) -> Removed:
+        """Remove a little of what is older than retention keeps; under pressure, any finished event.
+
+        Raises: StoreUnavailable.
+        """
+        with translated():
+            seconds, micros = await self._client.redis.time()
+        now = seconds * 1000 + micros // 1000
+        counts = await self._client.run(
+            "retain",
+            [],
+            [
+                "+inf" if under_pressure else now - events_ms,
+                now - dead_letters_ms,
+                now - dead_letters_ms,
+                now - events_ms,
+                REMOVE_AT_ONCE,
+                *targets,
+            ],
+        )
+        return Removed(*counts)

@@ -1,0 +1,31 @@
+"""Providers' timestamps → UTC, with every fractional digit kept."""
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+_RFC3339 = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?"
+    r"(?:[Zz]|([+-])([0-9]{2}):([0-5][0-9]))"
+)
+
+
+def to_utc(text: str | None) -> str | None:
+    """Return an RFC 3339 time in UTC, `2026-03-02T10:01:44.1234567Z`, its fraction digit for digit.
+
+    None for None, and for whatever is no RFC 3339 time: no offset, no such day, more than nine
+    fractional digits, a leap second (`:60`, which few receivers can read), or a UTC year outside
+    1 to 9999. A time is then left out, never guessed.
+    """
+    match = _RFC3339.fullmatch(text) if text is not None else None
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (int(match[group]) for group in range(1, 7))
+    offset = timedelta(hours=int(match[9] or 0), minutes=int(match[10] or 0))
+    try:
+        local = datetime(
+            year, month, day, hour, minute, second, tzinfo=timezone(-offset if match[8] == "-" else offset)
+        )
+        utc = local.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return utc.replace(tzinfo=None).isoformat() + (match[7] or "") + "Z"

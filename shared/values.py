@@ -1,0 +1,85 @@
+"""The value types that configuration strings become: durations, secrets, networks."""
+
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Self
+
+from shared.secrets import Secret
+
+Network = IPv4Network | IPv6Network
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(float):
+    """Seconds, written as in `0.5s`, `15s`, `10m`, `12h` or `7d`."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a duration. Raises: ValueError."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError('is not a duration: write a number and s, m, h or d, as in "15s"')
+        seconds = cls(float(match[1]) * _UNITS_S[match[2]])
+        if not 0 < seconds <= 3650 * 86400:
+            raise ValueError("must be longer than 0s and at most 3650d")
+        return seconds
+
+    @property
+    def ms(self) -> int:
+        """The duration in whole milliseconds, at least one."""
+        return max(1, round(self * 1000))
+
+
+class Secrets(tuple[Secret, ...]):
+    """One secret or several: while rotating, the newest first."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a string or a list of strings. Raises: ValueError where one is empty or none is there."""
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError("must be a string, or a list of strings while rotating")
+        if not texts or not all(text.strip() for text in texts):
+            raise ValueError("is empty")
+        return cls(Secret(text) for text in texts)
+
+
+class Private(tuple[Network, ...]):
+    """Which private addresses a target may have: `false` none, `true` all, or a list of CIDRs."""
+
+    everything: bool = False
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read true, false or a list of CIDRs. Raises: ValueError."""
+        if isinstance(value, bool):
+            private = cls()
+            private.everything = value
+            return private
+        if not isinstance(value, list):
+            raise ValueError("must be true, false or a list of CIDRs")
+        return cls(parse_network(entry) for entry in value)
+
+
+def parse_network(value: object) -> Network:
+    """Read a CIDR or a single address. Raises: ValueError."""
+    try:
+        if not isinstance(value, str):
+            raise ValueError
+        return ip_network(value)
+    except ValueError:
+        raise ValueError('is not a network: write a CIDR as in "203.0.113.0/24"') from None
+
+
+def decode_value(type_: type, value: object) -> Any:
+    """Build one of this module's types from a configuration value: msgspec's `dec_hook`."""
+    if type_ is Secret:
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError("is empty" if value == "" else "must be a non-empty string")
+        return Secret(value)
+    if issubclass(type_, Duration | Secrets | Private):
+        return type_.parse(value)
+    raise NotImplementedError(type_)

@@ -1,0 +1,1 @@
+"""Headrace's tests: unit, integration, acceptance, faults, abuse, bench."""

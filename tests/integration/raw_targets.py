@@ -1,0 +1,138 @@
+"""Targets that speak, and misspeak, HTTP over real sockets on loopback, one handler a connection."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+T = TypeVar("T")
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+def run_on(loop_name: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `main` to its end; fail if it leaves a socket, or an error that nobody took."""
+    unhandled: list[str] = []
+
+    async def watched() -> T:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: unhandled.append(str(context)))
+        before = _sockets()
+        async with asyncio.timeout(60):
+            result = await main()
+        for _ in range(100):
+            if _sockets() <= before:
+                break
+            await asyncio.sleep(0.02)
+        assert _sockets() <= before, "sockets were left open"
+        gc.collect()
+        return result
+
+    factory = uvloop.new_event_loop if loop_name == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        result = runner.run(watched())
+    assert not unhandled
+    return result
+
+
+def _sockets() -> set[str]:
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            link = os.readlink(f"/proc/self/fd/{fd}")
+            if link.startswith("socket:"):
+                found.add(link)
+    return found
+
+
+class Target:
+    """A listening raw target: where it is, how often it was dialled, and what it was sent."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.connections = 0
+        self.open = 0
+        self.requests: list[bytes] = []
+
+    async def read(self, reader: asyncio.StreamReader) -> bytes:
+        """Read one whole request and return its head."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        self.requests.append(head)
+        return head
+
+    async def until_closed(self, connections: int = 0) -> None:
+        """Return once no more than so many connections are open."""
+        while self.open > connections:
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def target(
+    handler: Callable[[Target, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Target]:
+    """Serve every connection by `handler`; afterwards close whatever is open."""
+    here = Target()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        here.connections += 1
+        here.open += 1
+        try:
+            await handler(here, reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the client went away, as many of these tests want it to
+        finally:
+            here.open -= 1
+            writer.transport.abort()
+
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(connected, host, port, ssl=tls)
+    here.port = server.sockets[0].getsockname()[1]
+    try:
+        yield here
+    finally:
+        server.close()
+        await server.wait_closed()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.02)
+
+
+def answering(*pieces: bytes, pause_s: float = 0, then_close: bool = False) -> Any:
+    """Return a handler that answers every request with the same bytes, piece by piece."""
+
+    async def handler(here: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await here.read(reader)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                if pause_s:
+                    await asyncio.sleep(pause_s)
+            if then_close:
+                return
+
+    return handler
+
+
+async def gone(reader: asyncio.StreamReader) -> None:
+    """Return when the client has closed; read and drop what it sends till then."""
+    while await reader.read(65536):
+        pass

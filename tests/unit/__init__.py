@@ -1,0 +1,1 @@
+"""Tests without I/O: no Redis, no sockets, no processes."""

@@ -1,0 +1,228 @@
+"""What holds of every adapter, whatever is sent to it."""
+
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from iso4217 import Currency
+
+from shared import money
+from shared.errors import NoSuchSource, NotVerified, Unreadable
+from shared.events import STATUS_OF, Event, Money
+from shared.jsonbody import Number
+from shared.providers import ADAPTERS
+from shared.providers.base import Adapter, Verdict
+from tests.unit.sources import PAYLOADS, SAMPLES, basic, read, request, sample, source
+
+SOURCES = [source(provider) for provider in sorted(ADAPTERS)] + [source("truust", event="Order Published")]
+CANARY = "canary@example.com"
+EXPONENTS = {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
+
+checked = settings(max_examples=150, deadline=None)
+
+every_source = st.sampled_from(SOURCES)
+
+
+def names_in(value: Any) -> set[str]:
+    """Return every key of a sample, at whatever depth."""
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*map(names_in, value.values()))
+
+
+NAMES = set().union(*(names_in(sample(name)) for name in SAMPLES))
+NAMES |= {
+    "data",
+    "attributes",
+    "payload",
+    "event",
+    "order",
+    "order_id",
+    "payout",
+    "pricing",
+    "id",
+    "tracking",
+}
+WORDS = [
+    *("Order Published", "PUBLISHED", "FAILED", "basic_tx.paid", "tx.paid", "payment_received", "wh_evt_1"),
+    *(
+        "PaymentStatusChanged",
+        "COMPLETE",
+        "GBP",
+        "eur",
+        "1.50",
+        "150.00 €",
+        "2025-04-09T10:08:42Z",
+        "{}",
+        CANARY,
+    ),
+]
+text = st.text(max_size=12) | st.sampled_from(WORDS)
+keys = st.text(max_size=4) | st.sampled_from(sorted(NAMES))
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
+any_json = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=6),
+    max_leaves=30,
+)
+
+
+def outcome(adapter: Adapter[Any], body: bytes) -> Event | None:
+    """Return the event; None where the body is unreadable and the error keeps its values to itself."""
+    shown = None
+    try:
+        return read(adapter, body)
+    except Unreadable as error:
+        shown = str(error)
+    assert CANARY not in shown
+    return None
+
+
+def assert_is_sound(event: Event) -> None:
+    """Check that the event can be stored and sent as it is."""
+    assert event.type in STATUS_OF
+    assert json.loads(json.dumps(event.details)) == event.details
+    assert msgspec.json.decode(msgspec.json.encode(event), type=Event) == event
+    for name in (event.subject, event.transaction_id, event.payment_id, event.provider_event, event.time):
+        assert name is None or (name and not any(unicodedata.category(char) == "Cc" for char in name))
+    if event.dedupe is not None:
+        assert event.type != "provider.unknown" or event.dedupe.parts[0].startswith("wh_evt_")
+
+
+@checked
+@given(every_source, st.binary(max_size=200))
+def test_any_bytes_are_an_event_or_unreadable(adapter: Adapter[Any], body: bytes) -> None:
+    event = outcome(adapter, body)
+    assert event is None or event.type in STATUS_OF
+
+
+@checked
+@given(every_source, any_json)
+def test_any_json_is_an_event_or_unreadable(adapter: Adapter[Any], body: Any) -> None:
+    event = outcome(adapter, json.dumps(body).encode())
+    if event is not None:
+        assert_is_sound(event)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SAMPLES), st.data())
+def test_a_sample_with_anything_in_any_place_is_an_event_or_unreadable(
+    name: str, data: st.DataObject
+) -> None:
+    body = sample(name)
+    holder: Any = body
+    while True:
+        key = data.draw(st.sampled_from(sorted(holder)))
+        if not isinstance(holder[key], dict) or not holder[key] or data.draw(st.booleans()):
+            break
+        holder = holder[key]
+    holder[key] = data.draw(any_json)
+    for adapter in SOURCES:
+        if adapter.provider == name.partition("/")[0]:
+            event = outcome(adapter, json.dumps(body).encode())
+            if event is not None:
+                assert_is_sound(event)
+
+
+@checked
+@given(st.sampled_from(SAMPLES), st.integers(0, 2000), st.binary(max_size=3))
+def test_a_damaged_sample_is_an_event_or_unreadable(name: str, at: int, bytes_put: bytes) -> None:
+    body = (PAYLOADS / name).read_bytes()
+    at %= len(body)
+    outcome(source(name.partition("/")[0]), body[:at] + bytes_put + body[at + len(bytes_put) + 1 :])
+
+
+def reordered(value: Any, shuffle: Callable[[list[str]], list[str]]) -> Any:
+    if isinstance(value, dict):
+        return {key: reordered(value[key], shuffle) for key in shuffle(list(value))}
+    return value
+
+
+@checked
+@given(st.sampled_from(SAMPLES), st.randoms(use_true_random=False), st.sampled_from([None, 0, 4]))
+def test_neither_key_order_nor_white_space_changes_an_event(
+    name: str, random: Any, indent: int | None
+) -> None:
+    adapter = source(name.partition("/")[0])
+    body = reordered(sample(name), lambda names: random.sample(names, len(names)))
+    rewritten = read(adapter, json.dumps(body, indent=indent).encode())
+    assert rewritten == read(adapter, (PAYLOADS / name).read_bytes())
+
+
+IDENTIFYING = [
+    ("truust/EscrowPublished.json", path)
+    for path in ("escrow.id", "escrow.status", "payin.id", "payin.status")
+] + [
+    ("trustap/basic_tx-joined.json", "code"),
+    ("trustap/basic_tx-joined.json", "target_id"),
+    ("trustap/basic_tx-joined.json", "time"),
+    ("trustshare/transaction_initiated.json", "token"),
+    ("trustshare/payment_received.json", "paymentToken"),
+    ("trustshare/payment_paused.json", "paymentToken"),
+    ("trustshare/payment_paused.json", "reason"),
+    ("trustshare/dispute_raised.json", "token"),
+    ("trustist/PaymentStatusChanged-FAILED.json", "paymentId"),
+    ("trustist/PaymentStatusChanged-FAILED.json", "status"),
+    ("trustist/InvitationStatusChanged-OPENED.json", "invitationId"),
+]
+
+
+@pytest.mark.parametrize(("name", "path"), IDENTIFYING)
+@checked
+@given(value=st.text(min_size=1, max_size=20) | st.integers(min_value=1))
+def test_another_value_in_an_identifying_field_is_never_the_same_event(
+    name: str, path: str, value: Any
+) -> None:
+    adapter = source(name.partition("/")[0])
+    body = sample(name)
+    holder, _, field = path.rpartition(".")
+    place = body[holder] if holder else body
+    if str(value) == str(place[field]):
+        return
+    before = read(adapter, body).dedupe
+    place[field] = value
+    assert before is not None
+    assert read(adapter, body).dedupe != before
+
+
+@checked
+@given(st.sampled_from(sorted(EXPONENTS)), st.integers(-(2**63), 2**63 - 1))
+def test_an_amount_survives_the_way_to_major_units_and_back(currency: str, minor: int) -> None:
+    digits = EXPONENTS[currency]
+    padded = str(abs(minor)).rjust(digits + 1, "0")
+    major = ("-" if minor < 0 else "") + padded[: len(padded) - digits]
+    if digits:
+        major += "." + padded[-digits:]
+    assert money.from_major(Number(major), currency.lower()) == Money(minor, currency)
+    assert money.from_major(major, currency) == Money(minor, currency)
+    assert money.from_major(Number(f"{minor}e-{digits}"), currency) == Money(minor, currency)
+    assert money.from_minor(minor, currency) == Money(minor, currency)
+
+
+headers = st.lists(
+    st.tuples(st.sampled_from([b"authorization", b"x-trustshare-secret", b"host"]), st.binary(max_size=40))
+    | st.binary(max_size=20).map(basic),
+    max_size=3,
+)
+
+
+@checked
+@given(every_source, headers, st.none() | st.text(max_size=8), st.binary(max_size=30))
+def test_a_stranger_is_refused_and_nothing_else_is_raised(
+    adapter: Adapter[Any], sent: list[tuple[bytes, bytes]], token: str | None, body: bytes
+) -> None:
+    try:
+        verdict = adapter.verify(request(*sent, token=token, body=body))
+    except (NotVerified, NoSuchSource):
+        return
+    assert verdict is Verdict.ANSWER_ONLY
+
+
+def test_every_module_that_names_an_adapter_is_registered_under_its_provider() -> None:
+    assert set(ADAPTERS) == {"truust", "trustap", "trustshare", "trustist"}
+    assert all(adapter.provider == provider for provider, adapter in ADAPTERS.items())

@@ -1,0 +1,1 @@
+"""The fleet: admits events from the inbox and delivers them to targets."""

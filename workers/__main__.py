@@ -1,0 +1,31 @@
+"""`python -m workers`: one worker process. `headrace worker` starts it, and again when it dies."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from shared import logs
+from shared.configfile import read_config
+from shared.errors import ConfigError, StoreUnfit
+from shared.store.fitness import refuse_unfit
+from shared.supervise import EXIT_CONFIG
+from workers.app import run
+
+
+def main() -> int:
+    """Work until told to stop. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m workers")
+    parser.add_argument("--config", required=True)
+    options = parser.parse_args()
+    try:
+        config = read_config(Path(options.config))
+        logs.configure("worker")
+        refuse_unfit(config.redis)
+    except (ConfigError, StoreUnfit) as error:
+        print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_CONFIG
+    return run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

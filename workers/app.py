@@ -1,0 +1,92 @@
+"""The Celery application: its settings, its two tasks, and how it starts and stops the runtime."""
+
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+from kombu.entity import Exchange, Queue
+
+from shared import logs
+from shared.config import Config
+from shared.doorbell import ADMIT, DELIVER
+from shared.errors import StoreUnavailable
+from shared.store.address import parse_address
+from shared.store.keys import QUEUE
+from workers.admit import Admitter
+from workers.runtime import Runtime
+
+log = structlog.get_logger()
+
+TASK_THREADS = 4
+
+
+def create_app(config: Config) -> Celery:
+    """Return the application of one worker process. Nothing connects before the worker starts."""
+    url, options = parse_address(config.redis.url).broker()
+    app = Celery("headrace", set_as_current=False)
+    app.conf.update(
+        broker_url=url,
+        broker_transport_options={
+            **options,
+            "priority_steps": [0],  # one list to wait at, not four
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+        },
+        # None: try for ever. The supervisor's restart is for what does not mend by itself.
+        broker_connection_max_retries=None,
+        broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,
+        # The anonymous exchange: its binding cannot be lost. no_ack: a lost doorbell is rung again.
+        task_queues=[Queue(QUEUE, Exchange("", type="direct"), routing_key=QUEUE, no_ack=True)],
+        task_default_queue=QUEUE,
+        task_default_exchange="",
+        task_default_routing_key=QUEUE,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        accept_content=["json"],
+        worker_pool="threads",
+        worker_concurrency=TASK_THREADS,
+        worker_prefetch_multiplier=1,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        enable_utc=True,
+    )
+    runtime = Runtime(config)
+    admitter = Admitter(config, runtime)
+
+    @app.task(name=ADMIT)
+    def admit(source: str) -> None:
+        try:
+            admitter.answer(source)
+        except StoreUnavailable as error:
+            # What was taken stays pending and is taken over; what waits is rung for again.
+            log.warning("admission failed", source=source, reason=str(error))
+
+    @app.task(name=DELIVER)
+    def deliver(target: str) -> None:
+        runtime.answering()
+        runtime.kick(target)
+
+    # `worker_process_init` never fires for threads; weak references to these closures would not hold.
+    signals.setup_logging.connect(lambda **_: logs.configure("worker"), weak=False)
+    signals.worker_init.connect(lambda **_: runtime.start(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
+    return app
+
+
+def run(config: Config) -> int:
+    """Run one worker until it is told to stop. Returns the exit code."""
+    app = create_app(config)
+    worker: Any = app.Worker(
+        hostname="headrace@%h",
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)

@@ -1,0 +1,227 @@
+"""Due deliveries → attempts → done, later or dead. Lives on the loop; no thread waits for a target."""
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+
+import structlog
+
+from shared import __version__
+from shared.backoff import Backoff
+from shared.config import Config, Target
+from shared.doorbell import DELIVER, Doorbell
+from shared.egress import Answer, Egress
+from shared.errors import EgressError, StoreUnavailable
+from shared.events import EventRecord, compose
+from shared.grouping import GroupCommit
+from shared.signing import sign, signing_key
+from shared.store.bells import Bells
+from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, Attempt, Claimed, DueSets, End, Settlement
+
+log = structlog.get_logger()
+
+SLOTS = 1024
+SETTLE_AT_ONCE = 200
+SETTLE_AGAIN_S = 0.5
+ANSWER_KEPT_BYTES = 1024
+USER_AGENT = f"Headrace/{__version__}".encode()
+
+
+def signed_request(lane: "Lane", event: EventRecord, at_ms: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the headers and the body to send: the bytes that are signed are the bytes that are sent."""
+    headers, body = compose(event, lane.target.format)
+    timestamp = at_ms // 1000
+    headers += [
+        (b"user-agent", USER_AGENT),
+        (b"webhook-id", event.id.encode()),
+        (b"webhook-timestamp", b"%d" % timestamp),
+        (b"webhook-signature", sign(lane.signing_keys, event.id, timestamp, body)),
+    ]
+    return headers, body
+
+
+class Lane:
+    """One target as this process serves it."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.name = target.name
+        self.endpoint = target.endpoint
+        self.signing_keys = [signing_key(secret) for secret in target.secret]
+        self.backoff = Backoff(target.retry)
+        self.lease_ms = target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS
+        self.in_flight = 0
+        self.claiming = False
+        self.look_again = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Deliverer:
+    """Delivers what is due, for all targets of this process's configuration."""
+
+    def __init__(self, config: Config, due: DueSets, bells: Bells, egress: Egress) -> None:
+        self._lanes = {target.name: Lane(target) for target in config.targets}
+        self._due = due
+        self._bells = bells
+        self._egress = egress
+        self._settling: GroupCommit[Settlement, bool] = GroupCommit(self._settle, limit=SETTLE_AT_ONCE)
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._claiming: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def kick(self, target: str) -> None:
+        """Look for what is due at a target, unless that is being done; unknown targets are left alone."""
+        lane = self._lanes.get(target)
+        if lane is None or self._stopping:
+            return
+        if lane.claiming:
+            lane.look_again = True
+            return
+        lane.claiming = True
+        task = asyncio.get_running_loop().create_task(self._claim(lane))
+        self._claiming.add(task)
+        task.add_done_callback(self._claiming.discard)
+
+    async def _claim(self, lane: Lane) -> None:
+        try:
+            while not self._stopping:
+                lane.look_again = False
+                # At most half of what is free goes to one target, so that no target ever takes the last.
+                free = SLOTS - len(self._in_flight)
+                most = min(lane.target.concurrency - lane.in_flight, (free + 1) // 2)
+                if most <= 0:
+                    lane.look_again = True
+                    break
+                claims = await self._due.claim(
+                    lane.name, most=most, concurrency=lane.target.concurrency, lease_ms=lane.lease_ms
+                )
+                claimed_at = perf_counter()
+                for claimed, event in claims.entries:
+                    self._start(lane, claimed, event, claims.now_ms, claimed_at)
+                if claims.more:
+                    lane.look_again = True
+                    if len(claims.entries) < most:
+                        break  # the target's concurrency is used up, by us or by others
+                    if lane.in_flight < lane.target.concurrency:
+                        await self._bells.ring([Doorbell(DELIVER, lane.name)])
+                    continue
+                self._wake_at(lane, claims.next_due_s)
+                if not lane.look_again:
+                    break
+        except StoreUnavailable as error:
+            log.warning("claim failed", target=lane.name, reason=str(error))  # the sweep rings again
+        finally:
+            lane.claiming = False
+
+    def _wake_at(self, lane: Lane, next_due_s: float | None) -> None:
+        """Be back for the next retry when it is due: the sweep alone would be up to a second late."""
+        if lane.timer:
+            lane.timer.cancel()
+            lane.timer = None
+        if next_due_s is not None:
+            loop = asyncio.get_running_loop()
+            lane.timer = loop.call_later(next_due_s + 0.001, self.kick, lane.name)
+
+    def _start(
+        self, lane: Lane, claimed: Claimed, event: EventRecord, now_ms: int, claimed_at: float
+    ) -> None:
+        lane.in_flight += 1
+        attempt = self._attempt(lane, claimed, event, now_ms, claimed_at)
+        task = asyncio.get_running_loop().create_task(attempt)
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+
+    async def _attempt(
+        self, lane: Lane, claimed: Claimed, event: EventRecord, now_ms: int, claimed_at: float
+    ) -> None:
+        started = perf_counter()
+        # Redis's clock, carried on by ours from the claim: a worker's own clock has no effect.
+        at_ms = now_ms + int((started - claimed_at) * 1000)
+        answer: Answer | None = None
+        failure = ""
+        try:
+            try:
+                headers, body = signed_request(lane, event, at_ms)
+                answer = await self._egress.post(lane.endpoint, headers, body, lane.target.timeout)
+            except EgressError as error:
+                failure = str(error)
+            except asyncio.CancelledError:
+                await self._hand_back(claimed)
+                raise
+            attempt = Attempt(
+                n=claimed.failed + 1,
+                at_ms=at_ms,
+                duration_ms=round((perf_counter() - started) * 1000, 2),
+                status=answer.status if answer else None,
+                error=failure,
+                answer=answer.body[:ANSWER_KEPT_BYTES].decode("utf-8", "replace") if answer else "",
+            )
+            await self._finish(lane, claimed, attempt)
+        finally:
+            lane.in_flight -= 1
+            if lane.look_again:
+                self.kick(lane.name)
+
+    async def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:
+        """Count a delivery that workers died with again and again as a failed attempt."""
+        error = "lease: the workers that held it died, ten times"
+        attempt = Attempt(n=claimed.failed + 1, at_ms=now_ms, duration_ms=0, error=error)
+        await self._finish(self._lanes[claimed.target], claimed, attempt)
+
+    async def _finish(self, lane: Lane, claimed: Claimed, attempt: Attempt) -> None:
+        delay_s: float | None = None
+        if attempt.status is not None and 200 <= attempt.status < 300:
+            end = End.DONE
+        else:
+            delay_s = lane.backoff.delay_s(attempt.n)
+            end = End.DEAD if delay_s is None else End.RETRY
+        delay_ms = int(delay_s * 1000) if delay_s is not None else 0
+        counted = await self._settling.add(Settlement(claimed, end, delay_ms, attempt))
+        if end is End.RETRY:
+            self._wake_no_later(lane, delay_ms / 1000)
+        log.info(
+            "delivery",
+            event_id=claimed.event_id,
+            target=lane.name,
+            outcome=end.value if counted else f"{end.value}, too late to count",
+            attempt=attempt.n,
+            status=attempt.status,
+            error=attempt.error or None,
+            duration_ms=attempt.duration_ms,
+            next_in_s=round(delay_s, 3) if delay_s is not None else None,
+        )
+
+    def _wake_no_later(self, lane: Lane, delay_s: float) -> None:
+        when = asyncio.get_running_loop().time() + delay_s
+        if lane.timer is None or lane.timer.cancelled() or lane.timer.when() > when:
+            self._wake_at(lane, delay_s)
+
+    async def _hand_back(self, claimed: Claimed) -> None:
+        self._settling.add(Settlement(claimed, End.BACK))
+
+    async def _settle(self, batch: Sequence[Settlement]) -> Sequence[bool | Exception]:
+        """Write how attempts ended; again while Redis is away: all of it can be said twice."""
+        while True:
+            try:
+                return await self._due.settle(batch)
+            except StoreUnavailable as error:
+                log.warning("settling failed, trying again", deliveries=len(batch), reason=str(error))
+                if self._stopping:
+                    raise  # the leases run out, and another worker delivers again
+                await asyncio.sleep(SETTLE_AGAIN_S)
+
+    async def drain(self, grace_s: float) -> None:
+        """Claim no more, wait for what is in flight, then hand the rest back uncharged."""
+        self._stopping = True
+        for lane in self._lanes.values():
+            self._wake_at(lane, None)
+        if self._claiming:
+            await asyncio.wait(self._claiming, timeout=grace_s)
+        if self._in_flight:
+            await asyncio.wait(self._in_flight, timeout=grace_s)
+        left = list(self._in_flight)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._settling.flush()
+        log.info("drained", handed_back=len(left))

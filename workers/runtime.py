@@ -1,0 +1,144 @@
+"""The one event loop of a worker process: a thread of its own that does all I/O.
+
+Celery's task threads hand it coroutines and wait; deliveries live on it alone. It also watches that the
+process is alive in every part, and ends it where it is not, for the supervisor to start a new one.
+"""
+
+import asyncio
+import faulthandler
+import os
+import socket
+import sys
+import threading
+from collections.abc import Coroutine
+from time import monotonic
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import structlog
+import uvloop
+
+from shared.config import Config
+from shared.egress import Egress
+from shared.errors import StoreUnavailable
+from shared.store.address import parse_address
+from shared.store.bells import Bells
+from shared.store.client import RedisClient
+from shared.store.due import DueSets
+from shared.store.inbox import Inbox
+from shared.store.upkeep import Upkeep
+from workers.deliver import Deliverer
+from workers.sweep import Sweeper
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+REDIS_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = 30.0
+GRACE_S = 5.0
+WATCH_S = 1.0
+BATCH_AT_MOST_S = 10.0
+UNANSWERED_AT_MOST_S = 10.0
+EXIT_UNHEALTHY = 70
+
+
+class Runtime:
+    """Everything that a worker process runs on."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self._batches: dict[int, float] = {}
+        self._last_answer = monotonic()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the loop thread and what lives on it. Called once, after any fork."""
+        self._thread.start()
+        self.call(self._open())
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _open(self) -> None:
+        config = self.config
+        self._client = RedisClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
+        self._egress = Egress()
+        self.inbox = Inbox(self._client)
+        self.bells = Bells(self._client)
+        upkeep = Upkeep(self._client)
+        due = DueSets(self._client)
+        self.deliverer = Deliverer(config, due, self.bells, self._egress)
+        self._sweeper = Sweeper(config, self.name, upkeep, due, self.inbox, self.bells, self.deliverer)
+        self._tasks = [self._loop.create_task(self._sweeper.run()), self._loop.create_task(self._watch())]
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the loop and wait for it. For task threads, never for the loop's own."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_TIMEOUT_S)
+
+    def kick(self, target: str) -> None:
+        """Let the loop look for what is due at a target; returns at once."""
+        self._loop.call_soon_threadsafe(self.deliverer.kick, target)
+
+    def answering(self) -> None:
+        """A doorbell reached this process."""
+        self._last_answer = monotonic()
+
+    def batch_started(self) -> None:
+        """The calling thread starts on code that may never come back: adapters and filters."""
+        self._batches[threading.get_ident()] = monotonic()
+
+    def batch_ended(self) -> None:
+        """The calling thread came back."""
+        self._batches.pop(threading.get_ident(), None)
+        self._last_answer = monotonic()
+
+    async def _watch(self) -> None:
+        unanswered_since: float | None = None
+        while True:
+            # Should even this loop stand still (a thread that never gives up the GIL), a timer in C ends the
+            # process, and says where every thread was. It prints no values.
+            faulthandler.dump_traceback_later(BATCH_AT_MOST_S + 2 * WATCH_S, exit=True, file=sys.stderr)
+            await asyncio.sleep(WATCH_S)
+            now = monotonic()
+            for started in list(self._batches.values()):
+                if now - started > BATCH_AT_MOST_S:
+                    _end_process("an admission batch does not end")
+            try:
+                waiting = await self.bells.queued() > 0
+            except StoreUnavailable:
+                waiting = False
+            if not waiting or self._batches or now - self._last_answer < UNANSWERED_AT_MOST_S:
+                unanswered_since = None
+            elif unanswered_since is None:
+                unanswered_since = now
+            elif now - unanswered_since > UNANSWERED_AT_MOST_S:
+                _end_process("doorbells wait and none reaches this worker")
+
+    def close(self) -> None:
+        """Stop claiming, give what is in flight its grace, hand the rest back, and end the loop."""
+        try:
+            self.call(self._close())
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(1.0)
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        faulthandler.cancel_dump_traceback_later()
+        await self.deliverer.drain(GRACE_S)
+        await self._egress.close()
+        await self._client.close()
+
+
+def _end_process(why: str) -> None:
+    log.critical("unhealthy, ending this process", reason=why)
+    faulthandler.dump_traceback(file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(EXIT_UNHEALTHY)

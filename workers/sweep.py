@@ -1,0 +1,112 @@
+"""The sweep: re-rings what waits, puts back what was left behind, removes what retention lets go.
+
+Every worker runs it about once a second and one at a time does the work, so there is no single process
+whose death stops retries.
+"""
+
+import asyncio
+from time import monotonic, time
+
+import structlog
+
+from shared.config import Config
+from shared.doorbell import ADMIT, DELIVER, Doorbell
+from shared.errors import StoreUnavailable
+from shared.store.bells import Bells
+from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, DueSets
+from shared.store.inbox import Inbox
+from shared.store.upkeep import Upkeep
+from workers.deliver import Deliverer
+
+log = structlog.get_logger()
+
+SWEEP_S = 1.0
+RETAIN_S = 5.0
+TIDY_S = 600.0
+PRESSURE = 0.70
+
+
+class Sweeper:
+    """One worker's sweep."""
+
+    def __init__(
+        self,
+        config: Config,
+        worker: str,
+        upkeep: Upkeep,
+        due: DueSets,
+        inbox: Inbox,
+        bells: Bells,
+        deliverer: Deliverer,
+    ) -> None:
+        self._worker = worker
+        self._upkeep = upkeep
+        self._due = due
+        self._inbox = inbox
+        self._bells = bells
+        self._deliverer = deliverer
+        self._sources = [source.name for source in config.sources]
+        self._leases_ms = {
+            target.name: target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS for target in config.targets
+        }
+        self._events_ms = config.retention.events.ms
+        self._dead_letters_ms = config.retention.dead_letters.ms
+        self._retain_at = 0.0
+        self._tidy_at = monotonic() + TIDY_S
+
+    async def run(self) -> None:
+        """Sweep until cancelled; a Redis that is away is a pause, not an end."""
+        away = False
+        while True:
+            try:
+                if await self._upkeep.my_turn(self._worker):
+                    await self.sweep()
+                if away:
+                    log.info("Redis is back")
+                away = False
+            except StoreUnavailable as error:
+                if not away:
+                    log.warning("Redis is away", reason=str(error))
+                away = True
+            await asyncio.sleep(SWEEP_S)
+
+    async def sweep(self) -> None:
+        """Go round once. Raises: StoreUnavailable."""
+        waiting = await self._upkeep.waiting(self._sources, list(self._leases_ms))
+        for target in waiting.lapsed:
+            await self._release(target)
+        await self._bells.ring(Doorbell(ADMIT, source) for source in waiting.sources)
+        await self._bells.ring(Doorbell(DELIVER, target) for target in {*waiting.due, *waiting.lapsed})
+        now = monotonic()
+        if now >= self._retain_at:
+            self._retain_at = now + RETAIN_S
+            await self._retain()
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_S
+            for source in self._sources:
+                await self._inbox.tidy(source)
+
+    async def _release(self, target: str) -> None:
+        back, spent = await self._due.release(target, lease_ms=self._leases_ms[target])
+        log.warning("leases ran out", target=target, put_back=back, charged=len(spent))
+        for claimed in spent:
+            await self._deliverer.finish_lapsed(claimed, int(time() * 1000))
+
+    async def _retain(self) -> None:
+        used = await self._upkeep.memory_used()
+        removed = await self._upkeep.retain(
+            list(self._leases_ms),
+            events_ms=self._events_ms,
+            dead_letters_ms=self._dead_letters_ms,
+            under_pressure=used > PRESSURE,
+        )
+        if removed.dead_letters or removed.quarantined:
+            log.warning(
+                "retention removed what nobody took care of",
+                dead_letters=removed.dead_letters,
+                quarantined=removed.quarantined,
+            )
+        if removed.events or used > PRESSURE:
+            log.info("retention", events=removed.events, duplicates=removed.duplicates, memory=round(used, 3))
+        if removed.events:
+            self._retain_at = 0.0  # there may be more: go on with the next sweep
