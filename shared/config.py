@@ -18,6 +18,7 @@ from shared.matching import compile_filter
 from shared.providers import ADAPTERS
 from shared.providers.base import SourceSettings
 from shared.signing import signing_key
+from shared.store.address import parse_address
 from shared.values import Duration, Private, Secrets, decode_value, parse_network
 
 EMBEDDED = "embedded"
@@ -148,6 +149,8 @@ def _locate(message: str, path: str) -> ConfigError:
 
 
 def _check(config: Config) -> None:
+    if config.redis.url != EMBEDDED:
+        _value(parse_address, config.redis.url, "redis.url")
     _check_ingress(config.ingress)
     _at_least(config.redis.wait_replicas, 0, "redis.wait_replicas")
     _check_names(config.sources, "sources")

@@ -1,4 +1,7 @@
-"""Finding and reading the configuration file: TOML, with `${NAME}` and `${file:PATH}` filled in."""
+"""Finding and reading the configuration file: TOML, with `${NAME}` and `${file:PATH}` filled in.
+
+`redis.url = "embedded"` becomes the address of the embedded Redis that belongs to the file.
+"""
 
 import os
 import re
@@ -7,20 +10,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.config import Config, parse_config
+import msgspec
+
+from shared.config import EMBEDDED, Config, parse_config
+from shared.embedded import FOLDER, data_folder, socket_path
 from shared.errors import ConfigError
 
 ENV = "HEADRACE_CONFIG"
 DEFAULT = Path("headrace.toml")
+DEMO = Path(FOLDER) / "headrace.toml"
 
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def find_config(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the file to read: `--config`, else `$HEADRACE_CONFIG`, else `./headrace.toml` if it is there."""
+    """Return the file to read: `--config`, else `$HEADRACE_CONFIG`, else `./headrace.toml` if it is there.
+
+    None where there is none: `headrace up` then runs the demo.
+    """
     if option or environ.get(ENV):
         return Path(option or environ[ENV])
     return DEFAULT if DEFAULT.exists() else None
+
+
+def find_running_config(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Like `find_config`, for commands that look at what runs: the demo of this folder comes last."""
+    return find_config(option, environ) or (DEMO if DEMO.exists() else None)
 
 
 def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
@@ -38,9 +53,19 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), f"is not TOML: {error}") from None
     try:
-        return parse_config(_fill(tree, "", environ, path.parent))
+        config = parse_config(_fill(tree, "", environ, path.parent))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.path}" if error.path else str(path), error.problem) from None
+    if config.redis.url == EMBEDDED:
+        redis = msgspec.structs.replace(config.redis, url=f"unix://{socket_path(data_folder(path))}")
+        config = msgspec.structs.replace(config, redis=redis)
+    return config
+
+
+def is_embedded(path: Path) -> bool:
+    """Tell whether a configuration file asks for the embedded Redis."""
+    redis = tomllib.loads(path.read_text()).get("redis", {})
+    return bool(redis.get("url") == EMBEDDED)
 
 
 def _fill(value: Any, path: str, environ: Mapping[str, str], folder: Path) -> Any:

@@ -1,9 +1,12 @@
 """The Celery application: its settings, its two tasks, and how it starts and stops the runtime."""
 
+import warnings
+from socket import gethostname
 from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
 from shared import logs
@@ -82,11 +85,15 @@ def run(config: Config) -> int:
     """Run one worker until it is told to stop. Returns the exit code."""
     app = create_app(config)
     worker: Any = app.Worker(
-        hostname="headrace@%h",
+        hostname=f"headrace@{gethostname()}",
         loglevel="WARNING",
+        quiet=True,  # no banner: what it says stands in the configuration
         without_gossip=True,
         without_mingle=True,
         without_heartbeat=True,
     )
+    log.info("worker starts", targets=len(config.targets), sources=len(config.sources))
+    # Celery warns of root on every start; in a container that is the usual case, and not its business.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     worker.start()
     return int(worker.exitcode or 0)

@@ -1,1 +1,59 @@
-def main(): pass
+"""The `headrace` command: one module a subcommand, imported only when it is called."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from shared import __version__
+from shared.errors import ConfigError, HeadraceError
+
+COMMANDS = {
+    "up": ("up", "command", "Run everything on one machine, until Ctrl-C."),
+    "check": ("check", "command", "Check the configuration and Redis; show every provider's URL."),
+    "events": ("events", "command", "List events, or show one."),
+    "deliveries": ("deliveries", "command", "Show an event's deliveries and attempts."),
+    "dead-letters": ("dead_letters", "command", "List deliveries that were given up."),
+    "quarantine": ("quarantine", "command", "List requests that no adapter could read."),
+    "replay": ("replay", "command", "Send events again."),
+    "secret": ("secret", "command", "Make a signing secret for a target."),
+    "ingress": ("processes", "ingress_command", "Run an ingress process, and again when it dies."),
+    "worker": ("processes", "worker_command", "Run a worker process, and again when it dies."),
+}
+"""Command → the module here, the name in it, and one line of help."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name, and imports one when it is used: `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"shared.cli.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup)
+@click.version_option(__version__, prog_name="headrace")
+def cli() -> None:
+    """Headrace: one intake for payment providers' webhooks, one clean stream out."""
+
+
+def main() -> None:
+    """Run the command line: 0 all is well, 1 it failed, 2 the configuration or the call is wrong."""
+    try:
+        cli()
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -14,13 +14,14 @@ import msgspec
 from shared.errors import EgressError
 
 _MAX_INFORMATIONAL = 8
+_MAX_RETRY_AFTER_BYTES = 64  # an HTTP date has 29
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What a target said: its final status, and the little of the rest that anybody needs.
 
     `body` holds the first bytes as they were sent, never decoded; `truncated` says that there were
-    more. `retry_after` is that header's value as it was sent.
+    more. `retry_after` is that header's value as it was sent, unless it is too long to mean anything.
     """
 
     status: int
@@ -205,7 +206,7 @@ class Connection(asyncio.Protocol):
             return
         length = len(name)  # rules out most names without a copy in lower case
         if length == 11 and name.lower() == b"retry-after":
-            self._retry_after = value
+            self._retry_after = value if len(value) <= _MAX_RETRY_AFTER_BYTES else None
         elif (length == 14 and name.lower() == b"content-length") or (
             length == 17 and name.lower() == b"transfer-encoding" and b"chunked" in value.lower()
         ):
@@ -216,6 +217,8 @@ class Connection(asyncio.Protocol):
         if not self._message_done and self._parser is not None:
             self._status = self._parser.get_status_code()
             self._head_done = True
+            if self._status < 100:  # the parser lets 099 pass, as a final status
+                self._wrong = "the answer's status is not one of HTTP"
 
     def on_body(self, chunk: bytes) -> None:
         """Keep the first bytes."""

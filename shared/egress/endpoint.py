@@ -135,7 +135,7 @@ class Endpoint(msgspec.Struct, frozen=True):
             parts += (_field(name), value, b"\r\n")
         parts.append(b"\r\n")
         head = b"".join(parts)
-        # Four lines are our own. Counting over the whole head is three scans in C, however many fields.
+        # Five lines are our own. Counting over the whole head is three scans in C, however many fields.
         lines = len(headers) + 5
         if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
             raise ValueError("a header's value holds CR, LF or NUL")

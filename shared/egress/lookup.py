@@ -3,6 +3,7 @@ that others need for long.
 """
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -88,9 +89,13 @@ class _SystemResolver:
         loop = asyncio.get_running_loop()
         async with self._slots:
             found: asyncio.Future[list[str]] = loop.create_future()
-            threading.Thread(
+            thread = threading.Thread(
                 target=_getaddrinfo, args=(loop, found, name, port), name="headrace-dns", daemon=True
-            ).start()
+            )
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise OSError(errno.EAGAIN, str(error)) from None
             return await found
 
 

@@ -28,11 +28,6 @@ class InboundRequest(msgspec.Struct, frozen=True):
     path_token: str | None
     body: bytes
 
-    def header(self, name: bytes) -> bytes | None:
-        """Return the one value of a header; None where it is absent. A repeated header counts as absent."""
-        values = [value for key, value in self.headers if key == name]
-        return values[0] if len(values) == 1 else None
-
 
 class Verdict(Enum):
     """What ingress does with a verified request."""
@@ -78,6 +73,10 @@ class Adapter(ABC, Generic[S]):
     def paths(self) -> list[str]:
         """Return the URL paths below `/webhooks/` that this source may be given, one a credential."""
         return [self.settings.name]
+
+    def credential_headers(self) -> list[tuple[str, str]]:
+        """Return the headers by which an authentic request proves itself: what a simulated one must carry."""
+        return []
 
 
 AnyAdapter = Adapter[Any]

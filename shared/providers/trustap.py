@@ -3,10 +3,11 @@
 Source: Trustap's webhooks page for v1 (`basic_tx`, `p2p_tx`); `tx` is API v2.
 """
 
+from base64 import b64encode
 from typing import ClassVar
 
 from shared import jsonbody, money
-from shared.events import Event, Money
+from shared.events import UNKNOWN, Event, Money
 from shared.jsonbody import Json
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import check_basic, check_no_path_token
@@ -139,7 +140,7 @@ class Trustap(Adapter[Settings]):
         known = TYPES.get(code or "")
         transaction = f"{family}/{target}" if target is not None and family in FAMILIES else None
         return Event(
-            type=known or "provider.unknown",
+            type=known or UNKNOWN,
             provider_event=code,
             subject=transaction,
             time=to_utc(time),
@@ -151,6 +152,11 @@ class Trustap(Adapter[Settings]):
             details=_details(body, preview, happening),
             dedupe=dedupe_key(code, target, time) if known else None,
         )
+
+    def credential_headers(self) -> list[tuple[str, str]]:
+        """Return Basic credentials with the first configured password."""
+        pair = self.settings.username.encode() + b":" + self.settings.passwords[0].reveal()
+        return [("authorization", f"Basic {b64encode(pair).decode()}")]
 
 
 def _parties(preview: dict[str, Json]) -> dict[str, str]:

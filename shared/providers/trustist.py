@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from shared import jsonbody, money
 from shared.errors import Unreadable
-from shared.events import Event
+from shared.events import UNKNOWN, Event
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, name, present
@@ -72,7 +72,7 @@ class Trustist(Adapter[Settings]):
         amount = body.get("amount") if known is not None and not invitation else None
         currency = body.get("currency")
         return Event(
-            type=known or "provider.unknown",
+            type=known or UNKNOWN,
             provider_event=kind,
             subject=subject,
             time=to_utc(time),

@@ -7,7 +7,7 @@ import re
 from typing import ClassVar
 
 from shared import jsonbody, money
-from shared.events import DedupeKey, Event, Money
+from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import check_header, check_no_path_token
@@ -84,7 +84,7 @@ class Trustshare(Adapter[Settings]):
         known = TYPES.get(kind or "")
         token = identifier(fields, "token")
         return Event(
-            type=known or "provider.unknown",
+            type=known or UNKNOWN,
             provider_event=kind,
             subject=token,
             transaction_id=token,
@@ -98,6 +98,10 @@ class Trustshare(Adapter[Settings]):
             details=_details(fields, with_balance=known is not None),
             dedupe=DedupeKey((event_id,)) if enveloped else _dedupe(kind, fields),
         )
+
+    def credential_headers(self) -> list[tuple[str, str]]:
+        """Return the shared secret's header, with the first configured secret."""
+        return [("x-trustshare-secret", self.settings.secrets[0].reveal().decode())]
 
 
 def _dedupe(kind: str | None, fields: dict[str, Json]) -> DedupeKey | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from shared import jsonbody, money
 from shared.errors import Unreadable
-from shared.events import DedupeKey, Event, Money
+from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import PathTokenSettings, check_path_token
@@ -127,7 +127,7 @@ class Truust(Adapter[Settings]):
         payin_id, payout_id = identifier(body.payin, "id"), identifier(body.payout, "id")
         about_payout = notification in {"Payout Created", "Order Released"}
         return Event(
-            type=TYPES[notification] if notification else "provider.unknown",
+            type=TYPES[notification] if notification else UNKNOWN,
             provider_event=said or notification,
             subject=transaction,
             type_inferred=inferred and notification is not None,

@@ -4,15 +4,22 @@ import asyncio
 import contextlib
 import gc
 import os
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
+import pytest
 import uvloop
 
-T = TypeVar("T")
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from shared.egress import Answer, Egress, Endpoint
+from shared.errors import EgressError
 
+T = TypeVar("T")
+
+HEADERS = [(b"content-type", b"application/json")]
+SOON_S = 0.3  # a deadline that is meant to pass
+AMPLE_S = 20.0  # one that is not
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -70,7 +77,7 @@ class Target:
 
     async def until_closed(self, connections: int = 0) -> None:
         """Return once no more than so many connections are open."""
-        while self.open > connections:
+        while self.open > connections:  # noqa: ASYNC110  # a count, not a flag
             await asyncio.sleep(0.01)
 
 
@@ -95,12 +102,15 @@ async def target(
             pass  # the client went away, as many of these tests want it to
         finally:
             here.open -= 1
-            writer.transport.abort()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            writer.transport.abort()  # not within `serve`, which may be cancelled before it begins
+
         task = asyncio.ensure_future(serve(reader, writer))
         tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        task.add_done_callback(ended)
 
     server = await asyncio.start_server(connected, host, port, ssl=tls)
     here.port = server.sockets[0].getsockname()[1]
@@ -136,3 +146,40 @@ async def gone(reader: asyncio.StreamReader) -> None:
     """Return when the client has closed; read and drop what it sends till then."""
     while await reader.read(65536):
         pass
+
+
+@contextlib.contextmanager
+def deaf(host: str) -> Iterator[int]:
+    """Give a port where connecting hangs: its queue is full, so the kernel drops what knocks."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind((host, 0))
+        listener.listen(0)
+        for _ in range(4):
+            knock = stack.enter_context(socket.socket())
+            knock.setblocking(False)
+            knock.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def client(**settings: Any) -> AsyncIterator[Egress]:
+    egress = Egress(**settings)
+    try:
+        yield egress
+    finally:
+        await egress.close()
+
+
+def at(port: int, *, host: str = "127.0.0.1", scheme: str = "http", **settings: Any) -> Endpoint:
+    return Endpoint.parse(f"{scheme}://{host}:{port}/hooks", allow_private=True, **settings)
+
+
+async def post(egress: Egress, endpoint: Endpoint, body: bytes = b"{}", timeout_s: float = AMPLE_S) -> Answer:
+    return await egress.post(endpoint, HEADERS, body, timeout_s)
+
+
+async def refused(posted: Awaitable[Answer]) -> EgressError:
+    with pytest.raises(EgressError) as caught:
+        await posted
+    return caught.value

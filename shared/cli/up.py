@@ -1,0 +1,127 @@
+"""`headrace up`: everything on one machine, until Ctrl-C."""
+
+import http.client
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from shared import logs
+from shared.cli.processes import ingress_child, listen, worker_child
+from shared.configfile import find_config, is_embedded, read_config
+from shared.demo.setup import write_demo
+from shared.demo.show import play
+from shared.embedded import EmbeddedRedis, data_folder
+from shared.errors import CommandFailed
+from shared.supervise import Child, Supervisor
+
+READY_WITHIN_S = 30.0
+
+
+@click.command("up")
+@click.option("--config", "option", metavar="FILE", help="The configuration file; without any, a demo runs.")
+@click.option("--host", help="Listen here instead of ingress.host.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Listen here instead of ingress.port.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="How many worker processes."
+)
+def command(option: str | None, host: str | None, port: int | None, workers: int) -> None:
+    """Run Redis (where the configuration says "embedded"), ingress and workers until Ctrl-C.
+
+    Without a configuration it runs a demo: a source for each provider, a receiver of its own, and the
+    providers' sample events played through.
+    """
+    path = find_config(option)
+    if path is None:
+        sys.exit(run_demo(host or "127.0.0.1", port or 8000, workers))
+    config = read_config(path)
+    logs.configure("supervisor")
+    listener = listen(host or config.ingress.host, port or config.ingress.port)
+    supervisor = Supervisor()
+    try:
+        start_redis(supervisor, path)
+        supervisor.start(
+            ingress_child(path, listener), *(worker_child(path, number=i + 1) for i in range(workers))
+        )
+        sys.exit(supervisor.run())
+    finally:
+        supervisor.stop()
+
+
+def start_redis(supervisor: Supervisor, config: Path, *, output: str | None = None) -> None:
+    """Start the embedded Redis of a configuration, if it asks for one. Raises: CommandFailed."""
+    if is_embedded(config):
+        redis = EmbeddedRedis(data_folder(config))
+        # The server inherits the lock: the folder stays locked until it has ended, whatever becomes of us.
+        supervisor.start(Child("redis", redis.argv, pass_fds=(redis.lock.fileno(),), output=output))
+
+
+def run_demo(host: str, port: int, workers: int) -> int:
+    """Run the demo until Ctrl-C. Returns the exit code."""
+    console = Console()
+    listener, receiver = listen(host, port), listen("127.0.0.1", 0)
+    path = write_demo(host=host, port=port, receiver_port=receiver.getsockname()[1])
+    log_folder = path.parent / "logs"
+    log_folder.mkdir(exist_ok=True)
+
+    def log(name: str) -> str:
+        return str(log_folder / f"{name}.log")
+
+    with open(log("supervisor"), "a", encoding="utf-8") as own_log:
+        logs.configure("supervisor", own_log)
+        failed = threading.Event()
+
+        def show() -> None:
+            try:
+                wait_until_ready(host, port)
+                play(console, path, host=host, port=port)
+            except Exception as error:  # noqa: BLE001 — said to the user, and the demo ends
+                console.print(f"[red]headrace: the demo failed: {error}[/red] (logs: {log_folder})")
+                failed.set()
+
+        supervisor = Supervisor()
+        try:
+            console.print(
+                f"[bold]Headrace[/bold] starts: Redis, ingress, {workers} worker(s), a demo receiver …"
+            )
+            start_redis(supervisor, path, output=log("redis"))
+            fd = receiver.fileno()
+            argv = [sys.executable, "-m", "shared.demo.receiver", "--config", str(path), "--fd", str(fd)]
+            supervisor.start(Child("receiver", argv, pass_fds=(fd,), output=log("receiver")))
+            supervisor.start(
+                ingress_child(path, listener, output=log("ingress")),
+                *(worker_child(path, number=i + 1, output=log(f"worker-{i + 1}")) for i in range(workers)),
+            )
+            threading.Thread(target=show, name="demo", daemon=True).start()
+            return supervisor.run(until=failed.is_set) or int(failed.is_set())
+        finally:
+            console.print("\nstopping …")
+            supervisor.stop()
+
+
+def wait_until_ready(host: str, port: int) -> None:
+    """Wait until the ingress takes events. Raises: CommandFailed where it does not."""
+    deadline = time.monotonic() + READY_WITHIN_S
+    reason = "no answer"
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(local(host), port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            if answer.status == 200:
+                return
+            reason = answer.read().decode(errors="replace")
+        except OSError as error:
+            reason = str(error)
+        finally:
+            connection.close()
+        time.sleep(0.1)
+    raise CommandFailed(f"ingress was not ready within {READY_WITHIN_S:.0f} s: {reason}")
+
+
+def local(host: str) -> str:
+    """Return the address by which this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

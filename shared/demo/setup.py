@@ -1,0 +1,87 @@
+"""The demo's folder: its configuration, and the secrets that every run of it shares."""
+
+import secrets
+from pathlib import Path
+
+from shared.embedded import FOLDER
+from shared.signing import new_secret
+
+_CREDENTIALS = ("trustshare", "trustap", "truust", "trustist")
+_TARGETS = ("everything", "ledger", "flaky")
+
+_CONFIG = """\
+# Written by `headrace up`, anew for every run: change a copy of it, and give that with --config.
+
+[redis]
+url = "embedded"
+
+[ingress]
+host = "{host}"
+port = {port}
+
+[[sources]]
+name = "trustshare"
+provider = "trustshare"
+secrets = ["${{file:secrets/trustshare}}"]
+
+[[sources]]
+name = "trustap"
+provider = "trustap"
+username = "headrace"
+passwords = ["${{file:secrets/trustap}}"]
+
+[[sources]]
+name = "truust"
+provider = "truust"
+path_tokens = ["${{file:secrets/truust}}"]
+
+[[sources]]
+name = "trustist"
+provider = "trustist"
+path_tokens = ["${{file:secrets/trustist}}"]
+currency = "GBP"
+
+# The demo's own receiver. It verifies every signature.
+[[targets]]
+name = "everything"
+url = "http://127.0.0.1:{receiver_port}/everything"
+secret = "${{file:secrets/everything}}"
+allow_private = ["127.0.0.1/32"]
+
+[[targets]]
+name = "ledger"
+url = "http://127.0.0.1:{receiver_port}/ledger"
+events = ["payment.*", "payout.*"]
+filter = "data.money.amount_minor >= 10000"
+secret = "${{file:secrets/ledger}}"
+allow_private = ["127.0.0.1/32"]
+
+[[targets]]  # answers 503 to the first attempt of each event
+name = "flaky"
+url = "http://127.0.0.1:{receiver_port}/flaky"
+events = ["dispute.*"]
+secret = "${{file:secrets/flaky}}"
+retry = {{ initial = "1s", factor = 2.0, max = "1m", attempts = 8 }}
+allow_private = ["127.0.0.1/32"]
+"""
+
+
+def write_demo(*, host: str, port: int, receiver_port: int) -> Path:
+    """Write the demo's configuration into `./.headrace` and return its path. Secrets are made once."""
+    folder = Path(FOLDER).absolute()
+    vault = folder / "secrets"
+    vault.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for name in _CREDENTIALS:
+        _keep(vault / name, secrets.token_urlsafe(24))
+    for name in _TARGETS:
+        _keep(vault / name, new_secret())
+    path = folder / "headrace.toml"
+    path.write_text(_CONFIG.format(host=host, port=port, receiver_port=receiver_port))
+    return path
+
+
+def _keep(path: Path, fresh: str) -> None:
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(fresh)

