@@ -1,0 +1,317 @@
+"""The read side for operators: what came in, what became of it, where it went and why not.
+
+Nothing here decodes a provider's payload; `payload` alone hands it out. Listings read in batches.
+"""
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shared.events import JSON, EventRecord, Money, rfc3339_ms
+from shared.ids import received_ms, source_tag, stream_id
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+from shared.store.deliveries import DELIVERED, ENDS, WAITING
+from shared.store.walk import Span, Step, walk
+
+READ_AT_ONCE = 200
+DATA_AT_ONCE = 50  # `data` may be as large as a body
+
+NOWHERE = "nowhere"
+STATES = (WAITING, *ENDS, NOWHERE)
+"""What an event may be listed by: the state of one of its deliveries, or that it went to no target."""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
+    """What is held of a request that was answered 200. `id` is the receipt; times are RFC 3339."""
+
+    id: str
+    received_at: str
+    source: str
+
+
+class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
+    """An admitted event. `deliveries`: target → `waiting` (due or in flight), `done`, `dead`, `expired`.
+
+    `copies` is how many re-sends were suppressed. `details` and `parties`, which may name people, are left
+    to `Records.payload`.
+    """
+
+    type: str
+    provider: str
+    provider_event: str | None
+    transaction_id: str | None
+    payment_id: str | None
+    money: Money | None
+    status: str | None
+    provider_status: str | None
+    occurred_at: str | None
+    deliveries: dict[str, str]
+    copies: int
+
+    def is_in(self, state: str) -> bool:
+        """Tell whether one of its deliveries is in this state; `nowhere`: whether it has none."""
+        return state in self.deliveries.values() if state != NOWHERE else not self.deliveries
+
+
+class CopyView(Kept, frozen=True, kw_only=True, tag="duplicate"):
+    """A recorded duplicate of the event `of`. `identical`: its body was the same, byte for byte."""
+
+    of: str
+    identical: bool
+
+
+class QuarantineView(Kept, frozen=True, kw_only=True, tag="quarantined"):
+    """A request that no adapter could read: `code` is a short word, `detail` names the field and the rule."""
+
+    code: str
+    detail: str
+    bytes: int
+
+
+class InboxView(Kept, frozen=True, kw_only=True, tag="inbox"):
+    """A request that no worker has admitted yet. `takes_alone` counts takes after a worker's death."""
+
+    bytes: int
+    takes_alone: int
+
+
+class Selected(msgspec.Struct, frozen=True):
+    """Which events to list: of a time span, and where given, of a source, a type (a glob), a state."""
+
+    span: Span
+    source: str | None = None
+    type: str | None = None
+    state: str | None = None
+
+
+class _Context(msgspec.Struct, frozen=True):
+    source: str
+    type: str
+
+
+class _Shown(msgspec.Struct, frozen=True):
+    """The part of `data` that names nobody."""
+
+    provider: str
+    provider_event: str | None = None
+    transaction_id: str | None = None
+    payment_id: str | None = None
+    money: Money | None = None
+    status: str | None = None
+    provider_status: str | None = None
+    occurred_at: str | None = None
+
+
+_context = msgspec.json.Decoder(_Context).decode
+_shown = msgspec.json.Decoder(_Shown).decode
+
+
+def source_of(attributes: bytes) -> str:
+    """Return the source's name from an event's stored attributes."""
+    return _context(attributes).source.removeprefix("/sources/")
+
+
+def type_of(attributes: bytes) -> str:
+    """Return the canonical type from an event's stored attributes."""
+    return _context(attributes).type
+
+
+def of_source(event_id: str, source: str | None) -> bool:
+    """Tell by its id whether an event is of a source; all are of None."""
+    return source is None or event_id[15:23] == source_tag(source)
+
+
+class Records:
+    """What the store holds of requests and events."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def now_ms(self) -> int:
+        """Return the time by Redis's clock, in ms since 1970. Raises: StoreUnavailable."""
+        with translated():
+            seconds, micros = await self._client.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def find(self, event_id: str, sources: Sequence[str]) -> Kept | None:
+        """Return what a receipt stands for now; None where it is unknown, or retention has removed it.
+
+        `sources` are the names to look in the inboxes of. Raises: StoreUnavailable.
+        """
+        source = next((name for name in sources if of_source(event_id, name)), "")
+        entry = stream_id(event_id)
+        with translated():
+            # One transaction: between two reads an entry may move from the inbox to the events.
+            pipe = self._client.redis.pipeline(transaction=True)
+            pipe.exists(keys.event(event_id))
+            pipe.hmget(keys.duplicate(event_id), ["source", "of"])
+            pipe.hexists(keys.duplicate(event_id), "body")
+            pipe.hmget(keys.quarantined(event_id), ["source", "code", "detail"])
+            pipe.hstrlen(keys.quarantined(event_id), "body")
+            pipe.xrange(keys.inbox(source), entry, entry)
+            pipe.hget(keys.alone(source), entry)
+            admitted, copy, differs, quarantined, size, waiting, takes = await pipe.execute()
+        if admitted:
+            found = await self._views([event_id], None, None)
+            return found[0] if found else None  # retention may come between
+        if copy[0] is not None:
+            return _copy(event_id, copy, bool(differs))
+        if quarantined[0] is not None:
+            return _quarantined(event_id, quarantined, size)
+        if waiting:
+            return InboxView(
+                id=event_id,
+                received_at=_received_at(event_id),
+                source=source,
+                bytes=len(waiting[0][1][b"body"]),
+                takes_alone=int(takes or 0),
+            )
+        return None
+
+    async def payload(self, kept: Kept) -> EventRecord | bytes | None:
+        """Return an event as it is delivered, or the body of what is not an event; None where it is gone.
+
+        Of a copy the body is kept only where it differs from the first's. Raises: StoreUnavailable.
+        """
+        redis: Any = self._client.redis
+        with translated():
+            if isinstance(kept, EventView):
+                fields = ["attributes", "data", "body", "type"]
+                attributes, data, body, type_ = await redis.hmget(keys.event(kept.id), fields)
+                if attributes is None:
+                    return None
+                return EventRecord(kept.id, attributes, data, body, type_.decode() if type_ else JSON)
+            if isinstance(kept, InboxView):
+                entry = stream_id(kept.id)
+                found = await redis.xrange(keys.inbox(kept.source), entry, entry)
+                body = found[0][1][b"body"] if found else None
+            else:
+                key = keys.duplicate if isinstance(kept, CopyView) else keys.quarantined
+                body = await redis.hget(key(kept.id), "body")
+        return None if body is None else bytes(body)
+
+    async def events(self, wanted: Selected, limit: int) -> list[EventView]:
+        """Return up to `limit` events, newest first. Raises: StoreUnavailable."""
+        # What still waits, and dead letters, keep an event open.
+        sets = [keys.OPEN] if wanted.state in (WAITING, "dead") else [keys.OPEN, keys.FINISHED]
+        views: list[EventView] = []
+        async for steps in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
+            ids = [step.id for step in steps if of_source(step.id, wanted.source)]
+            views += await self._views(ids, wanted.type, wanted.state, limit - len(views))
+            if len(views) >= limit:
+                break
+        return views
+
+    async def duplicates(self, span: Span, source: str | None, limit: int) -> list[CopyView]:
+        """Return up to `limit` recorded duplicates, newest first. Raises: StoreUnavailable."""
+        views: list[CopyView] = []
+        async for steps in self._newest(keys.DUPLICATES, span, source):
+            with translated():
+                pipe = self._client.redis.pipeline(transaction=False)
+                for step in steps:
+                    pipe.hmget(keys.duplicate(step.id), ["source", "of"])
+                    pipe.hexists(keys.duplicate(step.id), "body")
+                replies = await pipe.execute()
+            for step, copy, differs in zip(steps, replies[::2], replies[1::2], strict=True):
+                if copy[0] is not None:  # else it has expired, and retention has yet to come by
+                    views.append(_copy(step.id, copy, bool(differs)))
+            if len(views) >= limit:
+                break
+        return views[:limit]
+
+    async def quarantined(self, span: Span, source: str | None, limit: int) -> list[QuarantineView]:
+        """Return up to `limit` quarantined requests, newest first. Raises: StoreUnavailable."""
+        views: list[QuarantineView] = []
+        async for steps in self._newest(keys.QUARANTINE, span, source):
+            with translated():
+                pipe = self._client.redis.pipeline(transaction=False)
+                for step in steps:
+                    pipe.hmget(keys.quarantined(step.id), ["source", "code", "detail"])
+                    pipe.hstrlen(keys.quarantined(step.id), "body")
+                replies = await pipe.execute()
+            for step, found, size in zip(steps, replies[::2], replies[1::2], strict=True):
+                if found[0] is not None:
+                    views.append(_quarantined(step.id, found, size))
+            if len(views) >= limit:
+                break
+        return views[:limit]
+
+    async def in_quarantine(self) -> int:
+        """Return how many requests are in quarantine. Raises: StoreUnavailable."""
+        with translated():
+            return int(await self._client.redis.zcard(keys.QUARANTINE))
+
+    async def _newest(self, key: str, span: Span, source: str | None) -> Any:
+        async for steps in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):
+            yield [step for step in steps if of_source(step.id, source)]
+
+    async def _views(
+        self, ids: Sequence[str], type: str | None, state: str | None, limit: int = 1
+    ) -> list[EventView]:
+        """Return views of the events among `ids` that are there, of this type and in this state."""
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids:
+                pipe.hmget(keys.event(id), ["attributes", "targets", "copies"])
+            heads = await pipe.execute() if ids else []
+        wanted = [
+            (id, head)
+            for id, head in zip(ids, heads, strict=True)
+            if head[0] is not None and (type is None or fnmatch.fnmatchcase(type_of(head[0]), type))
+        ]
+        views: list[EventView] = []
+        for start in range(0, len(wanted), DATA_AT_ONCE):
+            views += [
+                view
+                for view in await self._complete(wanted[start : start + DATA_AT_ONCE])
+                if state is None or view.is_in(state)
+            ]
+            if len(views) >= limit:
+                break
+        return views[:limit]
+
+    async def _complete(self, heads: Sequence[tuple[str, list[Any]]]) -> list[EventView]:
+        """Read what `heads` (event id; attributes, targets, copies) lack."""
+        names = [[name for name in head[1].decode().split(",") if name] for _, head in heads]
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for (id, _), targets in zip(heads, names, strict=True):
+                pipe.hmget(keys.event(id), ["data", *(f"end:{target}" for target in targets)])
+            replies = await pipe.execute()
+        return [
+            _event(id, head, data, dict(zip(targets, ends, strict=True)))
+            for (id, head), targets, (data, *ends) in zip(heads, names, replies, strict=True)
+            if data is not None
+        ]
+
+
+def _event(id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None]) -> EventView:
+    shown = _shown(data)
+    return EventView(
+        id=id,
+        received_at=_received_at(id),
+        source=source_of(head[0]),
+        type=type_of(head[0]),
+        deliveries={target: end.decode() if end else WAITING for target, end in ends.items()},
+        copies=int(head[2] or 0),
+        **{name: getattr(shown, name) for name in _Shown.__struct_fields__},
+    )
+
+
+def _copy(id: str, found: list[Any], differs: bool) -> CopyView:
+    source, of = (value.decode() for value in found)
+    return CopyView(id=id, received_at=_received_at(id), source=source, of=of, identical=not differs)
+
+
+def _quarantined(id: str, found: list[Any], size: int) -> QuarantineView:
+    source, code, detail = (value.decode() for value in found)
+    return QuarantineView(
+        id=id, received_at=_received_at(id), source=source, code=code, detail=detail, bytes=size
+    )
+
+
+def _received_at(id: str) -> str:
+    return rfc3339_ms(received_ms(id))

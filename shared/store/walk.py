@@ -1,0 +1,91 @@
+"""Walking sorted sets in pages: a million records cost no more memory than a few hundred."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from shared.store.client import RedisClient, translated
+
+PAGE = 500
+
+Place = tuple[int, str]
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A range of scores, which are times: milliseconds since 1970 by Redis's clock, both ends included."""
+
+    since_ms: int
+    until_ms: int
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One member of one of the sets that are walked."""
+
+    key: str
+    id: str
+    ms: int
+
+    @property
+    def place(self) -> Place:
+        """Where it stands: Redis orders a sorted set by score and then by member."""
+        return self.ms, self.id
+
+
+async def walk(
+    client: RedisClient, keys: Sequence[str], span: Span, *, newest_first: bool, page: int = PAGE
+) -> AsyncIterator[list[Step]]:
+    """Yield what the sets hold within `span`, merged in order, about `page` members of each at a time.
+
+    All sets are read in one transaction and the walk remembers only its place, so a member that moves from
+    one of them to another at the same score meanwhile is yielded once: neither missed nor doubled. What is
+    removed behind the walk or added there does not disturb it. Raises: StoreUnavailable.
+    """
+    here: Place | None = None
+    count = page
+    while keys:
+        low, high = span.since_ms, span.until_ms
+        if here is not None:
+            low, high = (low, here[0]) if newest_first else (here[0], high)
+        replies = await _read(client, keys, low, high, count, newest_first=newest_first)
+        # Beyond the last member of a page that is full, its set may hold more than was read.
+        ends = [reply[-1].place for reply in replies if len(reply) == count]
+        edge = (max(ends) if newest_first else min(ends)) if ends else None
+        steps = [
+            step
+            for reply in replies
+            for step in reply
+            if _past(step.place, here, newest_first=newest_first)
+            and (edge is None or not _past(step.place, edge, newest_first=newest_first))
+        ]
+        if steps:
+            steps.sort(key=lambda step: step.place, reverse=newest_first)
+            yield steps
+        if edge is None:
+            return
+        # A page that brought nothing new is full of members of one millisecond: read a larger one.
+        count = page if steps else count * 2
+        here = edge
+
+
+async def _read(
+    client: RedisClient, keys: Sequence[str], low: int, high: int, count: int, *, newest_first: bool
+) -> list[list[Step]]:
+    with translated():
+        pipe = client.redis.pipeline(transaction=True)
+        for key in keys:
+            if newest_first:
+                pipe.zrevrangebyscore(key, high, low, start=0, num=count, withscores=True)
+            else:
+                pipe.zrangebyscore(key, low, high, start=0, num=count, withscores=True)
+        replies = await pipe.execute()
+    return [
+        [Step(key, id.decode(), int(ms)) for id, ms in reply]
+        for key, reply in zip(keys, replies, strict=True)
+    ]
+
+
+def _past(place: Place, here: Place | None, *, newest_first: bool) -> bool:
+    """Tell whether the walk comes to `place` after `here`."""
+    if here is None:
+        return True
+    return place < here if newest_first else place > here
