@@ -5,6 +5,7 @@ It also knows when not to: a Redis that is unfit, gone or nearly full gets nothi
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -20,6 +21,8 @@ log = structlog.get_logger()
 
 BATCH = 256
 WATCH_S = 1.0
+# Connecting and every reply have a second each; both together stay below a provider's patience.
+COMMIT_S = 1.5
 # Workers need room to work in: an event that is admitted and delivered takes more than one in the inbox.
 FULL, FULL_NO_MORE = 0.80, 0.75
 
@@ -35,7 +38,9 @@ class Committer:
         self._group: GroupCommit[Received, str] = GroupCommit(self._put, limit=BATCH)
         self._checked = False
         self._busy = False
+        self._look_now = asyncio.Event()
         self._refusal: str | None = "Redis has not been reached yet"
+        self._told = self._refusal
 
     @property
     def refusal(self) -> str | None:
@@ -51,21 +56,28 @@ class Committer:
 
     async def _put(self, batch: Sequence[Received]) -> Sequence[str | Exception]:
         try:
-            return await self._inbox.put(batch)
-        except StoreUnavailable:
-            # Whatever answers next may be another server, or the same one with other settings.
+            async with asyncio.timeout(COMMIT_S):
+                return await self._inbox.put(batch)
+        except (StoreUnavailable, TimeoutError) as error:
+            # Whatever answers next may be another server, or the same one with other settings. Until it has
+            # been looked at, requests are refused at once and do not each wait for a time-out.
             self._checked = False
-            raise
+            self._refusal = str(error) or "Redis did not answer in time"
+            self._look_now.set()
+            raise StoreUnavailable(self._refusal) from None
 
     async def watch(self) -> None:
-        """Check Redis at the start, after every lost connection, and its memory while requests come."""
+        """Check Redis after every lost connection, and its memory while requests come."""
         while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_S):
+                    await self._look_now.wait()
+            self._look_now.clear()
             await self.check()
-            await asyncio.sleep(WATCH_S)
 
     async def check(self) -> None:
         """Look once, and set `refusal`."""
-        before = self._refusal
+        before = self._told
         try:
             if not self._checked:
                 (await inspect(self._client, require_aof=self._require_aof)).insist()
@@ -78,9 +90,9 @@ class Committer:
                 self._refusal = f"Redis is full: {used:.0%} of maxmemory" if used > limit else None
         except (StoreUnavailable, StoreUnfit) as error:
             self._checked = False
-            # A commit may get through where the check did not; what Redis refuses it refuses by itself.
-            self._refusal = str(error) if isinstance(error, StoreUnfit) or before is not None else None
+            self._refusal = str(error)
         if self._refusal != before:
+            self._told = self._refusal
             if self._refusal is None:
                 log.info("accepting")
             else:

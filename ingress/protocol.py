@@ -26,8 +26,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
-        self._in_headers = True
+        self._heads = 0
+        self._in_body = False
         self._header_bytes = 0
+        self._unfinished_bytes = 0
         self._refused_as: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -42,19 +44,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and bound a header section that has not ended yet."""
-        partial = self._in_headers
+        heads, waiting = self._heads, not self._in_body
         super().data_received(data)
-        if partial and self._in_headers and self.transport is not None and not self.transport.is_closing():
+        if waiting and self._heads == heads and not self.transport.is_closing():
             # A single endless header never reaches `on_header`: the parser would buffer it whole.
-            self._header_bytes += len(data)
-            if self._header_bytes > HEADER_BYTES:
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > HEADER_BYTES:
                 self._refuse(431)
 
     def on_message_begin(self) -> None:
         """A request's first byte is here."""
         super().on_message_begin()
-        self._in_headers = True
         self._header_bytes = 0
+        self._unfinished_bytes = 0
         self._set_deadline(HEADERS_S)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -67,15 +69,17 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The headers are complete; now the body has its time."""
-        self._in_headers = False
+        self._heads += 1
+        self._unfinished_bytes = 0
+        self._in_body = True
         self._set_deadline(BODY_S)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on it is ours to answer."""
         self._clear_deadline()
+        self._in_body = False
         super().on_message_complete()
-        self._in_headers = True
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser stopped at: broken HTTP, or what a callback above refused."""

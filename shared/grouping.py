@@ -1,6 +1,7 @@
 """Group commit: what waits in the same moment shares one round trip.
 
 There is no timer. While one commit is under way the next batch gathers; alone, an item goes at once.
+When a commit fails as a whole, what waits behind it fails with it: it would only wait as long again.
 """
 
 import asyncio

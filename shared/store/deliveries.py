@@ -8,6 +8,7 @@ import msgspec
 from shared.events import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
+from shared.store.context import read_context
 from shared.store.due import Attempt
 from shared.store.walk import Span, Step, walk
 
@@ -145,9 +146,7 @@ class Deliveries:
             latest = await pipe.execute()
         return [
             _letter(step, target, attributes, failed, attempt)
-            for (step, target), (attributes, failed), attempt in zip(
-                found, replies[::2], latest, strict=True
-            )
+            for (step, target), (attributes, failed), attempt in zip(found, replies[::2], latest, strict=True)
             if attributes is not None
         ]
 
@@ -155,19 +154,21 @@ class Deliveries:
 def _latest(fields: Sequence[bytes], target: str) -> str:
     """Return the field of a target's latest attempt: its claim's token is a time."""
     prefix = f"{target} "
-    tokens = [int(text.removeprefix(prefix)) for field in fields if (text := field.decode()).startswith(prefix)]
+    tokens = [
+        int(text.removeprefix(prefix)) for field in fields if (text := field.decode()).startswith(prefix)
+    ]
     return f"{prefix}{max(tokens, default=0)}"
 
 
 def _letter(
     step: Step, target: str, attributes: bytes, failed: bytes | None, attempt: bytes | None
 ) -> DeadLetter:
-    context = msgspec.json.decode(attributes, type=_Context)
+    context = read_context(attributes)
     return DeadLetter(
         id=step.id,
         target=target,
         died_at=rfc3339_ms(step.ms),
-        source=context.source.removeprefix("/sources/"),
+        source=context.source_name,
         type=context.type,
         failed=int(failed or 0),
         last=_view(_attempt(attempt), answers=False) if attempt else None,

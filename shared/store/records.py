@@ -4,15 +4,16 @@ Nothing here decodes a provider's payload; `payload` alone hands it out. Listing
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
 from shared.events import JSON, EventRecord, Money, rfc3339_ms
-from shared.ids import received_ms, source_tag, stream_id
+from shared.ids import received_ms, stream_id
 from shared.store import keys
 from shared.store.client import RedisClient, translated
+from shared.store.context import of_source, read_context
 from shared.store.deliveries import DELIVERED, ENDS, WAITING
 from shared.store.walk import Span, Step, walk
 
@@ -87,11 +88,6 @@ class Selected(msgspec.Struct, frozen=True):
     state: str | None = None
 
 
-class _Context(msgspec.Struct, frozen=True):
-    source: str
-    type: str
-
-
 class _Shown(msgspec.Struct, frozen=True):
     """The part of `data` that names nobody."""
 
@@ -105,23 +101,7 @@ class _Shown(msgspec.Struct, frozen=True):
     occurred_at: str | None = None
 
 
-_context = msgspec.json.Decoder(_Context).decode
 _shown = msgspec.json.Decoder(_Shown).decode
-
-
-def source_of(attributes: bytes) -> str:
-    """Return the source's name from an event's stored attributes."""
-    return _context(attributes).source.removeprefix("/sources/")
-
-
-def type_of(attributes: bytes) -> str:
-    """Return the canonical type from an event's stored attributes."""
-    return _context(attributes).type
-
-
-def of_source(event_id: str, source: str | None) -> bool:
-    """Tell by its id whether an event is of a source; all are of None."""
-    return source is None or event_id[15:23] == source_tag(source)
 
 
 class Records:
@@ -244,7 +224,7 @@ class Records:
         with translated():
             return int(await self._client.redis.zcard(keys.QUARANTINE))
 
-    async def _newest(self, key: str, span: Span, source: str | None) -> Any:
+    async def _newest(self, key: str, span: Span, source: str | None) -> AsyncIterator[list[Step]]:
         async for steps in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):
             yield [step for step in steps if of_source(step.id, source)]
 
@@ -260,7 +240,7 @@ class Records:
         wanted = [
             (id, head)
             for id, head in zip(ids, heads, strict=True)
-            if head[0] is not None and (type is None or fnmatch.fnmatchcase(type_of(head[0]), type))
+            if head[0] is not None and (type is None or fnmatch.fnmatchcase(read_context(head[0]).type, type))
         ]
         views: list[EventView] = []
         for start in range(0, len(wanted), DATA_AT_ONCE):
@@ -289,12 +269,12 @@ class Records:
 
 
 def _event(id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None]) -> EventView:
-    shown = _shown(data)
+    context, shown = read_context(head[0]), _shown(data)
     return EventView(
         id=id,
         received_at=_received_at(id),
-        source=source_of(head[0]),
-        type=type_of(head[0]),
+        source=context.source_name,
+        type=context.type,
         deliveries={target: end.decode() if end else WAITING for target, end in ends.items()},
         copies=int(head[2] or 0),
         **{name: getattr(shown, name) for name in _Shown.__struct_fields__},

@@ -18,15 +18,18 @@ local function replay(id)
         return 'waiting'
     end
     redis.call('ZREM', KEYS[3], id)
-    -- A dead letter still counts as open; what is done, expired or new to this target does not.
-    if redis.call('HGET', event, 'end:' .. target) ~= 'dead' then
+    local known = string.find(',' .. targets .. ',', ',' .. target .. ',', 1, true)
+    local ended = redis.call('HGET', event, 'end:' .. target)
+    -- A dead letter still counts as open, and so does what never ended; what is done, expired or new to
+    -- this target does not.
+    if not known or ended == 'done' or ended == 'expired' then
         if redis.call('HINCRBY', event, 'open', 1) == 1 then
             redis.call('ZREM', 'hr:finished', id)
             redis.call('ZADD', 'hr:open', tonumber(string.sub(id, 5, 15), 16), id)
         end
-        if not string.find(',' .. targets .. ',', ',' .. target .. ',', 1, true) then
-            redis.call('HSET', event, 'targets', targets == '' and target or targets .. ',' .. target)
-        end
+    end
+    if not known then
+        redis.call('HSET', event, 'targets', targets == '' and target or targets .. ',' .. target)
     end
     redis.call('HDEL', event, 'end:' .. target, 'failed:' .. target, 'lapsed:' .. target)
     redis.call('ZADD', KEYS[1], now, id)

@@ -1,0 +1,192 @@
+"""Replay: which deliveries to send again, how many that is, and doing it.
+
+A replay walks what it selects twice, to count and to do, and never holds more than a page of it. What is
+on its way already is left alone, so a replay that broke off can be said again.
+"""
+
+import fnmatch
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.doorbell import DELIVER, Doorbell
+from shared.store import keys
+from shared.store.bells import Bells
+from shared.store.client import RedisClient, translated
+from shared.store.context import of_source, read_context
+from shared.store.walk import Span, walk
+
+AT_ONCE = 500
+AUDIT_KEPT = 10_000
+AUDIT_NAMES = 20
+
+
+class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What to send again: `events` by id; or the dead letters of a target; or what came in during `span`.
+
+    `span` bounds dead letters by when they died. `to`: one target instead of the event's own (of a dead
+    letter: the target whose it is).
+    """
+
+    span: Span
+    events: tuple[str, ...] = ()
+    dead_letters_of: str | None = None
+    source: str | None = None
+    type: str | None = None
+    to: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a replay would do. Counts are of deliveries, by target.
+
+    `waiting` are on their way already; `unserved` belong to targets that are not configured any more.
+    """
+
+    deliveries: dict[str, int]
+    waiting: int
+    unserved: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many deliveries it would send, to all targets together."""
+        return sum(self.deliveries.values())
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What a replay did: deliveries by target, how many were on their way already, how many are gone."""
+
+    deliveries: dict[str, int]
+    waiting: int
+    gone: int
+
+    @property
+    def total(self) -> int:
+        """How many deliveries were sent again."""
+        return sum(self.deliveries.values())
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """An event, the targets to send it to, which of these it is on its way to, and which are unserved."""
+
+    id: str
+    targets: Sequence[str]
+    waiting: Collection[str] = ()
+    unserved: Sequence[str] = ()
+
+
+class Replays:
+    """Sends recorded events again."""
+
+    def __init__(self, client: RedisClient, targets: Sequence[str]) -> None:
+        """`targets` are the names of the configured ones: nothing is sent to any other."""
+        self._client = client
+        self._targets = tuple(targets)
+
+    async def plan(self, selection: Selection) -> Plan:
+        """Count what `run` would send. Raises: StoreUnavailable."""
+        deliveries: Counter[str] = Counter()
+        unserved: Counter[str] = Counter()
+        waiting = 0
+        async for page in self._wanted(selection):
+            for item in page:
+                deliveries.update(name for name in item.targets if name not in item.waiting)
+                unserved.update(item.unserved)
+                waiting += len(item.waiting)
+        return Plan(dict(deliveries), waiting, dict(unserved))
+
+    async def run(
+        self, selection: Selection, plan: Plan, *, user: str, done: Callable[[int], None] = lambda _: None
+    ) -> Replayed:
+        """Send again what is selected, and ring for it; `done` is told how many deliveries so far.
+
+        Raises: StoreUnavailable; what was sent until then stands, and a second call does not double it.
+        """
+        # The entry comes first: no replay, however it ends, is without one.
+        await self._audit(selection, plan, user)
+        counts: Counter[str] = Counter()
+        deliveries: Counter[str] = Counter()
+        async for page in self._wanted(selection):
+            for target in dict.fromkeys(name for item in page for name in item.targets):
+                ids = [item.id for item in page if target in item.targets]
+                for start in range(0, len(ids), AT_ONCE):
+                    results = Counter(await self._replay(target, ids[start : start + AT_ONCE]))
+                    counts.update(results)
+                    deliveries[target] += results["replayed"]
+            done(counts["replayed"])
+        sent = {target: count for target, count in deliveries.items() if count}
+        await Bells(self._client).ring(Doorbell(DELIVER, target) for target in sent)
+        return Replayed(sent, counts["waiting"], counts["gone"])
+
+    async def _replay(self, target: str, ids: Sequence[str]) -> list[str]:
+        results = await self._client.run(
+            "replay", [keys.due(target), keys.leased(target), keys.dead(target)], [target, *ids]
+        )
+        return [result.decode() for result in results]
+
+    async def _wanted(self, selection: Selection) -> AsyncIterator[list[_Wanted]]:
+        dead = selection.dead_letters_of
+        async for ids in self._selected(selection):
+            if dead is not None and selection.type is None and selection.to in (None, dead):
+                yield [_Wanted(id, (dead,)) for id in ids]  # nothing needs to be looked up
+            else:
+                yield await self._looked_up(ids, selection)
+
+    async def _selected(self, selection: Selection) -> AsyncIterator[list[str]]:
+        """Yield the ids that are selected, oldest first, before any look at the events themselves."""
+        if selection.events:
+            ids = list(dict.fromkeys(selection.events))
+            for start in range(0, len(ids), AT_ONCE):
+                yield ids[start : start + AT_ONCE]
+            return
+        dead = selection.dead_letters_of
+        sets = [keys.OPEN, keys.FINISHED] if dead is None else [keys.dead(dead)]
+        # What a replay sends and what dies again comes to stand outside of the span, or behind the walk.
+        async for steps in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
+            yield [step.id for step in steps if of_source(step.id, selection.source)]
+
+    async def _looked_up(self, ids: Sequence[str], selection: Selection) -> list[_Wanted]:
+        to = selection.to or selection.dead_letters_of
+        candidates = self._targets if to is None else (to,)
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids:
+                pipe.hmget(keys.event(id), ["attributes", "targets", *(f"end:{name}" for name in candidates)])
+            replies = await pipe.execute() if ids else []
+        wanted = []
+        for id, (attributes, targets, *ends) in zip(ids, replies, strict=True):
+            if attributes is None or not _of_type(attributes, selection.type):
+                continue
+            own = [name for name in targets.decode().split(",") if name]
+            waiting = {
+                name for name, end in zip(candidates, ends, strict=True) if end is None and name in own
+            }
+            if to is not None:
+                wanted.append(_Wanted(id, (to,), waiting))
+            else:
+                served = [name for name in own if name in candidates]
+                wanted.append(_Wanted(id, served, waiting, [name for name in own if name not in candidates]))
+        return wanted
+
+    async def _audit(self, selection: Selection, plan: Plan, user: str) -> None:
+        asked: dict[str, Any] = msgspec.to_builtins(selection)
+        if selection.events:
+            asked["events"] = [*selection.events[:AUDIT_NAMES]]
+            asked["events_in_all"] = len(selection.events)
+        with translated():
+            await self._client.redis.xadd(
+                keys.AUDIT,
+                {
+                    "action": "replay",
+                    "user": user,
+                    "selected": msgspec.json.encode(asked),
+                    "deliveries": msgspec.json.encode(plan.deliveries),
+                },
+                maxlen=AUDIT_KEPT,
+                approximate=True,
+            )
+
+
+def _of_type(attributes: bytes, type: str | None) -> bool:
+    return type is None or fnmatch.fnmatchcase(read_context(attributes).type, type)
