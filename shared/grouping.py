@@ -42,9 +42,11 @@ class GroupCommit(Generic[Item, Result]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+                results: Sequence[Result | Exception]
                 try:
                     results = await self._commit([item for item, _ in batch])
-                except Exception as error:
+                except Exception as error:  # it belongs to those who wait
+                    batch, self._waiting = batch + self._waiting, []
                     results = [error] * len(batch)
                 for (_, future), result in zip(batch, results, strict=True):
                     if future.done():

@@ -88,3 +88,11 @@ def _scaled(amount: int | str | Number, places: int) -> int:
     if not -(2**63) <= minor < 2**63:
         raise Unreadable("bad-amount", "the amount does not fit in 64 bits")
     return minor
+
+
+def as_text(money: Money) -> str:
+    """Return an amount for people: `1,500.00 GBP`."""
+    places = exponent(money.currency)
+    whole, minor = divmod(abs(money.amount_minor), 10**places)
+    sign = "-" if money.amount_minor < 0 else ""
+    return f"{sign}{whole:,}" + (f".{minor:0{places}d}" if places else "") + f" {money.currency}"

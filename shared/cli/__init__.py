@@ -1,7 +1,9 @@
 """The `headrace` command: one module a subcommand, imported only when it is called."""
 
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
@@ -43,6 +45,35 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, _, help_) in COMMANDS.items()])
 
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **options: Any) -> Any:
+        """Run a command, then exit: 0 all is well, 1 it failed, 2 the call or the configuration is wrong.
+
+        Whatever is wrong is one line on standard error.
+        """
+        try:
+            result = super().main(args, *rest, **options | {"standalone_mode": False})
+        except click.Abort:
+            _fail("stopped", 1)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            _fail(_one_line(error), error.exit_code)
+        except HeadraceError as error:
+            _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"headrace: {message}", err=True)
+    sys.exit(code)
+
+
+def _one_line(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message} (see: {context.command_path} --help)" if context else message
+
 
 @click.group(cls=LazyGroup)
 @click.version_option(__version__, prog_name="headrace")
@@ -51,9 +82,5 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: 0 all is well, 1 it failed, 2 the configuration or the call is wrong."""
-    try:
-        cli()
-    except HeadraceError as error:
-        print(f"headrace: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+    """Run the command line."""
+    cli(prog_name="headrace")

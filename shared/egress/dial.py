@@ -67,28 +67,26 @@ class Dialler:
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, endpoint: Endpoint, deadline: float
     ) -> Connection:
         connection = Connection(loop, self._caps)
+        secure = endpoint.scheme == "https"
         try:
-            if endpoint.scheme == "http":
-                await loop.create_connection(lambda: connection, sock=sock)
-                return connection
             await loop.create_connection(
                 lambda: connection,
                 sock=sock,
-                ssl=self._context(endpoint),
-                server_hostname=endpoint.host,
+                ssl=self._context(endpoint) if secure else None,
+                server_hostname=endpoint.host if secure else None,
                 # Past the deadline, so that it is always the deadline that ends a handshake.
-                ssl_handshake_timeout=max(deadline - loop.time(), 0) + 60,
+                ssl_handshake_timeout=max(deadline - loop.time(), 0) + 60 if secure else None,
             )
-        except ssl.SSLError as error:
-            sock.close()
-            raise EgressError("tls", tls_reason(error)) from None
-        except OSError as error:
-            sock.close()
-            kind = "tls" if endpoint.scheme == "https" else "connect"
-            raise EgressError(kind, f"the connection broke at its start: {_os_reason(error)}") from None
-        except BaseException:
+        except BaseException as error:
+            # The loop closes what it took over; but it may not have come that far. (A uvloop before
+            # 0.23 left `sock` with the number of a closed file, which this would close again.)
             connection.abort()
             sock.close()
+            if isinstance(error, ssl.SSLError):
+                raise EgressError("tls", tls_reason(error)) from None
+            if isinstance(error, OSError):
+                how = f"the connection broke at its start: {_os_reason(error)}"
+                raise EgressError("tls" if secure else "connect", how) from None
             raise
         return connection
 

@@ -19,7 +19,7 @@ PAGE = 100
 
 
 class AttemptView(msgspec.Struct, frozen=True):
-    """One attempt. `status` is None where no answer came, and `error` says why; `answer` only if asked for."""
+    """One attempt. `status` is None where no answer came: `error` says why. `answer` only if asked for."""
 
     at: str
     n: int

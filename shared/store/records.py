@@ -14,7 +14,7 @@ from shared.ids import received_ms, stream_id
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
-from shared.store.deliveries import DELIVERED, ENDS, WAITING
+from shared.store.deliveries import ENDS, WAITING
 from shared.store.walk import Span, Step, walk
 
 READ_AT_ONCE = 200

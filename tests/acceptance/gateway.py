@@ -125,7 +125,12 @@ class Gateway:
         self.stop()
 
     def request(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, timeout_s: float = 10
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        timeout_s: float = 10,
     ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:

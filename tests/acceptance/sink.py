@@ -52,7 +52,9 @@ class Sink:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                status = sink.take(self.path.strip("/"), {k.lower(): v for k, v in self.headers.items()}, body)
+                status = sink.take(
+                    self.path.strip("/"), {k.lower(): v for k, v in self.headers.items()}, body
+                )
                 self.send_response(status)
                 self.send_header("content-length", "4")
                 self.end_headers()

@@ -98,7 +98,9 @@ def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(gateway: Ga
         "BOM": b'\xef\xbb\xbf{"type":"dispute_raised"}',
         "lone surrogate": b'{"type":"\\ud800"}',
         "not an object": b"[1, 2]",
-        "long number": b'{"type":"payment_received","token":"a","paymentToken":"b","amount":' + b"9" * 100_000 + b"}",
+        "long number": b'{"type":"payment_received","token":"a","paymentToken":"b","amount":'
+        + b"9" * 100_000
+        + b"}",
         "JSON in JSON": b'"{}"',
     }
     unknown = b'{"type":"transaction_teleported","token":"t"}'
@@ -112,7 +114,10 @@ def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(gateway: Ga
         assert unknown in delivery.body
         with gateway.redis as redis:
             wait_for(lambda: redis.zcard("hr:quarantine") == len(bodies), "every body to be in quarantine")
-            kept = {redis.hget(f"hr:quarantined:{id.decode()}", "body") for id in redis.zrange("hr:quarantine", 0, -1)}
+            kept = {
+                redis.hget(f"hr:quarantined:{id.decode()}", "body")
+                for id in redis.zrange("hr:quarantine", 0, -1)
+            }
             assert kept == set(bodies.values())
         listing = gateway.json("quarantine")["quarantine"]
         assert {row["code"] for row in listing} >= {"empty", "not-json", "too-deep"}
@@ -200,7 +205,13 @@ def test_a_config_mistake_is_one_line_that_names_the_key(key: str, command: str,
         pytest.skip("the other commands read the file in the same place: two mistakes show it")
     (folder / "headrace.toml").write_text(MISTAKES[key])
     done = subprocess.run(
-        [HEADRACE, command], cwd=folder, capture_output=True, text=True, timeout=20, env=clean_env(), check=False
+        [HEADRACE, command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env=clean_env(),
+        check=False,
     )
     assert done.returncode == 2, done.stderr
     [line] = done.stderr.splitlines()
@@ -212,7 +223,7 @@ def test_a_config_mistake_is_one_line_that_names_the_key(key: str, command: str,
 
 def test_a_target_that_is_this_gateway_itself_is_refused(folder: Path) -> None:
     (folder / "headrace.toml").write_text("ingress.port = 8123\n" + target("me", 8123))
-    done = subprocess.run([HEADRACE, "check"], cwd=folder, capture_output=True, text=True, check=False, env=clean_env())
+    done = subprocess.run(
+        [HEADRACE, "check"], cwd=folder, capture_output=True, text=True, check=False, env=clean_env()
+    )
     assert (done.returncode, "targets[0].url" in done.stderr) == (2, True)
-
-

@@ -63,7 +63,11 @@ def test_2000_events_arrive_while_workers_ingress_and_redis_are_killed(folder: P
         kills: Counter[str] = Counter()
         while any(load.is_alive() for load in loads):
             time.sleep(chaos.uniform(0.3, 0.8))
-            kind = "redis-server" if sum(kills.values()) == 4 else chaos.choice(["workers", "workers", "ingress"])
+            kind = (
+                "redis-server"
+                if sum(kills.values()) == 4
+                else chaos.choice(["workers", "workers", "ingress"])
+            )
             if gateway.kill(kind):
                 kills[kind] += 1
         for _ in range(3):  # and on, while the backlog is worked off
@@ -108,4 +112,6 @@ def test_2000_events_arrive_while_workers_ingress_and_redis_are_killed(folder: P
             # so the lease ran out. Nothing else may send twice.
             assert again <= lapsed[name], f"{again} repeats at {name}, {lapsed[name]} leases ran out"
             print(f"{name}: {again} repeats, {lapsed[name]} leases ran out")
-        print(f"kills {dict(kills)}, copies {len(duplicates)}, refused {[dict(load.refused) for load in loads]}")
+        print(
+            f"kills {dict(kills)}, copies {len(duplicates)}, refused {[dict(load.refused) for load in loads]}"
+        )

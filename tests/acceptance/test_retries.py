@@ -23,7 +23,9 @@ def gateway(folder: Path, sink: Sink) -> Gateway:
     return Gateway(folder, target("flaky", sink.port, retry=RETRY) + target("steady", sink.port))
 
 
-def test_a_target_that_fails_three_times_gets_four_attempts_under_one_id(gateway: Gateway, sink: Sink) -> None:
+def test_a_target_that_fails_three_times_gets_four_attempts_under_one_id(
+    gateway: Gateway, sink: Sink
+) -> None:
     sink.answers["flaky"] = lambda _, before: 500 if before < 3 else 204
     with gateway:
         id = gateway.post("trustshare", body()).id
@@ -35,7 +37,9 @@ def test_a_target_that_fails_three_times_gets_four_attempts_under_one_id(gateway
     assert len(sink.of("flaky")) == 4
     waits = [later.at - earlier.at for earlier, later in zip(attempts, attempts[1:], strict=False)]
     assert waits == sorted(waits), "each wait is longer than the one before"
-    assert len({delivery.headers["webhook-signature"] for delivery in attempts}) > 1, "each attempt is signed anew"
+    assert len({delivery.headers["webhook-signature"] for delivery in attempts}) > 1, (
+        "each attempt is signed anew"
+    )
     for delivery in attempts:
         delivery.verify(SECRET)
     assert [attempt["status"] for attempt in flaky["attempts"]] == [500, 500, 500, 204]
@@ -43,7 +47,9 @@ def test_a_target_that_fails_three_times_gets_four_attempts_under_one_id(gateway
     assert flaky["state"] == "done"
 
 
-def test_a_target_that_always_fails_gets_a_dead_letter_that_a_replay_delivers(gateway: Gateway, sink: Sink) -> None:
+def test_a_target_that_always_fails_gets_a_dead_letter_that_a_replay_delivers(
+    gateway: Gateway, sink: Sink
+) -> None:
     sink.answers["flaky"] = lambda *_: 500
     with gateway:
         id = gateway.post("trustshare", body()).id
@@ -56,7 +62,9 @@ def test_a_target_that_always_fails_gets_a_dead_letter_that_a_replay_delivers(ga
         dry = gateway.command("replay", "--dead-letters", "flaky", "--dry-run")
         assert (dry.returncode, len(sink.of("flaky"))) == (0, 5)
         assert "1" in dry.stdout
-        assert gateway.command("replay", "--dead-letters", "flaky").returncode == 2, "it asks before it does it"
+        assert gateway.command("replay", "--dead-letters", "flaky").returncode == 2, (
+            "it asks before it does it"
+        )
 
         sink.answers["flaky"] = lambda *_: 200
         assert gateway.command("replay", "--dead-letters", "flaky", "--yes").returncode == 0

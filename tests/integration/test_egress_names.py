@@ -4,11 +4,13 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
-from shared.egress import Endpoint
+from shared.egress import Endpoint, dial
+from shared.egress.addresses import Address
 from shared.errors import EgressError
 
 from .raw_targets import OK, SOON_S, answering, at, client, deaf, post, refused, run_on, target
@@ -195,6 +197,40 @@ def test_an_address_that_is_deaf_gives_way_to_the_next_in_a_moment(run: Run) -> 
                 assert (await post(egress, at(here.port, host="a.test"))).status == 200
                 unheard = Endpoint.parse(f"http://127.0.0.2:{port}/", allow_private=True)
                 assert (await refused(post(egress, unheard, timeout_s=SOON_S))).kind == "timeout"
+
+    run(main)
+
+
+def test_a_race_has_one_winner_and_closes_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    cancelled: list[str] = []
+
+    async def main() -> None:
+        together = asyncio.Event()
+        real = dial._connect
+
+        async def connect(address: Address, port: int) -> socket.socket:
+            """Let the first hang, and the second and third connect in one moment."""
+            if str(address) == "127.0.0.2":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    cancelled.append(str(address))
+            made.append(await real(ip_address("127.0.0.1"), port))
+            sock = made[-1]
+            if len(made) == 2:
+                together.set()
+            await together.wait()
+            return sock
+
+        monkeypatch.setattr(dial, "_connect", connect)
+        resolver, _ = names(a=["127.0.0.2", "127.0.0.3", "127.0.0.4"])
+        async with target(answering(OK)) as here, client(resolver=resolver) as egress:
+            assert (await post(egress, at(here.port, host="a.test"))).status == 200
+            await here.until_closed(connections=1)
+            assert here.open == 1
+            assert cancelled == ["127.0.0.2"]
+            assert [sock.fileno() for sock in made].count(-1) == 1
 
     run(main)
 

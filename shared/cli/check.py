@@ -1,0 +1,222 @@
+"""`headrace check`: is the configuration valid and Redis fit, and what must each provider be given?"""
+
+import re
+import sys
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from shared.cli.mistakes import address_note, credentials, warnings_of
+from shared.cli.output import (
+    ask,
+    config_option,
+    counted,
+    json_option,
+    plain,
+    print_fields,
+    print_json,
+    running_config,
+)
+from shared.config import Config, Target
+from shared.errors import StoreUnavailable
+from shared.providers import make_adapter
+from shared.providers.base import SourceSettings
+from shared.store.address import parse_address
+from shared.store.fitness import Fitness, inspect
+
+TOKEN_LENGTH = 16
+"""A segment of a target's path that is this long may be a token: receivers of webhooks have such URLs."""
+
+
+class RedisReport(msgspec.Struct, frozen=True):
+    """What Redis is. `error` says why nothing else is known."""
+
+    address: str
+    error: str | None
+    fitness: Fitness | None
+
+
+class SourceReport(msgspec.Struct, frozen=True):
+    """What a provider must be given: its URLs, one a credential, and what else was agreed with it."""
+
+    name: str
+    provider: str
+    urls: list[str]
+    proof: list[str]
+    allow_ips: list[str]
+
+
+class TargetReport(msgspec.Struct, frozen=True):
+    """Where events go, and which."""
+
+    name: str
+    url: str
+    events: list[str]
+    sources: list[str]
+    filter: str | None
+    format: str
+    address: str | None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All that `check` found."""
+
+    ok: bool
+    redis: RedisReport
+    sources: list[SourceReport]
+    targets: list[TargetReport]
+    warnings: list[str]
+
+
+@click.command("check")
+@click.option("--show-secrets", is_flag=True, help="Show path tokens and credentials.")
+@config_option
+@json_option
+def command(show_secrets: bool, config: str | None, as_json: bool) -> None:
+    """Check the configuration and Redis, and show which URL each provider must be given.
+
+    Ends with 0 where all is well (warnings or not), 1 where Redis cannot be used, 2 where the
+    configuration cannot.
+    """
+    settings = running_config(config)
+    redis = _redis(settings)
+    report = Report(
+        ok=redis.fitness is not None and not redis.fitness.problems,
+        redis=redis,
+        sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
+        targets=[_target(target, show=show_secrets) for target in settings.targets],
+        warnings=warnings_of(settings),
+    )
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    if not report.ok:
+        sys.exit(1)
+
+
+def _redis(config: Config) -> RedisReport:
+    address = parse_address(config.redis.url).shown
+    try:
+        fitness = ask(config, lambda client: inspect(client, require_aof=config.redis.require_aof))
+    except StoreUnavailable as error:
+        return RedisReport(address, str(error), None)
+    return RedisReport(address, None, fitness)
+
+
+def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceReport:
+    adapter = make_adapter(source)
+    return SourceReport(
+        name=source.name,
+        provider=source.provider,
+        urls=[_provider_url(config, source, path, show=show) for path in adapter.paths()],
+        proof=_proof(source, [name for name, _ in adapter.credential_headers()], show=show),
+        allow_ips=list(source.allow_ips),
+    )
+
+
+def _provider_url(config: Config, source: SourceSettings, path: str, *, show: bool) -> str:
+    ingress = config.ingress
+    host = f"[{ingress.host}]" if ":" in ingress.host else ingress.host
+    base = (ingress.public_url or f"http://{host}:{ingress.port}").rstrip("/")
+    name, slash, token = path.partition("/")
+    if slash and not show:
+        # What follows the name is a credential; the configuration's own knows how to stand in for itself.
+        stand_ins = {
+            secret.reveal().decode(errors="replace"): secret.masked()
+            for secrets in credentials(source).values()
+            for secret in secrets
+        }
+        token = stand_ins.get(token, "…")
+    return f"{base}/webhooks/{name}{slash}{token}"
+
+
+def _proof(source: SourceSettings, headers: list[str], *, show: bool) -> list[str]:
+    """Return what a request must carry besides its URL, in words."""
+    if not headers:
+        return []
+    user = getattr(source, "username", None)
+    what = [
+        f"HTTP Basic, user name {user}" if name.lower() == "authorization" and user else f"header {name}"
+        for name in headers
+    ]
+    for key, secrets in credentials(source).items():
+        values = (secret.reveal().decode(errors="replace") if show else secret.masked() for secret in secrets)
+        what.append(f"{key}: {', '.join(values)}")
+    return what
+
+
+def _target(target: Target, *, show: bool) -> TargetReport:
+    return TargetReport(
+        name=target.name,
+        url=target.url if show else _masked(target.url),
+        events=list(target.events),
+        sources=list(target.sources),
+        filter=target.filter,
+        format=target.format,
+        address=address_note(target.endpoint),
+    )
+
+
+def _masked(url: str) -> str:
+    """Return a URL without what may be a credential: its query, and long segments of its path."""
+    parts = urlsplit(url)
+    path = re.sub(rf"[^/]{{{TOKEN_LENGTH},}}", "…", parts.path)
+    return f"{parts.scheme}://{parts.netloc}{path}{'?…' if parts.query else ''}"
+
+
+def _print(report: Report) -> None:
+    click.secho("Redis", bold=True)
+    _print_redis(report.redis)
+    click.secho("\nSources", bold=True)
+    if not report.sources:
+        click.echo("none")
+    for source in report.sources:
+        print_fields(
+            [
+                ("name", f"{source.name} ({source.provider})"),
+                ("URL", "\n".join(source.urls)),
+                ("proof", "\n".join(source.proof) or None),
+                ("only from", ", ".join(source.allow_ips) or None),
+            ]
+        )
+    click.secho("\nTargets", bold=True)
+    if not report.targets:
+        click.echo("none")
+    for target in report.targets:
+        print_fields(
+            [
+                ("name", target.name),
+                ("URL", target.url),
+                ("refused", target.address),
+                ("events", ", ".join(target.events)),
+                ("sources", ", ".join(target.sources)),
+                ("filter", target.filter),
+                ("format", target.format),
+            ]
+        )
+    if report.warnings:
+        click.secho(f"\n{counted(len(report.warnings), 'warning')}", bold=True)
+        for warning in report.warnings:
+            click.echo(f"- {plain(warning)}")
+    verdict = "All is well." if report.ok else "Redis cannot be used: see above."
+    click.echo(f"\nThe configuration is valid. {verdict}")
+
+
+def _print_redis(redis: RedisReport) -> None:
+    fitness = redis.fitness
+    if fitness is None:
+        print_fields([("address", redis.address), ("unreachable", redis.error)])
+        return
+    memory = f"{fitness.maxmemory / 2**20:,.0f} MiB" if fitness.maxmemory else "not set"
+    aof = f"on, appendfsync {fitness.fsync}" if fitness.aof else "off"
+    print_fields(
+        [
+            ("address", redis.address),
+            ("version", fitness.version),
+            ("maxmemory", f"{memory}, {fitness.policy}"),
+            ("append-only file", aof),
+            ("unfit", "\n".join(fitness.problems) or None),
+        ]
+    )

@@ -1,0 +1,185 @@
+"""`headrace events`: list events, or show what one receipt stands for."""
+
+from collections import Counter
+
+import click
+import msgspec
+
+from shared.cli.output import (
+    amount,
+    ask,
+    config_option,
+    counted,
+    json_option,
+    print_bytes,
+    print_fields,
+    print_json,
+    print_table,
+    running_config,
+    seconds,
+)
+from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
+from shared.config import Config
+from shared.errors import CommandFailed
+from shared.events import EventRecord, compose
+from shared.store.client import RedisClient
+from shared.store.records import (
+    STATES,
+    CopyView,
+    EventView,
+    InboxView,
+    Kept,
+    QuarantineView,
+    Records,
+    Selected,
+)
+
+
+@click.command("events")
+@click.argument("event", type=EVENT_ID, required=False)
+@limit_option
+@click.option("--source", help="Only events of this source.")
+@click.option("--type", "type_", metavar="GLOB", help="Only events of these canonical types: payment.*")
+@click.option("--state", type=click.Choice(STATES), help="Only events with a delivery in this state.")
+@span_options("came in")
+@click.option("--duplicates", is_flag=True, help="List recorded duplicates instead.")
+@click.option("--payload", is_flag=True, help="With EVENT: print the event as it is delivered.")
+@config_option
+@json_option
+def command(
+    event: str | None,
+    limit: int,
+    source: str | None,
+    type_: str | None,
+    state: str | None,
+    since: Moment | None,
+    until: Moment | None,
+    duplicates: bool,
+    payload: bool,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """List events, newest first; or show what became of EVENT, the id that the provider's 200 carried.
+
+    What providers sent is shown only where --payload asks for it.
+    """
+    if event is not None:
+        show(running_config(config), event, payload=payload, as_json=as_json)
+        return
+    if payload:
+        raise click.UsageError("--payload needs an EVENT")
+    if duplicates and (type_ or state):
+        raise click.UsageError("--duplicates takes neither --type nor --state: a duplicate was never read")
+
+    async def read(client: RedisClient) -> list[EventView] | list[CopyView]:
+        records = Records(client)
+        within = span(since, until, await records.now_ms())
+        if duplicates:
+            return await records.duplicates(within, source, limit)
+        return await records.events(Selected(within, source, type_, state), limit)
+
+    found = ask(running_config(config), read)
+    if as_json:
+        print_json({"duplicates" if duplicates else "events": found})
+    elif not found:
+        click.echo(f"No {'duplicates' if duplicates else 'events'} match.")
+    elif duplicates:
+        print_table(
+            ["RECEIPT / RECEIVED (UTC)", "SOURCE", "DUPLICATE OF", "BODY"],
+            [_copy_row(view) for view in found if isinstance(view, CopyView)],
+        )
+    else:
+        print_table(
+            ["EVENT / RECEIVED (UTC)", "TYPE / SOURCE", "TRANSACTION / MONEY", "DELIVERIES"],
+            [_event_row(view) for view in found if isinstance(view, EventView)],
+        )
+    if len(found) == limit and not as_json:
+        click.echo(f"\nThe newest {limit}; there may be more: --limit, --until")
+
+
+def _event_row(view: EventView) -> list[str]:
+    copies = f"\n{counted(view.copies, 'copy', 'copies')} suppressed" if view.copies else ""
+    return [
+        f"{view.id}\n{seconds(view.received_at)}",
+        f"{view.type}\n{view.source}",
+        f"{view.transaction_id or '–'}\n{amount(view.money) or ''}",
+        summary(view) + copies,
+    ]
+
+
+def _copy_row(view: CopyView) -> list[str]:
+    body = "identical" if view.identical else "differs"
+    return [f"{view.id}\n{seconds(view.received_at)}", view.source, view.of, body]
+
+
+def summary(view: EventView) -> str:
+    """Return an event's deliveries in a few words: `2 done, 1 dead`."""
+    counts = Counter(view.deliveries.values())
+    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no target wants it"
+
+
+def find(config: Config, event: str) -> Kept:
+    """Return what an id stands for. Raises: CommandFailed where nothing is known of it."""
+    sources = [source.name for source in config.sources]
+    found = ask(config, lambda client: Records(client).find(event, sources))
+    if found is None:
+        raise CommandFailed(
+            f"{event} is not here: never received by this gateway, or removed by retention"
+            f" (retention.events), or in the inbox of a source that this configuration lacks"
+        )
+    return found
+
+
+def show(config: Config, event: str, *, payload: bool, as_json: bool) -> None:
+    """Print what an id stands for. Raises: CommandFailed."""
+    kept = find(config, event)
+    body = ask(config, lambda client: Records(client).payload(kept)) if payload else None
+    if payload and body is None:
+        of = f": it is the same as that of {kept.of}" if isinstance(kept, CopyView) else ""
+        raise CommandFailed(f"the payload of {event} is not kept{of}")
+    content = compose(body, "cloudevents")[1] if isinstance(body, EventRecord) else body
+    if as_json:
+        fields = msgspec.to_builtins(kept)
+        if isinstance(body, EventRecord):
+            fields["payload"] = msgspec.Raw(content or b"")
+        elif content is not None:
+            fields["body"] = content.decode("utf-8", "replace")
+        print_json(fields)
+    elif content is not None:
+        print_bytes(content)
+    else:
+        print_fields([("id", kept.id), *_fields(kept), ("received", kept.received_at)])
+
+
+def _fields(kept: Kept) -> list[tuple[str, object]]:
+    if isinstance(kept, EventView):
+        deliveries = [f"{target}: {state}" for target, state in kept.deliveries.items()]
+        return [
+            ("state", "admitted"),
+            ("source", kept.source),
+            ("type", kept.type),
+            ("provider", kept.provider),
+            ("provider event", kept.provider_event),
+            ("transaction", kept.transaction_id),
+            ("payment", kept.payment_id),
+            ("money", amount(kept.money)),
+            ("status", kept.status),
+            ("provider status", kept.provider_status),
+            ("occurred", kept.occurred_at),
+            ("deliveries", "\n".join(deliveries) or "none: no target wants it"),
+            ("copies", kept.copies or None),
+        ]
+    if isinstance(kept, CopyView):
+        same = "the same body, byte for byte" if kept.identical else "another body"
+        return [("state", f"a duplicate of {kept.of}, with {same}"), ("source", kept.source)]
+    if isinstance(kept, QuarantineView):
+        return [
+            ("state", "in quarantine"),
+            ("source", kept.source),
+            ("reason", f"{kept.code}: {kept.detail}"),
+            ("bytes", kept.bytes),
+        ]
+    fields: list[tuple[str, object]] = [("state", "received, not admitted yet"), ("source", kept.source)]
+    if isinstance(kept, InboxView):
+        fields += [("bytes", kept.bytes), ("taken again", kept.takes_alone or None)]
+    return fields

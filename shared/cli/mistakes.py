@@ -1,0 +1,80 @@
+"""What `headrace check` warns of: mistakes in a configuration that is valid all the same."""
+
+import fnmatch
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address
+
+import msgspec
+
+from shared.config import Config, Target
+from shared.egress import Endpoint
+from shared.egress.addresses import refusal
+from shared.events import HANDSHAKE, STATUS_OF
+from shared.providers.base import SourceSettings
+from shared.secrets import Secret
+
+SHORTEST_SECRET = 16
+_LOOPBACK = IPv4Address("127.0.0.1")
+
+
+def warnings_of(config: Config) -> list[str]:
+    """Return what is probably a mistake, one line each, naming the key's path."""
+    found = []
+    if not config.sources:
+        found.append("sources: there is none, so nothing can come in")
+    if not config.targets:
+        found.append("targets: there is none, so events are kept and sent nowhere")
+    for i, source in enumerate(config.sources):
+        found += [f"sources[{i}] ({source.name}): {text}" for text in _of_source(source)]
+    names = [source.name for source in config.sources]
+    for i, target in enumerate(config.targets):
+        found += [f"targets[{i}] ({target.name}): {text}" for text in _of_target(target, names)]
+    return found
+
+
+def credentials(source: SourceSettings) -> dict[str, tuple[Secret, ...]]:
+    """Return the secrets in a source's settings, whatever its provider calls them, by key."""
+    found = {}
+    for field in msgspec.structs.fields(source):
+        value = getattr(source, field.name)
+        values = value if isinstance(value, tuple) else (value,)
+        if values and all(isinstance(each, Secret) for each in values):
+            found[field.encode_name] = values
+    return found
+
+
+def address_note(endpoint: Endpoint) -> str | None:
+    """Return why no delivery may go to a target, where its URL alone tells; names are not looked up."""
+    address = endpoint.address
+    if address is None and (endpoint.host == "localhost" or endpoint.host.endswith(".localhost")):
+        address = _LOOPBACK
+    return None if address is None else refusal(address, endpoint.allow_private)
+
+
+def _of_source(source: SourceSettings) -> Iterator[str]:
+    for key, secrets in credentials(source).items():
+        short = sum(len(secret.reveal()) < SHORTEST_SECRET for secret in secrets)
+        if short:
+            what = f"{short} of its {len(secrets)} is" if len(secrets) > 1 else "is"
+            yield f"{key} {what} shorter than {SHORTEST_SECRET} characters, which can be guessed"
+
+
+def _of_target(target: Target, sources: Iterable[str]) -> Iterator[str]:
+    for pattern in target.sources:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in sources):
+            yield f"sources: {pattern!r} matches no source"
+    # A handshake is recorded and sent to nobody.
+    types = [type_ for type_ in STATUS_OF if type_ != HANDSHAKE]
+    for pattern in target.events:
+        if not any(fnmatch.fnmatchcase(type_, pattern) for type_ in types):
+            yield f"events: {pattern!r} matches no event type that is sent"
+    endpoint = target.endpoint
+    note = address_note(endpoint)
+    if note is not None:
+        yield f"url: {note}; until then every attempt fails"
+    # A name may well stand for an address in a private network, where that is opened.
+    private = (
+        bool(endpoint.allow_private) if endpoint.address is None else refusal(endpoint.address) is not None
+    )
+    if endpoint.scheme == "http" and not private and note is None:
+        yield "url: http:// lets everyone on the way read the events: use https://"

@@ -1,0 +1,162 @@
+"""`headrace replay`: send events again, after saying how many."""
+
+import os
+import pwd
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import click
+
+from shared.cli.events import find
+from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
+from shared.cli.parameters import EVENT_ID, Moment, span, span_options
+from shared.config import Config
+from shared.errors import CommandFailed, StoreUnavailable
+from shared.store.client import RedisClient
+from shared.store.records import CopyView, EventView, InboxView, Records
+from shared.store.replays import Plan, Replayed, Replays, Selection
+
+
+@click.command("replay")
+@click.argument("events", metavar="[EVENT]...", nargs=-1, type=EVENT_ID)
+@click.option("--dead-letters", metavar="TARGET", help="Send the dead letters of this target again.")
+@span_options("came in (with --dead-letters: was given up)")
+@click.option("--source", help="Only events of this source.")
+@click.option("--type", "type_", metavar="GLOB", help="Only events of these canonical types: payment.*")
+@click.option("--to", metavar="TARGET", help="Send to this target, instead of each event's own.")
+@click.option("--dry-run", is_flag=True, help="Say how many it would send, and stop.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+@json_option
+def command(
+    events: tuple[str, ...],
+    dead_letters: str | None,
+    since: Moment | None,
+    until: Moment | None,
+    source: str | None,
+    type_: str | None,
+    to: str | None,
+    dry_run: bool,
+    yes: bool,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """Send EVENTs again, or a target's --dead-letters, or what came in --since … --until.
+
+    Each goes to its own targets that are still configured, or to one target (--to), on a fresh schedule of
+    retries and under the same webhook-id. What is on its way already is left alone. It says how many
+    deliveries that is, and asks, before it sends any.
+    """
+    ranged = since is not None or until is not None
+    if events and (dead_letters or ranged or source or type_):
+        raise click.UsageError("give EVENTs, or --dead-letters, or a time range, not several of these")
+    if not (events or dead_letters or ranged):
+        raise click.UsageError("say what to replay: EVENTs, --dead-letters TARGET, or --since / --until")
+    settings = running_config(config)
+    names = [target.name for target in settings.targets]
+    _check_targets(names, dead_letters, to)
+    ids = tuple(_admitted(settings, event) for event in events)
+
+    async def count(client: RedisClient) -> tuple[Selection, Plan]:
+        now_ms = await Records(client).now_ms()
+        selection = Selection(
+            # It ends now: what comes in while the operator reads was not selected.
+            span=span(since, until, now_ms) if until is not None else span(since, now_ms, now_ms),
+            events=ids,
+            dead_letters_of=dead_letters,
+            source=source,
+            type=type_,
+            to=to,
+        )
+        return selection, await Replays(client, names).plan(selection)
+
+    selection, plan = ask(settings, count)
+    _announce(plan, dry_run=dry_run, err=as_json)
+    if dry_run or not plan.total:
+        if as_json:
+            print_json({"planned": plan, "replayed": None})
+        if ids and not plan.total and not plan.waiting:
+            raise CommandFailed("nothing to send to: name a target with --to")
+        return
+    _confirm(plan, yes=yes)
+    replayed = _run(settings, names, selection, plan)
+    if as_json:
+        print_json({"planned": plan, "replayed": replayed})
+        return
+    click.echo(f"Sent {counted(replayed.total, 'delivery', 'deliveries')} on the way again.")
+    if replayed.waiting:
+        click.echo(f"{replayed.waiting:,} were on their way already.")
+    if replayed.gone:
+        click.echo(f"{replayed.gone:,} are gone: retention has removed their events.")
+
+
+def _check_targets(names: Sequence[str], dead_letters: str | None, to: str | None) -> None:
+    if to is not None and to not in names:
+        raise click.UsageError(f"--to: no target is named {to!r}")
+    if dead_letters is not None and to is None and dead_letters not in names:
+        raise click.UsageError(
+            f"--dead-letters: no target is named {dead_letters!r}; send what was its to another with --to"
+        )
+
+
+def _admitted(config: Config, event: str) -> str:
+    """Return the id of the event that an id stands for. Raises: CommandFailed where there is none."""
+    kept = find(config, event)
+    if isinstance(kept, CopyView):
+        click.echo(f"{event} is a duplicate of {kept.of}: taking that.", err=True)
+        kept = find(config, kept.of)
+    if not isinstance(kept, EventView):
+        where = "is not admitted yet" if isinstance(kept, InboxView) else "is in quarantine"
+        raise CommandFailed(f"{event} {where}: there is nothing to send again")
+    return kept.id
+
+
+def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
+    verb = "Would send" if dry_run else "Sending"
+    if plan.total:
+        click.echo(f"{verb} {counted(plan.total, 'delivery', 'deliveries')} again:", err=err)
+        for target, count in plan.deliveries.items():
+            click.echo(f"  {target}: {count:,}", err=err)
+    else:
+        click.echo("Nothing to replay.", err=err)
+    if plan.waiting:
+        click.echo(f"Left alone, because on their way already: {plan.waiting:,}", err=err)
+    for target, count in plan.unserved.items():
+        click.echo(f"Left out, because {target} is not configured any more: {count:,}", err=err)
+
+
+def _confirm(plan: Plan, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("this is no terminal to ask on: add --yes")
+    click.confirm(f"Send {counted(plan.total, 'delivery', 'deliveries')}?", abort=True, err=True)
+
+
+def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan) -> Replayed:
+    so_far = 0
+
+    def progress(count: int) -> None:
+        nonlocal so_far
+        so_far = count
+        if sys.stderr.isatty() and plan.total > count:
+            click.echo(f"\r{count:,} of {plan.total:,}", nl=False, err=True)
+
+    def run(client: RedisClient) -> Coroutine[Any, Any, Replayed]:
+        return Replays(client, names).run(selection, plan, user=_user(), done=progress)
+
+    try:
+        return ask(config, run)
+    except StoreUnavailable as error:
+        raise CommandFailed(
+            f"stopped after {so_far:,} of {plan.total:,} deliveries: {error}. Those are on their way"
+        ) from None
+
+
+def _user() -> str:
+    """Return who runs this, by the system's own account and not by a variable that anyone sets."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

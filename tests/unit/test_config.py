@@ -1,0 +1,206 @@
+"""The configuration: what is accepted, what is refused and where, and that no secret shows."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.config import Config, parse_config
+from shared.configfile import find_config, find_running_config, read_config
+from shared.embedded import data_folder, socket_path
+from shared.errors import ConfigError
+from shared.store.address import parse_address
+from shared.values import Duration
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+TARGET = f'[[targets]]\nname = "t"\nurl = "https://example.com/x"\nsecret = "{SECRET}"\n'
+
+# The contract's own example, as it stands in the design.
+EXAMPLE = (Path(__file__).parents[2] / "deploy" / "headrace.toml").read_text()
+ENVIRON = {
+    "TRUSTSHARE_SECRET": "trustshare-canary",
+    "TRUSTAP_PASSWORD": "trustap-canary",
+    "TRUUST_TOKEN": "truust-canary",
+    "TRUSTIST_TOKEN": "trustist-canary",
+    "LEDGER_SECRET": SECRET,
+}
+
+
+def parse(text: str) -> Config:
+    return parse_config(tomllib.loads(text))
+
+
+def test_the_documented_example_is_valid_and_shows_no_secret(tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text(EXAMPLE)
+    config = read_config(path, ENVIRON)
+    assert [source.provider for source in config.sources] == ["trustshare", "trustap", "truust", "trustist"]
+    [target] = config.targets
+    assert (target.timeout, target.retry.max, target.concurrency) == (15.0, 12 * 3600.0, 32)
+    assert config.dedupe.window == 7 * 86400
+    assert "canary" not in repr(config)
+    assert SECRET not in repr(config)
+
+
+def test_an_empty_configuration_has_the_documented_defaults() -> None:
+    config = parse("")
+    assert (config.ingress.port, config.ingress.max_body_bytes) == (8000, 262144)
+    assert (config.redis.require_aof, config.redis.wait_replicas) == (True, 0)
+    assert (config.retention.events, config.retention.dead_letters) == (7 * 86400, 30 * 86400)
+    [target] = parse(TARGET).targets
+    assert (target.events, target.sources, target.format, target.retry.attempts) == (
+        ("*",),
+        ("*",),
+        "cloudevents",
+        14,
+    )
+    assert not target.allow_private.everything
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('nonsense = 1', "nonsense"),
+        ('redis.maxmemory = 1', "redis.maxmemory"),
+        ('ingress.port = "8000"', "ingress.port"),
+        ("ingress.port = 0", "ingress.port"),
+        ("ingress.port = 70000", "ingress.port"),
+        ('ingress.trusted_proxies = ["10.0.0.0/33"]', "ingress.trusted_proxies[0]"),
+        ('ingress.public_url = "hooks.example.com"', "ingress.public_url"),
+        ("redis.wait_replicas = -1", "redis.wait_replicas"),
+        ('redis.url = "memcached://x"', "redis.url"),
+        ('redis.url = "sentinel://a:1,b:2"', "redis.url"),
+        ('redis.url = "redis://h/x"', "redis.url"),
+        ('dedupe.window = 7', "dedupe.window"),
+        ('retention.events = "7w"', "retention.events"),
+        ("sources = 1", "sources"),
+        ("[[sources]]", "sources[0].provider"),
+        ('[[sources]]\nname = "a/b"\nprovider = "trustshare"\nsecrets = ["s"]', "sources[0].name"),
+        ('[[sources]]\nname = "a"\nprovider = "trustshare"\nsecrets = []', "sources[0].secrets"),
+        ('[[sources]]\nname = "a"\nprovider = "trustshare"\nsecrets = "s"', "sources[0].secrets"),
+        ('[[sources]]\nname = "a"\nprovider = "trustshare"\nsecrets = ["s"]\ncurrency = "GBP"', "sources[0].currency"),
+        ('[[sources]]\nname = "a"\nprovider = "trustap"\nusername = ""\npasswords = ["p"]', "sources[0].username"),
+        ('[[sources]]\nname = "a"\nprovider = "trustist"\npath_tokens = ["t"]\ncurrency = "XX"', "sources[0]"),
+        (
+            '[[sources]]\nname = "a"\nprovider = "truust"\npath_tokens = ["t"]\nallow_ips = ["x"]',
+            "sources[0].allow_ips[0]",
+        ),
+        (TARGET.replace("https://example.com/x", "https://user:pw@example.com"), "targets[0].url"),
+        (TARGET.replace("https://example.com/x", "http://2130706433/"), "targets[0].url"),
+        (TARGET.replace(SECRET, ""), "targets[0].secret"),
+        (TARGET + "events = []", "targets[0].events"),
+        (TARGET + 'sources = [""]', "targets[0].sources"),
+        (TARGET + 'filter = "nosuch == 1"', "targets[0].filter"),
+        (TARGET + 'filter = "1 +"', "targets[0].filter"),
+        (TARGET + "concurrency = 0", "targets[0].concurrency"),
+        (TARGET + "retry.jitter = 2", "targets[0].retry.jitter"),
+        (TARGET + 'retry.max = "1s"', "targets[0].retry.max"),
+        (TARGET + "retry.factor = 0.5", "targets[0].retry.factor"),
+        (TARGET + 'allow_private = ["10.0.0.1/8"]', "targets[0].allow_private"),
+        (TARGET + 'allow_private = "yes"', "targets[0].allow_private"),
+        (TARGET.replace('"t"', '""'), "targets[0].name"),
+        (TARGET.replace("https://example.com/x", "http://localhost:8000/x"), "targets[0].url"),
+        ('ingress.public_url = "https://Example.com"\n' + TARGET, "targets[0].url"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_by_its_key(text: str, path: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    assert error.value.path == path
+    assert "\n" not in str(error.value)
+    assert "`$" not in str(error.value), "msgspec's own notation"
+
+
+def test_a_list_of_secrets_signs_with_each_and_a_bad_one_is_named() -> None:
+    both = TARGET.replace(f'"{SECRET}"', f'["{SECRET}", "whsec_{"QUFB" * 8}"]')
+    assert len(parse(both).targets[0].secret) == 2
+    with pytest.raises(ConfigError) as error:
+        parse(TARGET.replace(f'"{SECRET}"', f'["{SECRET}", "hunter2"]'))
+    assert (error.value.path, "hunter2" in str(error.value)) == ("targets[0].secret[1]", False)
+
+
+def test_variables_and_files_are_filled_in_anywhere_in_a_string(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("from-a-file\n")
+    path = tmp_path / "headrace.toml"
+    path.write_text(
+        'redis.url = "redis://:${PW}@h:1/0"\n[[sources]]\nname="a"\nprovider="truust"\npath_tokens=["${file:token}"]'
+    )
+    config = read_config(path, {"PW": "pass"})
+    assert config.redis.url == "redis://:pass@h:1/0"
+    assert getattr(config.sources[0], "path_tokens")[0].reveal() == b"from-a-file"  # noqa: B009
+
+
+@pytest.mark.parametrize("text", ["${}", "${file:none}", "${MISSING}"])
+def test_a_variable_that_is_not_there_names_the_key(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text(f'redis.url = "redis://{text}"')
+    with pytest.raises(ConfigError, match=r"redis\.url"):
+        read_config(path, {})
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"a = ", None])
+def test_a_file_that_is_none_names_the_file(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"headrace\.toml"):
+        read_config(path, {})
+
+
+def test_where_the_configuration_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_config(None, {}) is None
+    assert find_running_config(None, {}) is None
+    (tmp_path / ".headrace").mkdir()
+    (tmp_path / ".headrace" / "headrace.toml").touch()
+    assert find_config(None, {}) is None, "`up` runs a demo"
+    assert find_running_config(None, {}) == Path(".headrace/headrace.toml")
+    (tmp_path / "headrace.toml").touch()
+    assert find_running_config(None, {}) == Path("headrace.toml")
+    assert find_config(None, {"HEADRACE_CONFIG": "env.toml"}) == Path("env.toml")
+    assert find_config("option.toml", {"HEADRACE_CONFIG": "env.toml"}) == Path("option.toml")
+
+
+def test_embedded_is_a_socket_beside_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text('redis.url = "embedded"')
+    assert read_config(path, {}).redis.url == f"unix://{socket_path(data_folder(path))}"
+    assert data_folder(path) == tmp_path / ".headrace"
+    assert data_folder(tmp_path / ".headrace" / "headrace.toml") == tmp_path / ".headrace"
+
+
+@pytest.mark.parametrize(
+    ("url", "broker", "options", "shown"),
+    [
+        ("redis://u:p@h:1/2", "redis://u:p@h:1/2", {}, "redis://h:1/2"),
+        ("rediss://h/0", "rediss://h/0", {}, "rediss://h/0"),
+        ("unix:///run/r.sock?db=3", "redis+socket:///run/r.sock?virtual_host=3", {}, "unix:///run/r.sock"),
+        (
+            "sentinel://:p%40@a:1,b/main/4",
+            "sentinel://:p%40@a:1/4;sentinel://:p%40@b:26379/4",
+            {"master_name": "main"},
+            "sentinel://a:1,b/main/4",
+        ),
+    ],
+)
+def test_one_address_serves_redis_py_and_kombu(
+    url: str, broker: str, options: dict[str, str], shown: str
+) -> None:
+    address = parse_address(url)
+    assert address.broker() == (broker, options)
+    assert address.shown == shown
+    assert ":p" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0.5s", 0.5), ("15s", 15), ("10m", 600), ("12h", 43200), ("7d", 604800)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert Duration.parse(text) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "5", "s", "-1s", "1ms", "1 s", "0s", "9999999d", 5, None, True])
+def test_what_is_no_duration(value: Any) -> None:
+    with pytest.raises(ValueError, match="duration|longer"):
+        Duration.parse(value)
