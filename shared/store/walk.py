@@ -62,9 +62,10 @@ async def walk(
             yield steps
         if edge is None:
             return
-        # A page that brought nothing new is full of members of one millisecond: read a larger one.
-        count = page if steps else count * 2
-        here = edge
+        if steps:
+            here = edge
+        else:
+            count *= 2  # the page is full of members of one millisecond, all of them seen
 
 
 async def _read(

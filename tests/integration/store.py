@@ -1,0 +1,73 @@
+"""A store of the tests' own, and events to put into it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from shared.events import DedupeKey
+from shared.store.address import parse_address
+from shared.store.client import RedisClient
+from shared.store.due import DueSets
+from shared.store.inbox import Admission, Entry, Inbox, Outcome, Received
+from shared.store.upkeep import Upkeep
+
+T = TypeVar("T")
+
+SOURCE, WORKER = "trustshare", "worker-1"
+WINDOW_MS = RETENTION_MS = 600_000
+ATTRIBUTES, DATA = b'{"id":"x"}', b'{"provider":"x"}'
+
+
+class Store:
+    """Every part of the store, over one connection."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self.client = client
+        self.redis = client.redis
+        self.inbox = Inbox(client)
+        self.due = DueSets(client)
+        self.upkeep = Upkeep(client)
+
+    async def put(self, *bodies: bytes, source: str = SOURCE) -> list[str]:
+        """Commit bodies as ingress does, and return their ids."""
+        replies = await self.inbox.put([Received(source, body, {}) for body in bodies])
+        assert all(isinstance(reply, str) for reply in replies)
+        return [str(reply) for reply in replies]
+
+    async def admit(
+        self,
+        entries: Sequence[Entry],
+        *targets: str,
+        dedupe: Callable[[Entry], DedupeKey | None] = lambda entry: None,
+    ) -> list[Outcome]:
+        """Admit entries for targets, without an adapter."""
+        batch = [Admission(entry, dedupe(entry), targets, ATTRIBUTES, DATA) for entry in entries]
+        return await self.inbox.admit(
+            entries[0].source if entries else SOURCE, batch, window_ms=WINDOW_MS, retention_ms=RETENTION_MS
+        )
+
+    async def event(self, body: bytes, *targets: str) -> str:
+        """Take an event all the way to its due sets, and return its id."""
+        [id] = await self.put(body)
+        await self.admit(await self.inbox.take(SOURCE, WORKER), *targets)
+        return id
+
+
+@asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[Store]:
+    client = RedisClient(parse_address(url), timeout_s=5)
+    try:
+        yield Store(client)
+    finally:
+        await client.close()
+
+
+def with_store(url: str, test: Callable[[Store], Awaitable[T]]) -> T:
+    """Run a test's coroutine with a store."""
+
+    async def main() -> T:
+        async with open_store(url) as store:
+            return await test(store)
+
+    return asyncio.run(main())

@@ -1,0 +1,233 @@
+"""The due sets on a real Redis: claim, settle, release; every transition said twice."""
+
+import asyncio
+
+import pytest
+
+from shared.store.due import Attempt, Claimed, Claims, End, Settlement
+from shared.store.upkeep import Removed
+from tests.integration.store import Store, with_store
+
+LEASE_MS = 60_000
+
+
+async def claim(store: Store, most: int = 10, *, concurrency: int = 100, lease_ms: int = LEASE_MS) -> Claims:
+    return await store.due.claim("one", most=most, concurrency=concurrency, lease_ms=lease_ms)
+
+
+async def claim_one(store: Store, *, lease_ms: int = LEASE_MS) -> Claimed:
+    [(claimed, _)] = (await claim(store, lease_ms=lease_ms)).entries
+    return claimed
+
+
+async def places(store: Store, id: str) -> set[str]:
+    """In which sets a delivery stands: exactly one, whatever happens."""
+    sets = {"due": "hr:due:one", "leased": "hr:leased:one", "dead": "hr:dead:one"}
+    return {name for name, key in sets.items() if await store.redis.zscore(key, id) is not None}
+
+
+ATTEMPT = Attempt(n=1, at_ms=1, duration_ms=2.5, status=500)
+
+
+def test_a_claim_gets_the_event_and_leases_it(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b'{"a":1}', "one")
+        claims = await claim(store)
+        [(claimed, event)] = claims.entries
+        assert (claimed.event_id, claimed.failed, claimed.token) == (id, 0, claims.now_ms + LEASE_MS)
+        assert (event.body, event.content_type) == (b'{"a":1}', "application/json")
+        assert (claims.more, claims.next_due_s) == (0, None)
+        assert (await claim(store)).entries == [], "what is leased nobody else gets"
+        assert await places(store, id) == {"leased"}
+
+    with_store(redis_url, check)
+
+
+def test_a_claim_takes_the_oldest_within_room_concurrency_and_bytes(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        ids = [await store.event(b"%d" % i, "one") for i in range(6)]
+        two = await claim(store, 2)
+        assert [claimed.event_id for claimed, _ in two.entries] == ids[:2]
+        assert two.more == 4
+        assert len((await claim(store, 10, concurrency=3)).entries) == 1, "two are in flight already"
+        assert (await claim(store, 10, concurrency=3)).entries == []
+        large = [await store.event(b"%d" % i + b"x" * 700_000, "one") for i in range(3)]
+        assert len((await claim(store)).entries) == 5, "3 small ones, and large ones up to 1 MiB"
+        assert [claimed.event_id for claimed, _ in (await claim(store)).entries] == large[2:]
+
+    with_store(redis_url, check)
+
+
+def test_success_is_final_and_finishes_the_event(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one", "two")
+        claimed = await claim_one(store)
+        done = Settlement(claimed, End.DONE, attempt=ATTEMPT)
+        assert await store.due.settle([done]) == [True]
+        assert await store.due.settle([done, done]) == [False, False], "said again, it changes nothing"
+        assert await store.redis.hget(f"hr:event:{id}", "open") == b"1"
+        assert await places(store, id) == set()
+        assert await store.redis.hlen(f"hr:attempts:{id}") == 1
+        [(other, _)] = (await store.due.claim("two", most=1, concurrency=1, lease_ms=LEASE_MS)).entries
+        await store.due.settle([Settlement(other, End.DONE)])
+        assert (await store.redis.zcard("hr:open"), await store.redis.zcard("hr:finished")) == (0, 1)
+
+    with_store(redis_url, check)
+
+
+def test_failure_needs_the_token_and_success_does_not(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        slow = await claim_one(store, lease_ms=1)
+        await asyncio.sleep(0.01)
+        await store.due.release("one", lease_ms=LEASE_MS)
+        quick = await claim_one(store)
+        late = [Settlement(slow, end, 0, ATTEMPT) for end in (End.RETRY, End.DEAD, End.BACK)]
+        assert await store.due.settle(late) == [False] * 3
+        assert await places(store, id) == {"leased"}, "the new holder's lease stands"
+        assert await store.due.settle([Settlement(slow, End.DONE)]) == [True], "what arrived has arrived"
+        assert await store.due.settle([Settlement(quick, End.RETRY, 0, ATTEMPT)]) == [False]
+        assert await places(store, id) == set()
+        assert await store.redis.zcard("hr:finished") == 1
+
+    with_store(redis_url, check)
+
+
+def test_a_retry_is_due_later_and_counted(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        await store.event(b"x", "one")
+        claimed = await claim_one(store)
+        retry = Settlement(claimed, End.RETRY, 5000, ATTEMPT)
+        assert await store.due.settle([retry]) == [True]
+        assert await store.due.settle([retry]) == [False]
+        claims = await claim(store)
+        assert claims.entries == []
+        assert claims.next_due_s is not None
+        assert 4 < claims.next_due_s <= 5
+        await store.redis.zadd("hr:due:one", {claimed.event_id: 0})
+        assert (await claim_one(store)).failed == 1
+
+    with_store(redis_url, check)
+
+
+def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        await store.event(b"x", "one")
+        claimed = await claim_one(store)
+        assert await store.due.settle([Settlement(claimed, End.BACK)] * 2) == [True, False]
+        assert (await claim_one(store)).failed == 0
+
+    with_store(redis_url, check)
+
+
+def test_a_lease_that_runs_out_comes_back_uncharged_nine_times_and_the_tenth_is_charged(
+    redis_url: str,
+) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        for _ in range(9):
+            await claim_one(store, lease_ms=1)
+            await asyncio.sleep(0.003)
+            assert await store.due.release("one", lease_ms=LEASE_MS) == (1, [])
+            assert await store.due.release("one", lease_ms=LEASE_MS) == (0, []), "said again, nothing is left"
+        await claim_one(store, lease_ms=1)
+        await asyncio.sleep(0.003)
+        back, [spent] = await store.due.release("one", lease_ms=LEASE_MS)
+        assert (back, spent.event_id, spent.failed) == (0, id, 0)
+        assert await places(store, id) == {"leased"}, "the sweeper holds it until it is settled"
+        assert await store.due.settle([Settlement(spent, End.RETRY, 0, ATTEMPT)]) == [True]
+        assert (await claim_one(store)).failed == 1
+
+    with_store(redis_url, check)
+
+
+def test_a_dead_letter_keeps_its_event_until_replay_or_retention(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        dead = Settlement(await claim_one(store), End.DEAD, attempt=ATTEMPT)
+        assert await store.due.settle([dead]) == [True]
+        assert await store.due.settle([dead]) == [False]
+        assert await places(store, id) == {"dead"}
+        assert await retain(store, events_ms=-60_000) == Removed(0, 0, 0, 0), "it is not finished"
+
+        replies = await store.client.run(
+            "replay", ["hr:due:one", "hr:leased:one", "hr:dead:one"], ["one", id, id]
+        )
+        assert replies == [b"replayed", b"waiting"]
+        assert await places(store, id) == {"due"}
+        claimed = await claim_one(store)
+        assert claimed.failed == 0, "a replay starts the schedule anew"
+        await store.due.settle([Settlement(claimed, End.DEAD, attempt=ATTEMPT)])
+        assert await retain(store, dead_letters_ms=-60_000) == Removed(0, 1, 0, 0)
+        assert await places(store, id) == set()
+        assert await retain(store, events_ms=-60_000) == Removed(1, 0, 0, 0)
+        assert await store.redis.keys(f"*{id}*") == []
+
+    with_store(redis_url, check)
+
+
+async def retain(store: Store, *, events_ms: int = 600_000, dead_letters_ms: int = 600_000) -> Removed:
+    return await store.upkeep.retain(
+        ["one"], events_ms=events_ms, dead_letters_ms=dead_letters_ms, under_pressure=False
+    )
+
+
+def test_a_replay_of_a_finished_event_opens_it_again_and_may_add_a_target(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        await store.due.settle([Settlement(await claim_one(store), End.DONE)])
+        for target in ("one", "new"):
+            replay = [f"hr:due:{target}", f"hr:leased:{target}", f"hr:dead:{target}"]
+            assert await store.client.run("replay", replay, [target, id]) == [b"replayed"]
+        assert await store.redis.hmget(f"hr:event:{id}", "open", "targets") == [b"2", b"one,new"]
+        assert (await store.redis.zcard("hr:open"), await store.redis.zcard("hr:finished")) == (1, 0)
+        assert await store.client.run("replay", replay, ["new", "evt_none"]) == [b"gone"]
+
+    with_store(redis_url, check)
+
+
+def test_waiting_names_what_a_sweep_must_ring_for(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check(store: Store) -> None:
+        async def waiting() -> tuple[list[str], list[str], list[str]]:
+            found = await store.upkeep.waiting(["trustshare", "other"], ["one", "two"])
+            return found.sources, found.due, found.lapsed
+
+        assert await waiting() == ([], [], [])
+        await store.put(b"x")
+        assert await waiting() == (["trustshare"], [], []), "no group yet: never taken"
+        entries = await store.inbox.take("trustshare", "dead")
+        assert await waiting() == ([], [], []), "a worker has it"
+        monkeypatch.setattr("shared.store.upkeep.LEFT_BEHIND_MS", 0)
+        assert await waiting() == (["trustshare"], [], []), "left behind"
+        await store.admit(entries, "one")
+        assert await waiting() == ([], ["one"], [])
+        claimed = await claim_one(store, lease_ms=1)
+        await asyncio.sleep(0.003)
+        assert await waiting() == ([], [], ["one"])
+        await store.redis.zadd("hr:leased:one", {claimed.event_id: claimed.token})
+        await store.due.settle([Settlement(claimed, End.RETRY, 60_000)])
+        assert await waiting() == ([], [], [])
+
+    with_store(redis_url, check)
+
+
+def test_one_worker_sweeps_at_a_time(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        assert [await store.upkeep.my_turn(f"w{i}") for i in range(3)] == [True, False, False]
+
+    with_store(redis_url, check)
+
+
+def test_under_pressure_finished_events_go_and_open_ones_stay(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        finished = await store.event(b"finished", "one")
+        await store.due.settle([Settlement(await claim_one(store), End.DONE)])
+        kept = await store.event(b"open", "one")
+        gone = await store.upkeep.retain(
+            ["one"], events_ms=600_000, dead_letters_ms=600_000, under_pressure=True
+        )
+        assert gone.events == 1
+        assert await store.redis.exists(f"hr:event:{finished}") == 0
+        assert await store.redis.exists(f"hr:event:{kept}") == 1
+
+    with_store(redis_url, check)
