@@ -26,7 +26,9 @@ Reply = tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]
 NOT_FOUND: Reply = (404, b'{"error":"not found"}', ())
 NOT_ALLOWED: Reply = (405, b'{"error":"method not allowed"}', ((b"allow", b"POST"),))
 UNAUTHORIZED: Reply = (401, b'{"error":"unauthorized"}', ())
-TOO_LARGE: Reply = (413, b'{"error":"body too large"}', ((b"connection", b"close"),))
+# The connection stays open: what is still coming is read and dropped, for as long as a body may take.
+# Closed at once, it would be reset, and the sender would never see the answer.
+TOO_LARGE: Reply = (413, b'{"error":"body too large"}', ())
 UNAVAILABLE: Reply = (
     503,
     b'{"error":"temporarily unavailable, try again"}',

@@ -181,7 +181,7 @@ def compose(record: EventRecord, format: str) -> tuple[list[tuple[bytes, bytes]]
     (structured and binary mode); Standard Webhooks, payload structure.
     """
     if format == "raw":
-        return [(b"content-type", record.content_type.encode())], record.body
+        return [(b"content-type", record.content_type.encode("latin-1", "replace"))], record.body
     data = record.data[:-1] + b',"original":' + record.body + b"}"
     if format == "cloudevents":
         return [(b"content-type", b"application/cloudevents+json")], (

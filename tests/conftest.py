@@ -1,4 +1,4 @@
-"""A real Redis for every test that asks for one."""
+"""A real Redis for every test that asks for one; a sink and a folder for those that run the whole gateway."""
 
 import subprocess
 import tempfile
@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.embedded import find_server
+from tests.acceptance.sink import Sink
 
 
 class RedisServer:
@@ -64,3 +65,17 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis_server.client() as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    server = Sink()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a name short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="hr-", ignore_cleanup_errors=True) as name:
+        yield Path(name)

@@ -146,8 +146,13 @@ class Deliverer:
             except EgressError as error:
                 failure = str(error)
             except asyncio.CancelledError:
-                await self._hand_back(claimed)
+                self._settling.add(Settlement(claimed, End.BACK))
                 raise
+            except Exception as error:
+                # A mistake of ours must not hold the delivery in a circle of leases that run out: it is a
+                # failed attempt, and the schedule goes on. The error's text may quote the payload.
+                log.error("attempt failed by itself", event_id=claimed.event_id, error=type(error).__name__)
+                failure = f"internal: {type(error).__name__}"
             attempt = Attempt(
                 n=claimed.failed + 1,
                 at_ms=at_ms,
@@ -195,9 +200,6 @@ class Deliverer:
         when = asyncio.get_running_loop().time() + delay_s
         if lane.timer is None or lane.timer.cancelled() or lane.timer.when() > when:
             self._wake_at(lane, delay_s)
-
-    async def _hand_back(self, claimed: Claimed) -> None:
-        self._settling.add(Settlement(claimed, End.BACK))
 
     async def _settle(self, batch: Sequence[Settlement]) -> Sequence[bool | Exception]:
         """Write how attempts ended; again while Redis is away: all of it can be said twice."""

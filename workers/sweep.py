@@ -68,6 +68,8 @@ class Sweeper:
                 if not away:
                     log.warning("Redis is away", reason=str(error))
                 away = True
+            except Exception as error:  # a sweep that ends for good would be retries that end for good
+                log.error("sweep failed", error=type(error).__name__, reason=str(error))
             await asyncio.sleep(SWEEP_S)
 
     async def sweep(self) -> None:

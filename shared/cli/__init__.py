@@ -65,12 +65,12 @@ class LazyGroup(click.Group):
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"headrace: {message}", err=True)
+    click.echo(f"headrace: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 
 def _one_line(error: click.ClickException) -> str:
-    message = " ".join(error.format_message().split())
+    message = error.format_message()
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message} (see: {context.command_path} --help)" if context else message
 

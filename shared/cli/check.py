@@ -173,27 +173,27 @@ def _print(report: Report) -> None:
     if not report.sources:
         click.echo("none")
     for source in report.sources:
+        click.echo(f"{source.name} ({source.provider})")
         print_fields(
             [
-                ("name", f"{source.name} ({source.provider})"),
-                ("URL", "\n".join(source.urls)),
-                ("proof", "\n".join(source.proof) or None),
-                ("only from", ", ".join(source.allow_ips) or None),
+                ("  URL", "\n".join(source.urls)),
+                ("  proof", "\n".join(source.proof) or None),
+                ("  only from", ", ".join(source.allow_ips) or None),
             ]
         )
     click.secho("\nTargets", bold=True)
     if not report.targets:
         click.echo("none")
     for target in report.targets:
+        click.echo(target.name)
         print_fields(
             [
-                ("name", target.name),
-                ("URL", target.url),
-                ("refused", target.address),
-                ("events", ", ".join(target.events)),
-                ("sources", ", ".join(target.sources)),
-                ("filter", target.filter),
-                ("format", target.format),
+                ("  URL", target.url),
+                ("  refused", target.address),
+                ("  events", ", ".join(target.events)),
+                ("  sources", ", ".join(target.sources)),
+                ("  filter", target.filter),
+                ("  format", target.format),
             ]
         )
     if report.warnings:

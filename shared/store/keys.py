@@ -32,7 +32,8 @@ How work is announced and kept
     headrace                list: Celery's queue, of doorbells
     hr:sweeper              string: which worker sweeps now; expires after a second
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
-    hr:audit                stream: what operators did (replays), the newest 10,000
+    hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
+                            (`replay`), `user`, `selected` (JSON), `deliveries` (JSON: target → how many)
 """
 
 QUEUE = "headrace"

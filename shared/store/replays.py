@@ -86,6 +86,12 @@ class Replays:
 
     async def plan(self, selection: Selection) -> Plan:
         """Count what `run` would send. Raises: StoreUnavailable."""
+        dead = selection.dead_letters_of
+        if dead is not None and selection.source is None and _as_they_are(selection):
+            within = selection.span
+            with translated():
+                count = await self._client.redis.zcount(keys.dead(dead), within.since_ms, within.until_ms)
+            return Plan({dead: count} if count else {}, 0, {})
         deliveries: Counter[str] = Counter()
         unserved: Counter[str] = Counter()
         waiting = 0
@@ -128,8 +134,8 @@ class Replays:
     async def _wanted(self, selection: Selection) -> AsyncIterator[list[_Wanted]]:
         dead = selection.dead_letters_of
         async for ids in self._selected(selection):
-            if dead is not None and selection.type is None and selection.to in (None, dead):
-                yield [_Wanted(id, (dead,)) for id in ids]  # nothing needs to be looked up
+            if dead is not None and _as_they_are(selection):
+                yield [_Wanted(id, (dead,)) for id in ids]
             else:
                 yield await self._looked_up(ids, selection)
 
@@ -186,6 +192,11 @@ class Replays:
                 maxlen=AUDIT_KEPT,
                 approximate=True,
             )
+
+
+def _as_they_are(selection: Selection) -> bool:
+    """Tell whether dead letters go back to the target whose they are, and no event needs to be looked at."""
+    return selection.type is None and selection.to in (None, selection.dead_letters_of)
 
 
 def _of_type(attributes: bytes, type: str | None) -> bool:

@@ -101,6 +101,8 @@ class Gateway:
         self.config = folder / "headrace.toml"
         self.config.write_text(f'redis.url = "embedded"\ningress.port = {self.port}\n{sources}{targets}')
         self.log = folder / "gateway.log"
+        # The gateway's own Redis: to look, and to break things on purpose.
+        self.redis = Redis(unix_socket_path=str(socket_path(data_folder(self.config))), socket_timeout=5)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Gateway":
@@ -112,6 +114,7 @@ class Gateway:
 
     def stop(self) -> int:
         assert self.process is not None
+        self.redis.close()
         self.process.send_signal(signal.SIGINT)
         try:
             return self.process.wait(15)
@@ -150,11 +153,6 @@ class Gateway:
             return self.request("GET", "/readyz", timeout_s=2).status == 200
         except OSError:
             return False
-
-    @property
-    def redis(self) -> Redis:
-        """A connection to the gateway's own Redis: to look, and to break things on purpose."""
-        return Redis(unix_socket_path=str(socket_path(data_folder(self.config))), socket_timeout=5)
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a `headrace` command against this gateway."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -410,7 +411,8 @@ def test_a_replay_leaves_one_audit_entry_that_says_who_what_and_how_many(redis_u
         await store.events(2, "ledger")
         await store.settle("ledger", End.DEAD)
         await replay(store, Selection(ALL, dead_letters_of="ledger"), ["ledger"])
-        [(_, entry)] = await store.client.redis.xrange(keys.AUDIT)
+        entries: Any = await store.client.redis.xrange(keys.AUDIT)
+        [(_, entry)] = entries
         assert (entry[b"action"], entry[b"user"]) == (b"replay", b"operator")
         assert msgspec.json.decode(entry[b"selected"])["dead_letters_of"] == "ledger"
         assert msgspec.json.decode(entry[b"deliveries"]) == {"ledger": 2}

@@ -1,0 +1,1 @@
+"""Faults: processes, connections and inputs that go wrong."""

@@ -1,0 +1,452 @@
+"""The commands, against a real Redis: what they print, what they never print, and how they end."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from shared.cli import COMMANDS, cli
+from shared.ids import event_id
+from shared.secrets import Secret
+from shared.signing import signing_key
+from shared.store import keys
+from shared.store.due import Attempt, End
+
+from .filled import ANSWER, E_MAIL, PAID, Filled, with_redis
+
+HEADRACE = Path(sys.executable).with_name("headrace")
+HEADER_SECRET = "canary-header-secret-0123"
+PASSWORD = "canary-password-0123456"
+PATH_TOKEN = "canary-path-token-0123456"
+TARGET_TOKEN = "canary-target-token-0123456"
+SIGNING = "whsec_Y2FuYXJ5LXNpZ25pbmcta2V5LTAxMjM0NTY3ODk="
+CANARIES = (HEADER_SECRET, PASSWORD, PATH_TOKEN, TARGET_TOKEN, SIGNING[6:], E_MAIL, ANSWER)
+REDIS_PASSWORD = "canary-redis-password"
+
+SOURCES = f"""
+[ingress]
+public_url = "https://hooks.example.com/"
+[[sources]]
+name = "trustshare"
+provider = "trustshare"
+secrets = ["{HEADER_SECRET}"]
+[[sources]]
+name = "trustap"
+provider = "trustap"
+username = "headrace"
+passwords = ["{PASSWORD}"]
+[[sources]]
+name = "trustist"
+provider = "trustist"
+path_tokens = ["{PATH_TOKEN}"]
+currency = "GBP"
+"""
+TARGETS = f"""
+[[targets]]
+name = "ledger"
+url = "https://ledger.example.com/hooks/{TARGET_TOKEN}?key={TARGET_TOKEN}"
+secret = "{SIGNING}"
+[[targets]]
+name = "crm"
+url = "https://crm.example.com/in"
+secret = "{SIGNING}"
+"""
+
+
+def write(folder: Path, url: str, rest: str = SOURCES + TARGETS) -> str:
+    path = folder / "headrace.toml"
+    path.write_text(f'[redis]\nurl = "{url}"\n{rest}')
+    return str(path)
+
+
+@pytest.fixture
+def config(tmp_path: Path, redis_url: str) -> str:
+    return write(tmp_path, redis_url)
+
+
+def run(config: str, *args: str) -> Result:
+    return CliRunner().invoke(cli, [*args, "--config", config], prog_name="headrace")
+
+
+def ok(config: str, *args: str) -> str:
+    result = run(config, *args)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return result.stdout
+
+
+def as_json(config: str, *args: str) -> Any:
+    return msgspec.json.decode(ok(config, *args, "--json"))
+
+
+def failed(result: Result, code: int, *words: str) -> None:
+    """See that a command ended with `code` and one line."""
+    assert result.exit_code == code
+    [line] = result.stderr.splitlines()
+    assert line.startswith("headrace: ")
+    for word in words:
+        assert word in line
+
+
+class Story:
+    """What happened before an operator looks: one event of each kind."""
+
+    async def tell(self, store: Filled) -> None:
+        [self.dead] = await store.receive(PAID)
+        await store.admit("ledger", "crm")
+        await store.settle("crm", End.DONE, status=200)
+        await store.settle("ledger", End.DEAD)
+        [self.copy] = await store.receive(PAID)
+        [self.done] = await store.receive(PAID | {"paymentToken": "pay-2"})
+        await store.admit("crm")
+        await store.settle("crm", End.DONE, status=200)
+        [self.odd] = await store.receive(f"from {E_MAIL}, and no JSON".encode())
+        [self.nowhere] = await store.receive({"type": "handshake"})
+        await store.admit()
+        [self.waiting] = await store.receive(PAID | {"paymentToken": "pay-3"})
+
+
+@pytest.fixture
+def story(redis_url: str) -> Story:
+    story = Story()
+    with_redis(redis_url, story.tell)
+    return story
+
+
+# -- listings
+
+
+def test_events_shows_what_came_in_and_where_it_went(config: str, story: Story) -> None:
+    listed = as_json(config, "events")["events"]
+    assert [event["id"] for event in listed] == [story.nowhere, story.done, story.dead]
+    assert listed[2]["deliveries"] == {"ledger": "dead", "crm": "done"}
+    assert listed[2]["money"] == {"amount_minor": 150000, "currency": "GBP"}
+    text = ok(config, "events")
+    for word in (story.dead, "payment.received", "tx-1", "1,500.00 GBP", "1 done, 1 dead", "1 copy"):
+        assert word in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_events_selects(config: str, story: Story) -> None:
+    def ids(*args: str) -> list[str]:
+        return [event["id"] for event in as_json(config, "events", *args)["events"]]
+
+    assert ids("--limit", "1") == [story.nowhere]
+    assert ids("--state", "dead") == [story.dead]
+    assert ids("--type", "source.*", "--since", "1h") == [story.nowhere]
+    assert ids("--until", "1h") == []
+    assert ids("--since", "2000-01-01T00:00:00Z", "--until", "2000-01-02T00:00:00+01:00") == []
+    assert ids("--source", "trustap") == []
+    [copy] = as_json(config, "events", "--duplicates")["duplicates"]
+    assert (copy["id"], copy["of"], copy["identical"]) == (story.copy, story.dead, True)
+
+
+def test_each_receipt_is_told_apart(config: str, story: Story) -> None:
+    assert "ledger: dead" in ok(config, "events", story.dead)
+    assert f"a duplicate of {story.dead}" in ok(config, "events", story.copy)
+    assert "not-json: " in ok(config, "events", story.odd)
+    assert "not admitted yet" in ok(config, "events", story.waiting)
+    assert as_json(config, "events", story.waiting)["state"] == "inbox"
+    failed(run(config, "events", event_id("trustshare", "1-0")), 1, "retention")
+    failed(run(config, "events", "evt_xyz"), 2, "not an event id")
+
+
+def test_a_payload_is_printed_where_it_is_asked_for(config: str, story: Story) -> None:
+    delivered = msgspec.json.decode(ok(config, "events", story.dead, "--payload"))
+    assert (delivered["id"], delivered["data"]["original"]) == (story.dead, PAID)
+    assert as_json(config, "events", story.dead, "--payload")["payload"] == delivered
+    assert ok(config, "events", story.odd, "--payload") == f"from {E_MAIL}, and no JSON\n"
+    failed(run(config, "events", story.copy, "--payload"), 1, story.dead)
+    failed(run(config, "events", "--payload"), 2, "EVENT")
+
+
+def test_deliveries_shows_every_attempt_and_answers_where_asked(config: str, story: Story) -> None:
+    text = ok(config, "deliveries", story.dead)
+    assert "HTTP 500" in text
+    assert ANSWER not in text
+    assert ANSWER in ok(config, "deliveries", story.dead, "--answers")
+    shown = {each["target"]: each for each in as_json(config, "deliveries", story.copy)["deliveries"]}
+    assert (shown["ledger"]["state"], shown["crm"]["state"]) == ("dead", "done")
+    assert shown["ledger"]["attempts"][0]["duration_ms"] == 12.5
+    assert "no target wants it" in ok(config, "deliveries", story.nowhere)
+    assert "in quarantine" in ok(config, "deliveries", story.odd)
+    assert "not admitted yet" in ok(config, "deliveries", story.waiting)
+
+
+def test_dead_letters_and_quarantine_say_why(config: str, story: Story) -> None:
+    text = ok(config, "dead-letters")
+    for word in (story.dead, "1 attempt, last: HTTP 500", "ledger: 1 dead letter"):
+        assert word in text
+    assert as_json(config, "dead-letters")["counts"] == {"ledger": 1, "crm": 0}
+    assert ok(config, "dead-letters", "--target", "crm") == "No dead letters.\n"
+    failed(run(config, "dead-letters", "--target", "nobody"), 1, "nobody")
+    [odd] = as_json(config, "quarantine")["quarantined"]
+    assert (odd["id"], odd["code"]) == (story.odd, "not-json")
+    assert story.odd in ok(config, "quarantine")
+
+
+@pytest.mark.parametrize("command", ["events", "dead-letters", "quarantine"])
+def test_an_empty_listing_says_so(config: str, command: str) -> None:
+    assert ok(config, command).startswith("No")
+
+
+def test_a_long_name_is_folded_and_nothing_of_it_is_lost(config: str, redis_url: str) -> None:
+    async def body(store: Filled) -> list[str]:
+        [id] = await store.receive(PAID | {"token": "x" * 300})
+        await store.admit("a-target-with-a-name-of-some-length")
+        return [id]
+
+    [id] = with_redis(redis_url, body)
+    text = ok(config, "events")
+    assert text.splitlines()[1].startswith(id)
+    assert text.count("x") == 300
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_control_characters_reach_no_terminal(config: str, redis_url: str) -> None:
+    async def body(store: Filled) -> None:
+        [id] = await store.events(1, "ledger")
+        await store.settle("ledger", End.DEAD, status=None)
+        [field] = await store.client.redis.hkeys(keys.attempts(id))
+        attempt = Attempt(n=1, at_ms=1, duration_ms=1, error="dns: \x1b[31m", answer="\x1b]0;x\x07[red]")
+        await store.client.redis.hset(keys.attempts(id), field, msgspec.json.encode(attempt))
+
+    with_redis(redis_url, body)
+    [event] = as_json(config, "events")["events"]
+    text = ok(config, "dead-letters") + ok(config, "deliveries", event["id"], "--answers")
+    assert "\x1b" not in text
+    assert "\\x1b[31m" in text
+    assert "[red]" in text  # no markup of ours either
+
+
+def test_no_listing_shows_a_secret_or_what_providers_sent_unasked(config: str, story: Story) -> None:
+    ids = [story.dead, story.copy, story.done, story.odd, story.nowhere, story.waiting]
+    calls = [
+        *(["events", id] for id in ids),
+        *(["deliveries", id] for id in ids),
+        ["events"],
+        ["events", "--duplicates"],
+        ["dead-letters"],
+        ["quarantine"],
+        ["check"],
+        ["replay", story.dead, "--dry-run"],
+    ]
+    for call in calls:
+        for form in ([], ["--json"]):
+            result = run(config, *call, *form)
+            assert result.exit_code == 0
+            for canary in CANARIES:
+                assert canary not in result.output, call
+
+
+# -- replay
+
+
+def test_replay_says_how_many_and_sends_them(config: str, story: Story, redis_url: str) -> None:
+    dry = ok(config, "replay", "--dead-letters", "ledger", "--dry-run")
+    assert "Would send 1 delivery again:\n  ledger: 1\n" in dry
+    assert as_json(config, "dead-letters")["counts"]["ledger"] == 1
+    text = ok(config, "replay", "--dead-letters", "ledger", "--yes")
+    assert "Sending 1 delivery again:\n  ledger: 1\n" in text
+    assert "Sent 1 delivery on the way" in text
+    assert as_json(config, "deliveries", story.dead)["deliveries"][0]["state"] == "waiting"
+    assert ok(config, "replay", "--dead-letters", "ledger", "--yes") == "Nothing to replay.\n"
+
+
+def test_replay_takes_events_copies_and_times(config: str, story: Story) -> None:
+    result = run(config, "replay", story.copy, "--to", "crm", "--yes", "--json")
+    assert msgspec.json.decode(result.stdout)["replayed"]["deliveries"] == {"crm": 1}
+    assert story.dead in result.stderr
+    again = run(config, "replay", "--since", "1h", "--type", "payment.*", "--yes", "--json")
+    assert msgspec.json.decode(again.stdout)["replayed"]["deliveries"] == {"ledger": 1, "crm": 1}
+    failed(run(config, "replay", story.odd, "--yes"), 1, "in quarantine")
+    failed(run(config, "replay", story.waiting, "--yes"), 1, "not admitted yet")
+    assert "--to" in run(config, "replay", story.nowhere, "--yes").stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "word"),
+    [
+        ([], "say what to replay"),
+        (["--dead-letters", "nobody"], "nobody"),
+        (["--dead-letters", "ledger", "--to", "nobody"], "--to"),
+        (["--since", "yesterday"], "yesterday"),
+        (["--since", "2026-03-02T10:00:00"], "time zone"),
+        (["evt_019a7c3b2e1f00c0ffee0", "--since", "1h"], "not several"),
+        (["--dead-letters", "ledger"], "--yes"),
+    ],
+)
+def test_a_replay_that_is_not_clear_is_refused(config: str, story: Story, args: list[str], word: str) -> None:
+    result = run(config, "replay", *args)
+    assert result.exit_code == 2
+    assert word in result.stderr.splitlines()[-1]
+    assert as_json(config, "dead-letters")["counts"] == {"ledger": 1, "crm": 0}
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [(b"y\n", 0, 0), (b"n\n", 1, 1)])
+def test_replay_asks_on_a_terminal(config: str, story: Story, answer: bytes, code: int, left: int) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, answer)
+        process = subprocess.run(
+            [HEADRACE, "replay", "--dead-letters", "ledger", "--config", config],
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == code, process.stderr
+    assert "Send 1 delivery? [y/N]" in process.stderr
+    assert as_json(config, "dead-letters")["counts"]["ledger"] == left
+
+
+# -- check
+
+
+def test_check_shows_what_each_provider_must_be_given(config: str, redis_url: str) -> None:
+    text = ok(config, "check")
+    for word in (
+        "https://hooks.example.com/webhooks/trustshare",
+        "https://hooks.example.com/webhooks/trustist/" + Secret(PATH_TOKEN).masked(),
+        "HTTP Basic, user name headrace",
+        "header x-trustshare-secret",
+        "https://ledger.example.com/hooks/…?…",
+        "noeviction",
+        redis_url,
+    ):
+        assert word in text
+    shown = ok(config, "check", "--show-secrets")
+    for word in (f"/webhooks/trustist/{PATH_TOKEN}", HEADER_SECRET, PASSWORD, TARGET_TOKEN):
+        assert word in shown
+    assert SIGNING not in shown
+    report = as_json(config, "check")
+    assert (report["ok"], report["warnings"], report["redis"]["fitness"]["aof"]) == (True, [], True)
+
+
+def test_check_warns_of_what_is_probably_a_mistake(tmp_path: Path, redis_url: str) -> None:
+    sources = SOURCES.replace(HEADER_SECRET, "short").replace('public_url = "https://hooks.example.com/"', "")
+    rest = f"""{sources}
+[[targets]]
+name = "near"
+url = "http://127.0.0.1:9/"
+secret = "{SIGNING}"
+sources = ["trust*", "stripe"]
+events = ["payments.*", "source.*"]
+[[targets]]
+name = "plain"
+url = "http://plain.example.com/"
+secret = "{SIGNING}"
+[[targets]]
+name = "inside"
+url = "http://localhost:9/"
+secret = "{SIGNING}"
+allow_private = true
+"""
+    config = write(tmp_path, redis_url, rest)
+    report = as_json(config, "check")
+    warnings = "\n".join(report["warnings"])
+    for word in ("'stripe'", "'payments.*'", "'source.*'", "secrets is shorter", "allow_private", "http://"):
+        assert word in warnings
+    assert "inside" not in warnings
+    assert len(report["warnings"]) == 6
+    assert "allow_private" in report["targets"][0]["address"]
+    assert report["sources"][0]["urls"] == ["http://127.0.0.1:8000/webhooks/trustshare"]
+    empty = as_json(write(tmp_path, redis_url, ""), "check")["warnings"]
+    assert [warning.partition(":")[0] for warning in empty] == ["sources", "targets"]
+
+
+def test_check_fails_where_redis_is_away_and_shows_no_password(tmp_path: Path) -> None:
+    config = write(tmp_path, f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0")
+    result = run(config, "check")
+    assert result.exit_code == 1
+    assert "unreachable" in result.stdout
+    assert "https://hooks.example.com/webhooks/trustshare" in result.stdout
+    assert REDIS_PASSWORD not in result.output
+    listing = run(config, "events")
+    failed(listing, 1, "redis://127.0.0.1:1/0")
+    assert REDIS_PASSWORD not in listing.output
+
+
+def test_check_fails_where_redis_is_unfit(config: str, redis_url: str) -> None:
+    async def body(store: Filled) -> None:
+        await store.client.redis.config_set("maxmemory-policy", "allkeys-lru")
+
+    async def undo(store: Filled) -> None:
+        await store.client.redis.config_set("maxmemory-policy", "noeviction")
+
+    with_redis(redis_url, body)
+    try:
+        result = run(config, "check")
+    finally:
+        with_redis(redis_url, undo)
+    assert result.exit_code == 1
+    assert "set noeviction" in result.stdout
+
+
+# -- the command line
+
+
+@pytest.mark.parametrize("command", ["check", "events", "dead-letters", "quarantine"])
+def test_a_mistake_in_the_configuration_is_one_line_before_any_socket_opens(
+    tmp_path: Path, command: str
+) -> None:
+    # An address that would hang: nothing may dial it.
+    config = write(tmp_path, "redis://192.0.2.1:6379/0", SOURCES.replace("username", "user_name"))
+    failed(run(config, command), 2, "sources[1].")
+
+
+def test_without_a_configuration_the_one_line_says_how_to_give_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HEADRACE_CONFIG", raising=False)
+    result = CliRunner().invoke(cli, ["events"], prog_name="headrace")
+    failed(result, 2, "--config", "HEADRACE_CONFIG")
+
+
+def test_the_configuration_may_come_from_the_environment(
+    config: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_CONFIG", config)
+    assert CliRunner().invoke(cli, ["events"]).stdout == "No events match.\n"
+
+
+def test_secret_prints_a_fresh_signing_secret() -> None:
+    first, second = (CliRunner().invoke(cli, ["secret"]).stdout.strip() for _ in range(2))
+    assert first != second
+    assert len(signing_key(Secret(first))) == 32
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_there_and_has_help(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.stdout
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from shared.cli import cli; cli(['--help'], standalone_mode=False);"
+        "sys.exit(any(name.startswith(('shared.cli.', 'redis', 'rich.')) for name in sys.modules))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0
+    assert "dead-letters" in process.stdout
+
+
+def test_the_installed_command_ends_with_the_contracts_codes(config: str, story: Story) -> None:
+    def code(*args: str) -> int:
+        return subprocess.run([HEADRACE, *args], capture_output=True, check=False).returncode
+
+    assert code("events", "--config", config) == 0
+    assert code("events", event_id("trustshare", "1-0"), "--config", config) == 1
+    assert code("nonsense") == 2
+    assert code("events", "--nonsense") == 2
