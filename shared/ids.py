@@ -4,10 +4,12 @@
 sequence number in hex. Ids sort by time, and an id leads back to its inbox entry.
 """
 
+import re
 from functools import lru_cache
 from hashlib import sha256
 
 PREFIX = "evt_"
+_EVENT_ID = re.compile(r"evt_[0-9a-f]{20,}")
 
 
 @lru_cache(maxsize=4096)
@@ -24,7 +26,7 @@ def event_id(source: str, stream_id: str) -> str:
 
 def received_ms(event_id: str) -> int:
     """Return when Redis took the event, in milliseconds since 1970. Raises: ValueError."""
-    if not event_id.startswith(PREFIX) or len(event_id) < 24:
+    if not _EVENT_ID.fullmatch(event_id):
         raise ValueError("not an event id")
     return int(event_id[4:15], 16)
 

@@ -5,7 +5,7 @@ whose death stops retries.
 """
 
 import asyncio
-from time import monotonic, time
+from time import monotonic
 
 import structlog
 
@@ -92,7 +92,8 @@ class Sweeper:
         back, spent = await self._due.release(target, lease_ms=self._leases_ms[target])
         log.warning("leases ran out", target=target, put_back=back, charged=len(spent))
         for claimed in spent:
-            await self._deliverer.finish_lapsed(claimed, int(time() * 1000))
+            # The lease that the script has just made tells Redis's own time: this machine's has no effect.
+            await self._deliverer.finish_lapsed(claimed, claimed.token - self._leases_ms[target])
 
     async def _retain(self) -> None:
         used = await self._upkeep.memory_used()

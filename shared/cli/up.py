@@ -78,7 +78,7 @@ def run_demo(host: str, port: int, workers: int) -> int:
             try:
                 wait_until_ready(host, port)
                 play(console, path, host=local(host), port=port)
-            except Exception as error:  # noqa: BLE001 — said to the user, and the demo ends
+            except Exception as error:
                 console.print(f"[red]headrace: the demo failed: {error}[/red] (logs: {log_folder})")
                 failed.set()
 

@@ -5,7 +5,6 @@
 
 import argparse
 import socket
-import sys
 import time
 from pathlib import Path
 
@@ -61,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -163,7 +163,9 @@ def _next_steps(adapter: AnyAdapter, path: Path, host: str, port: int) -> str:
     }
     headers = [("content-type", "application/json"), *adapter.credential_headers()]
     flags = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers)
-    curl = f"curl {flags} -d {shlex.quote(json.dumps(body))} http://{host}:{port}/webhooks/{adapter.paths()[0]}"
+    curl = (
+        f"curl {flags} -d {shlex.quote(json.dumps(body))} http://{host}:{port}/webhooks/{adapter.paths()[0]}"
+    )
     headrace = Path(sys.executable).parent / "headrace"
     where = headrace.relative_to(Path.cwd()) if headrace.is_relative_to(Path.cwd()) else headrace
     return (

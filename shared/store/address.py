@@ -9,7 +9,7 @@ FORMS = "redis://, rediss://, unix:// or sentinel://h1:26379,h2:26379/MASTER/0"
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """A parsed `redis.url`. `sentinels` and `master` are set for a Sentinel set, else `url` is used as it is."""
+    """A parsed `redis.url`: `sentinels` and `master` for a Sentinel set, else `url` as it is."""
 
     url: str
     db: int = 0

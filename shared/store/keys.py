@@ -20,7 +20,7 @@ What came in
     hr:duplicates           zset: receipt id by receipt;  hr:duplicate:<id>  hash: of, source, digest,
                             and body where it differs from the first's
     hr:quarantine           zset: receipt id by receipt;  hr:quarantined:<id>  hash: source, code,
-                            detail, body, headers
+                            detail, body, digest, headers
 
 What goes out
     hr:due:<target>         zset: event id by when it is due

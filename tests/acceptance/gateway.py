@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from shared.embedded import data_folder, socket_path
+from shared.embedded import SERVER_ENV, data_folder, socket_path
 from tests.waiting import wait_for
 
 HEADRACE = str(Path(sys.executable).parent / "headrace")
@@ -187,7 +187,12 @@ class Gateway:
 
 
 def clean_env() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")}
+    """This environment without what would change a configuration; the choice of server stays."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("HEADRACE_") or key == SERVER_ENV
+    }
 
 
 def children_of(parent: int) -> list[tuple[int, str]]:

@@ -80,7 +80,8 @@ class Sink:
             before = self._seen[target][delivery.id]
             self._seen[target][delivery.id] += 1
             self.deliveries.append(delivery)
-        return self.answers.get(target, lambda *_: 200)(delivery, before)
+        answer = self.answers.get(target)
+        return answer(delivery, before) if answer else 200
 
     def of(self, target: str) -> list[Delivery]:
         with self._lock:

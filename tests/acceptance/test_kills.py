@@ -40,7 +40,7 @@ class Load(threading.Thread):
             except (OSError, ValueError) as error:
                 # The connection died with its ingress: like any provider, send it again.
                 self.refused[type(error).__name__] += 1
-            except Exception as error:  # noqa: BLE001 — http.client's own: a half answer
+            except Exception as error:
                 self.refused[type(error).__name__] += 1
             else:
                 if answer.status == 200:

@@ -1,5 +1,6 @@
 """Retries, dead letters, and their replay."""
 
+import itertools
 import json
 from pathlib import Path
 from uuid import uuid4
@@ -35,7 +36,7 @@ def test_a_target_that_fails_three_times_gets_four_attempts_under_one_id(
         [flaky] = [row for row in gateway.json("deliveries", id)["deliveries"] if row["target"] == "flaky"]
     assert {delivery.id for delivery in attempts} == {id}
     assert len(sink.of("flaky")) == 4
-    waits = [later.at - earlier.at for earlier, later in zip(attempts, attempts[1:], strict=False)]
+    waits = [later.at - earlier.at for earlier, later in itertools.pairwise(attempts)]
     assert waits == sorted(waits), "each wait is longer than the one before"
     assert len({delivery.headers["webhook-signature"] for delivery in attempts}) > 1, (
         "each attempt is signed anew"

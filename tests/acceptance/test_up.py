@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,6 +190,10 @@ def test_a_long_folder_gets_its_socket_elsewhere(folder: Path, sink: Sink) -> No
     assert (socket.parent.stat().st_mode & 0o077, socket.parent.stat().st_uid) == (0, os.getuid())
 
 
+def has_new_child(parent: int, old: int) -> bool:
+    return [pid for pid, _ in children_of(parent)] not in ([], [old])
+
+
 def test_procfile_runs_the_same_processes(folder: Path, sink: Sink) -> None:
     """The Procfile's lines, one by one, against a Redis that stands already."""
     lines = dict(
@@ -225,10 +230,7 @@ def test_procfile_runs_the_same_processes(folder: Path, sink: Sink) -> None:
             for process in processes:
                 [(child, _)] = children_of(process.pid)
                 os.kill(child, signal.SIGKILL)
-                wait_for(
-                    lambda p=process, c=child: [x for x, _ in children_of(p.pid)] not in ([], [c]),
-                    "a new child",
-                )
+                wait_for(partial(has_new_child, process.pid, child), "a new child")
             wait_for(answers, "the new ingress to answer")
         finally:
             for process in processes:

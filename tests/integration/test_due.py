@@ -75,6 +75,19 @@ def test_success_is_final_and_finishes_the_event(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
+def test_a_success_said_again_after_a_replay_leaves_the_replay_alone(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        done = Settlement(await claim_one(store), End.DONE, attempt=ATTEMPT)
+        assert await store.due.settle([done]) == [True]
+        replay = ["hr:due:one", "hr:leased:one", "hr:dead:one"]
+        assert await store.client.run("replay", replay, ["one", id]) == [b"replayed"]
+        assert await store.due.settle([done]) == [False], "its reply was lost, and it is said again"
+        assert await places(store, id) == {"due"}
+
+    with_store(redis_url, check)
+
+
 def test_failure_needs_the_token_and_success_does_not(redis_url: str) -> None:
     async def check(store: Store) -> None:
         id = await store.event(b"x", "one")

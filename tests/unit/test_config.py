@@ -38,7 +38,7 @@ def test_the_documented_example_is_valid_and_shows_no_secret(tmp_path: Path) -> 
     assert [source.provider for source in config.sources] == ["trustshare", "trustap", "truust", "trustist"]
     [target] = config.targets
     assert (target.timeout, target.retry.max, target.concurrency) == (15.0, 12 * 3600.0, 32)
-    assert config.dedupe.window == 7 * 86400
+    assert config.dedupe.window == 7 * 86400.0
     assert "canary" not in repr(config)
     assert SECRET not in repr(config)
 
@@ -47,7 +47,7 @@ def test_an_empty_configuration_has_the_documented_defaults() -> None:
     config = parse("")
     assert (config.ingress.port, config.ingress.max_body_bytes) == (8000, 262144)
     assert (config.redis.require_aof, config.redis.wait_replicas) == (True, 0)
-    assert (config.retention.events, config.retention.dead_letters) == (7 * 86400, 30 * 86400)
+    assert (config.retention.events, config.retention.dead_letters) == (7 * 86400.0, 30 * 86400.0)
     [target] = parse(TARGET).targets
     assert (target.events, target.sources, target.format, target.retry.attempts) == (
         ("*",),

@@ -61,7 +61,7 @@ local function admit(i)
     if not redis.call('SET', key, id, 'NX', 'PX', window) then
         outcome, first = 'duplicate', redis.call('GET', key) or ''
         local of = 'hr:event:' .. first
-        local known = redis.call('HGET', of, 'digest')
+        local known = redis.call('HGET', of, 'digest') or redis.call('HGET', 'hr:quarantined:' .. first, 'digest')
         local record = 'hr:duplicate:' .. id
         redis.call('HSET', record, 'of', first, 'source', source, 'digest', digest)
         if known ~= digest then
@@ -69,12 +69,12 @@ local function admit(i)
         end
         redis.call('PEXPIRE', record, retention)
         redis.call('ZADD', 'hr:duplicates', received, id)
-        if known then
+        if redis.call('EXISTS', of) == 1 then
             redis.call('HINCRBY', of, 'copies', 1)
         end
     elseif kind == 'quarantine' then
         redis.call('HSET', 'hr:quarantined:' .. id, 'source', source, 'body', body,
-            'code', ARGV[i + 7], 'detail', ARGV[i + 8], 'headers', ARGV[i + 9])
+            'digest', digest, 'code', ARGV[i + 7], 'detail', ARGV[i + 8], 'headers', ARGV[i + 9])
         redis.call('ZADD', 'hr:quarantine', received, id)
     else
         local targets, content_type, open = ARGV[i + 7], ARGV[i + 10], 0

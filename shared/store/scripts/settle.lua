@@ -26,6 +26,10 @@ local function settle(target, id, token, outcome, delay, attempt)
     if not mine and outcome ~= 'done' then
         return 0
     end
+    -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
+    if not mine and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 1 then
+        return 0
+    end
     redis.call('ZREM', leased, id)
     if redis.call('EXISTS', event) == 0 then
         return 0

@@ -5,6 +5,7 @@ the process, its watchdog and the store are the real ones. Waits are shortened, 
 """
 
 import importlib.abc
+import importlib.util
 import os
 import signal
 import sys
