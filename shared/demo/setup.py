@@ -7,7 +7,7 @@ from shared.embedded import FOLDER
 from shared.signing import new_secret
 
 _CREDENTIALS = ("trustshare", "trustap", "truust", "trustist")
-_TARGETS = ("everything", "ledger", "flaky")
+_TARGETS = ("all", "ledger", "flaky")
 
 _CONFIG = """\
 # Written by `headrace up`, anew for every run: change a copy of it, and give that with --config.
@@ -43,9 +43,9 @@ currency = "GBP"
 
 # The demo's own receiver. It verifies every signature.
 [[targets]]
-name = "everything"
-url = "http://127.0.0.1:{receiver_port}/everything"
-secret = "${{file:secrets/everything}}"
+name = "all"
+url = "http://127.0.0.1:{receiver_port}/all"
+secret = "${{file:secrets/all}}"
 allow_private = ["127.0.0.1/32"]
 
 [[targets]]

@@ -113,22 +113,34 @@ async def _watch(config: Config, receipts: list[str]) -> dict[str, Seen]:
 
 
 def _table(sent: list[Sent], seen: Mapping[str, Seen]) -> Table:
-    table = Table(title="What came in, and where it went", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("Provider", "Its event", "Answer", "Canonical type", "Amount", "Delivered to"):
-        table.add_column(heading, justify="right" if heading == "Amount" else "left")
+    # Narrow enough for 80 columns: a provider is a heading, and names may be broken.
+    table = Table(
+        title="What came in, and where it went",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("Provider's event", overflow="fold")
+    table.add_column("Canonical type", no_wrap=True)
+    table.add_column("Amount", justify="right", no_wrap=True)
+    table.add_column("Delivered to")
+    provider = ""
     for request in sent:
+        if request.sample.provider != provider:
+            provider = request.sample.provider
+            table.add_row(f"[bold]{provider}[/bold]")
         look = seen[request.receipt]
         type_ = amount = where = ""
         if isinstance(look.kept, EventView):
             type_ = look.kept.type
             amount = as_text(look.kept.money) if look.kept.money else ""
-            where = ", ".join(_delivery(row) for row in look.deliveries) or "[dim]nobody: recorded only[/dim]"
+            where = ", ".join(_delivery(row) for row in look.deliveries) or "[dim]nobody (recorded)[/dim]"
         elif isinstance(look.kept, CopyView):
             type_, where = "[dim]duplicate[/dim]", "[dim]not again[/dim]"
         else:
             where = f"[red]{look.kept.__struct_config__.tag if look.kept else 'not found'}[/red]"
-        name = "[dim]  the same, sent again[/dim]" if request.again else request.sample.name
-        table.add_row(request.sample.provider, name, str(request.status), type_, amount, where)
+        name = "[dim]   sent again[/dim]" if request.again else f" {request.sample.name}"
+        table.add_row(name, type_, amount, where)
     return table
 
 
@@ -136,7 +148,7 @@ def _delivery(row: DeliveryView) -> str:
     if row.state != "done":
         return f"[yellow]{row.target} ({row.state})[/yellow]"
     tries = len(row.attempts)
-    return f"[green]{row.target}[/green]" + (f" (attempt {tries})" if tries > 1 else "")
+    return f"[green]{row.target}[/green]" + (f" (try {tries})" if tries > 1 else "")
 
 
 def _totals(sent: list[Sent], seen: Mapping[str, Seen]) -> str:

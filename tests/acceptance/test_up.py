@@ -67,7 +67,7 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
     assert "24 requests, all answered 200: 19 events and 5 duplicates" in text
     done, of = re.search(r"(\d+) of (\d+) deliveries done", text).groups()  # type: ignore[union-attr]
     assert done == of
-    for word in ("payment.received", "1,049.10 GBP", "9.99 EUR", "ledger", "flaky (attempt 2)", "duplicate"):
+    for word in ("payment.received", "1,049.10 GBP", "9.99 EUR", "ledger", "flaky (try 2)", "duplicate"):
         assert word in text
 
     # The curl line works when it is pasted, and makes an event that `headrace events` then shows.
