@@ -14,6 +14,7 @@ HEADER_BYTES = 16 * 1024
 HEADER_COUNT = 100
 HEADERS_S = 10.0
 BODY_S = 20.0
+LAST_CALL_S = 0.5
 
 
 class TooManyHeaders(Exception):
@@ -28,6 +29,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._heads = 0
         self._in_body = False
+        self._leaving = False
         self._header_bytes = 0
         self._unfinished_bytes = 0
         self._refused_as: int | None = None
@@ -74,12 +76,30 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_body = True
         self._set_deadline(BODY_S)
         super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on it is ours to answer."""
         self._clear_deadline()
         self._in_body = False
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """End this connection, because the process ends: but answer a request that is on its way already.
+
+        uvicorn closes a connection that it has just accepted, and its sender, which did nothing wrong, gets a
+        reset for an answer.
+        """
+        self._leaving = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(LAST_CALL_S, self._close_if_idle)
+        else:
+            self.cycle.keep_alive = False
+
+    def _close_if_idle(self) -> None:
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser stopped at: broken HTTP, or what a callback above refused."""

@@ -106,6 +106,19 @@ class EventRecord(msgspec.Struct, frozen=True):
     body: bytes
     content_type: str = JSON
 
+    @property
+    def source(self) -> str:
+        """The name of the source that it came from."""
+        return _SOURCE.decode(self.attributes).source.removeprefix(SOURCE_PREFIX)
+
+
+class _Source(msgspec.Struct):
+    source: str
+
+
+SOURCE_PREFIX = "/sources/"
+_SOURCE = msgspec.json.Decoder(_Source)
+
 
 class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
     """CloudEvents 1.0 context attributes, in the order in which they are written."""
@@ -141,7 +154,7 @@ def attributes_of(event: Event, *, id: str, source: str, received_ms: int) -> At
     return Attributes(
         specversion="1.0",
         id=id,
-        source=f"/sources/{source}",
+        source=SOURCE_PREFIX + source,
         type=event.type,
         subject=event.subject if event.subject is not None else event.transaction_id,
         time=event.time,

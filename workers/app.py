@@ -84,6 +84,8 @@ def create_app(config: Config) -> Celery:
 def run(config: Config) -> int:
     """Run one worker until it is told to stop. Returns the exit code."""
     app = create_app(config)
+    # Celery warns of root on every start; in a container that is the usual case, and not its business.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     worker: Any = app.Worker(
         hostname=f"headrace@{gethostname()}",
         loglevel="WARNING",
@@ -93,7 +95,5 @@ def run(config: Config) -> int:
         without_heartbeat=True,
     )
     log.info("worker starts", targets=len(config.targets), sources=len(config.sources))
-    # Celery warns of root on every start; in a container that is the usual case, and not its business.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
     worker.start()
     return int(worker.exitcode or 0)

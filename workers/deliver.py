@@ -161,7 +161,7 @@ class Deliverer:
                 error=failure,
                 answer=answer.body[:ANSWER_KEPT_BYTES].decode("utf-8", "replace") if answer else "",
             )
-            await self._finish(lane, claimed, attempt)
+            await self._finish(lane, claimed, attempt, event.source)
         finally:
             lane.in_flight -= 1
             if lane.look_again:
@@ -173,7 +173,9 @@ class Deliverer:
         attempt = Attempt(n=claimed.failed + 1, at_ms=now_ms, duration_ms=0, error=error)
         await self._finish(self._lanes[claimed.target], claimed, attempt)
 
-    async def _finish(self, lane: Lane, claimed: Claimed, attempt: Attempt) -> None:
+    async def _finish(
+        self, lane: Lane, claimed: Claimed, attempt: Attempt, source: str | None = None
+    ) -> None:
         delay_s: float | None = None
         if attempt.status is not None and 200 <= attempt.status < 300:
             end = End.DONE
@@ -187,6 +189,7 @@ class Deliverer:
         log.info(
             "delivery",
             event_id=claimed.event_id,
+            source=source,
             target=lane.name,
             outcome=end.value if counted else f"{end.value}, too late to count",
             attempt=attempt.n,

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import structlog
 
 from shared import logs
 from shared.cli.output import config_path
@@ -13,6 +14,8 @@ from shared.config import Config
 from shared.configfile import read_config
 from shared.errors import CommandFailed
 from shared.supervise import Child, Supervisor
+
+log = structlog.get_logger()
 
 BACKLOG = 2048
 
@@ -33,6 +36,12 @@ def listen(host: str, port: int) -> socket.socket:
         raise CommandFailed(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
     listener.set_inheritable(True)
     return listener
+
+
+def say_listening(listener: socket.socket) -> None:
+    """Log where requests are taken."""
+    host, port = listener.getsockname()[:2]
+    log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 def ingress_child(
@@ -78,6 +87,7 @@ def ingress_command(config: str | None, host: str | None, port: int | None, proc
     path, settings = _load(config)
     logs.configure("supervisor")
     listener = listen(host or settings.ingress.host, port or settings.ingress.port)
+    say_listening(listener)
     children = [ingress_child(path, listener, number=number + 1) for number in range(processes)]
     sys.exit(keep_running(*children))
 

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from shared import logs
-from shared.cli.processes import ingress_child, listen, worker_child
+from shared.cli.processes import ingress_child, listen, say_listening, worker_child
 from shared.configfile import find_config, is_embedded, read_config
 from shared.demo.setup import write_demo
 from shared.demo.show import play
@@ -43,6 +43,7 @@ def command(option: str | None, host: str | None, port: int | None, workers: int
     supervisor = Supervisor()
     try:
         start_redis(supervisor, path)
+        say_listening(listener)
         supervisor.start(
             ingress_child(path, listener), *(worker_child(path, number=i + 1) for i in range(workers))
         )
@@ -51,11 +52,12 @@ def command(option: str | None, host: str | None, port: int | None, workers: int
         supervisor.stop()
 
 
-def start_redis(supervisor: Supervisor, config: Path, *, output: str | None = None) -> None:
+def start_redis(supervisor: Supervisor, config: Path) -> None:
     """Start the embedded Redis of a configuration, if it asks for one. Raises: CommandFailed."""
     if is_embedded(config):
         redis = EmbeddedRedis(data_folder(config))
         # The server inherits the lock: the folder stays locked until it has ended, whatever becomes of us.
+        output = str(redis.folder / "redis.log")
         supervisor.start(Child("redis", redis.argv, pass_fds=(redis.lock.fileno(),), output=output))
 
 
@@ -87,7 +89,7 @@ def run_demo(host: str, port: int, workers: int) -> int:
             console.print(
                 f"[bold]Headrace[/bold] starts: Redis, ingress, {workers} worker(s), a demo receiver …"
             )
-            start_redis(supervisor, path, output=log("redis"))
+            start_redis(supervisor, path)
             fd = receiver.fileno()
             argv = [sys.executable, "-m", "shared.demo.receiver", "--config", str(path), "--fd", str(fd)]
             supervisor.start(Child("receiver", argv, pass_fds=(fd,), output=log("receiver")))

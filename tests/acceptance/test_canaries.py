@@ -1,5 +1,6 @@
 """Planted canaries appear nowhere but in the payload: no log, no Celery message, no listing, no error."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -25,9 +26,7 @@ CANARIES = (
     *(TRUSTSHARE_SECRET, TRUSTAP_PASSWORD, BASIC.removeprefix("Basic "), TRUUST_TOKEN, TRUSTIST_TOKEN),
 )
 
-SHARE = (
-    '{"type":"dispute_raised","from":"%s","to":"%s","token":"%%s","description":"%s %s"}' % (EMAIL, EMAIL, NOTE, CARD)
-)  # fmt: skip
+SHARE = {"type": "dispute_raised", "from": EMAIL, "to": EMAIL, "token": "t1", "description": f"{NOTE} {CARD}"}
 
 
 def test_no_canary_leaves_its_payload(folder: Path, sink: Sink) -> None:
@@ -42,10 +41,10 @@ def test_no_canary_leaves_its_payload(folder: Path, sink: Sink) -> None:
     with Gateway(folder, targets) as gateway:
         worker = gateway.children("workers")[0]
         os.kill(worker, signal.SIGSTOP)  # so that the doorbells can be read
-        body = (SHARE % "t1").encode()
+        body = json.dumps(SHARE).encode()
         id = gateway.post("trustshare", body).id
         gateway.post("trustshare", body)
-        gateway.post("trustshare", (SHARE % "t1").replace(CARD, CARD[::-1]).encode())
+        gateway.post("trustshare", json.dumps(SHARE | {"description": CARD[::-1]}).encode())
         gateway.post("truust", f'{{"escrow":{{"id":"1","amount":"{NOTE}","name":"{CARD}"}}}}'.encode())
         gateway.post("trustap", f'{{"code":"basic_tx.paid","target_preview":{{"price":"{EMAIL}"}}}}'.encode())
         gateway.post("trustist", f"not JSON {EMAIL} {CARD}".encode())

@@ -1,0 +1,63 @@
+"""SIGTERM: what is in flight has its grace, the rest is handed back, and nobody is charged for it."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+from tests.acceptance.gateway import Gateway, target
+from tests.acceptance.sink import Delivery, Sink
+from tests.waiting import wait_for
+
+BODY = b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}'
+
+
+def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: Path, sink: Sink) -> None:
+    def hang_once(_: Delivery, before: int) -> int:
+        if before == 0:
+            time.sleep(12)
+        return 200
+
+    sink.answers["slow"] = hang_once
+    with Gateway(folder, target("slow", sink.port, timeout='"30s"')) as gateway:
+        id = gateway.post("trustshare", BODY % b"t").id
+        sink.wait_for("slow", 1)
+        [worker] = gateway.children("workers")
+        os.kill(worker, signal.SIGTERM)
+        # Long before its lease of 40 s runs out: it was handed back.
+        sink.wait_for("slow", 2, within_s=15)
+        wait_for(lambda: gateway.redis.zcard("hr:finished") == 1, "the event to be finished")
+        [row] = gateway.json("deliveries", id)["deliveries"]
+        assert [attempt["n"] for attempt in row["attempts"]] == [1], "a hand-back is no attempt"
+        assert gateway.redis.hget(f"hr:event:{id}", "lapsed:slow") is None
+        assert gateway.lines("drained")[0]["handed_back"] == 1
+
+
+def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: Path, sink: Sink) -> None:
+    with Gateway(folder, target("all", sink.port)) as gateway:
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def provider(number: int) -> None:
+            while not stop.is_set():
+                # A connection each: one that is kept alive may always be closed between two requests.
+                statuses.append(gateway.post("trustshare", BODY % b"%d-%d" % (number, len(statuses))).status)
+
+        providers = [threading.Thread(target=provider, args=(number,)) for number in range(4)]
+        for thread in providers:
+            thread.start()
+        for _ in range(3):
+            time.sleep(0.5)
+            [ingress] = gateway.children("ingress")
+            os.kill(ingress, signal.SIGTERM)
+            wait_for(lambda old=ingress: gateway.children("ingress") not in ([], [old]), "a new ingress")  # type: ignore[misc]
+        wait_for(gateway.ready, "the ingress")
+        stop.set()
+        for thread in providers:
+            thread.join(20)
+        assert len(statuses) > 50
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(200) > len(statuses) // 2
+        accepted = statuses.count(200)
+        wait_for(lambda: gateway.redis.zcard("hr:finished") >= accepted, "all to be delivered", within_s=40)
