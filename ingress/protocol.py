@@ -61,13 +61,21 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         self._set_deadline(HEADERS_S)
 
+    def on_url(self, url: bytes) -> None:
+        """A part of the request line, which counts as the headers do."""
+        self._count(len(url))
+        super().on_url(url)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header is complete."""
-        self._header_bytes += len(name) + len(value)
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, length: int) -> None:
+        self._header_bytes += length
         if self._header_bytes > HEADER_BYTES or len(self.headers) >= HEADER_COUNT:
             self._refused_as = 431
             raise TooManyHeaders
-        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The headers are complete; now the body has its time."""

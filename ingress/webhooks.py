@@ -4,7 +4,7 @@ A plain ASGI endpoint: Starlette's Request and Response objects cost more than a
 """
 
 from collections.abc import Mapping
-from time import perf_counter
+from time import perf_counter, time
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -95,7 +95,8 @@ class Webhooks:
                 self._check_address(source, scope)
                 body = await read_body(scope, receive, self._max_body_bytes)
                 size = len(body)
-                request = InboundRequest(scope["headers"], scope["path_params"].get("token"), body)
+                token = scope["path_params"].get("token")
+                request = InboundRequest(scope["headers"], token, body, received_at=time())
                 if source.adapter.verify(request) is Verdict.ANSWER_ONLY:
                     reply, outcome = NOTHING_TO_STORE, "nothing-to-store"
                 else:
