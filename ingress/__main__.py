@@ -1,6 +1,7 @@
 """`python -m ingress`: one ingress process. `headrace ingress` starts it, and again when it dies."""
 
 import argparse
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -10,8 +11,8 @@ import uvicorn
 from ingress.app import create_app
 from ingress.protocol import LimitedProtocol
 from shared import logs
-from shared.configfile import read_config
 from shared.errors import ConfigError, StoreUnfit
+from shared.reload import ConfigFile
 from shared.store.fitness import refuse_unfit
 from shared.supervise import EXIT_CONFIG
 
@@ -25,16 +26,17 @@ def main() -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket, inherited")
     options = parser.parse_args()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     try:
-        config = read_config(Path(options.config))
+        file = ConfigFile(Path(options.config))
         logs.configure("ingress")
-        refuse_unfit(config.redis)
+        refuse_unfit(file.config.redis)
     except (ConfigError, StoreUnfit) as error:
         print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(config),
+            create_app(file),
             loop="uvloop",
             http=LimitedProtocol,
             ws="none",

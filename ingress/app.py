@@ -1,8 +1,10 @@
 """The Starlette application: routes and lifespan."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,36 +14,45 @@ from starlette.routing import Route
 
 from ingress.commit import Committer
 from ingress.health import Health
-from ingress.limits import AddressList
-from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Source, Webhooks
-from shared.config import Config
+from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
+from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 
 # A provider gets its 503 within two seconds: connect and reply have one each.
 REDIS_TIMEOUT_S = 1.0
+LOOK_AT_FILE_S = 2.0
 
 
-def create_app(config: Config) -> Starlette:
+def create_app(file: ConfigFile) -> Starlette:
     """Return the application. Nothing connects before its lifespan starts."""
+    config = file.config
     client = RedisClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
     committer = Committer(client, config)
     health = Health(client, committer)
-    webhooks = Webhooks(
-        {settings.name: Source(settings) for settings in config.sources},
-        committer,
-        max_body_bytes=config.ingress.max_body_bytes,
-        trusted_proxies=AddressList(config.ingress.trusted_proxies),
-    )
+    webhooks = Webhooks(committer, config)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        def reload(*, always: bool) -> None:
+            if file.reload(always=always):
+                webhooks.use(file.config)
+
+        async def watch_file() -> None:
+            while True:
+                await asyncio.sleep(LOOK_AT_FILE_S)
+                reload(always=False)
+
+        # By default SIGHUP ends uvicorn.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(reload, always=True))
+        reload(always=True)  # for a signal that came while there was no handler yet
         await committer.check()
-        watching = asyncio.create_task(committer.watch())
+        watching = [asyncio.create_task(committer.watch()), asyncio.create_task(watch_file())]
         try:
             yield
         finally:
-            watching.cancel()
+            for task in watching:
+                task.cancel()
             await committer.close()
             await client.close()
 

@@ -3,7 +3,6 @@
 A plain ASGI endpoint: Starlette's Request and Response objects cost more than all that happens here.
 """
 
-from collections.abc import Mapping
 from time import perf_counter, time
 
 import structlog
@@ -11,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingress.commit import Committer
 from ingress.limits import AddressList, BodyTooLarge, Disconnected, client_address, read_body
+from shared.config import Config
 from shared.errors import NoSuchSource, NotVerified, StoreUnavailable
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter, InboundRequest, SourceSettings, Verdict
@@ -66,18 +66,15 @@ class Source:
 class Webhooks:
     """The endpoint of all sources."""
 
-    def __init__(
-        self,
-        sources: Mapping[str, Source],
-        committer: Committer,
-        *,
-        max_body_bytes: int,
-        trusted_proxies: AddressList,
-    ) -> None:
-        self._sources = sources
+    def __init__(self, committer: Committer, config: Config) -> None:
         self._committer = committer
-        self._max_body_bytes = max_body_bytes
-        self._trusted = trusted_proxies
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take up a configuration: requests from now on are held against it, those under way are not."""
+        self._sources = {settings.name: Source(settings) for settings in config.sources}
+        self._max_body_bytes = config.ingress.max_body_bytes
+        self._trusted = AddressList(config.ingress.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, and write its one log line."""

@@ -41,16 +41,27 @@ class Backoff:
 
     def __init__(self, retry: Retry) -> None:
         self.attempts = retry.attempts
-        self._wait = jittered(
-            wait_exponential(multiplier=retry.initial, exp_base=retry.factor, max=retry.max),
-            jitter=retry.jitter,
-            maximum=retry.max,
-        )
+        self._jitter, self._maximum = retry.jitter, retry.max
+        exponential = wait_exponential(multiplier=retry.initial, exp_base=retry.factor, max=retry.max)
+        self._exponential = exponential
+        self._wait = jittered(exponential, jitter=retry.jitter, maximum=retry.max)
+
+    def horizon_s(self) -> float:
+        """Return the longest time from the first attempt to the last."""
+        delays = (self._exact(attempt) for attempt in range(1, min(self.attempts, 1000)))
+        return sum(min(delay * (1 + self._jitter), self._maximum) for delay in delays)
 
     def delay_s(self, attempt: int) -> float | None:
         """Return the seconds to wait after the failed `attempt` (the first is 1); None: it was the last."""
         if attempt >= self.attempts:
             return None
-        state = RetryCallState(Retrying(), None, (), {})
-        state.attempt_number = attempt
-        return self._wait(state)
+        return self._wait(_after(attempt))
+
+    def _exact(self, attempt: int) -> float:
+        return self._exponential(_after(attempt))
+
+
+def _after(attempt: int) -> RetryCallState:
+    state = RetryCallState(Retrying(), None, (), {})
+    state.attempt_number = attempt
+    return state

@@ -4,7 +4,8 @@ The file itself is read by `shared.configfile`; the keys of a source belong to i
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,14 +13,18 @@ import msgspec
 
 from shared.backoff import Retry
 from shared.egress import Endpoint
+from shared.egress.proxy import Proxy
+from shared.egress.tls import make_context
 from shared.errors import ConfigError
+from shared.headers import Auth, own_headers
 from shared.ids import source_tag
-from shared.matching import compile_filter
+from shared.matching import Filter
 from shared.providers import ADAPTERS
 from shared.providers.base import SourceSettings
+from shared.secrets import Secret
 from shared.signing import signing_key
 from shared.store.address import parse_address
-from shared.values import Duration, Private, Secrets, decode_value, parse_network
+from shared.values import Duration, Private, Rate, Secrets, decode_value, parse_network
 
 EMBEDDED = "embedded"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -63,6 +68,21 @@ class RetentionSettings(Section, frozen=True):
     dead_letters: Duration = Duration.parse("30d")
 
 
+class EgressSettings(Section, frozen=True):
+    """How deliveries leave: straight, or through an HTTP proxy."""
+
+    proxy: Secret | None = None
+    proxy_resolves: bool = False
+
+
+class Breaker(Section, frozen=True):
+    """A target's circuit breaker: it opens after `failures` in a row, for `initial`, doubling up to `max`."""
+
+    failures: int = 10
+    initial: Duration = Duration.parse("5s")
+    max: Duration = Duration.parse("5m")
+
+
 class Target(Section, frozen=True):
     """A configured receiver."""
 
@@ -77,12 +97,15 @@ class Target(Section, frozen=True):
     concurrency: int = 32
     retry: Retry = Retry()
     allow_private: Private = Private()
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """The parsed address. Raises: ValueError."""
-        private: Any = True if self.allow_private.everything else tuple(self.allow_private)
-        return Endpoint.parse(self.url, allow_private=private)
+    ca_file: str | None = None
+    client_cert: str | None = None
+    headers: Mapping[str, Secret] = {}
+    auth: Auth | None = None
+    rate: Rate | None = None
+    give_up_on: tuple[int, ...] = ()
+    max_age: Duration | None = None
+    disable_after: Duration = Duration.parse("5d")
+    breaker: Breaker = Breaker()
 
 
 class Config(Section, frozen=True):
@@ -90,14 +113,34 @@ class Config(Section, frozen=True):
 
     redis: RedisSettings = RedisSettings()
     ingress: IngressSettings = IngressSettings()
+    egress: EgressSettings = EgressSettings()
     dedupe: DedupeSettings = DedupeSettings()
     retention: RetentionSettings = RetentionSettings()
     sources: tuple[SourceSettings, ...] = ()
     targets: tuple[Target, ...] = ()
 
+    @property
+    def proxy(self) -> Proxy | None:
+        """The way out, None for the direct one. Raises: ValueError."""
+        settings = self.egress
+        return Proxy.parse(settings.proxy, resolves=settings.proxy_resolves) if settings.proxy else None
 
-def parse_config(tree: dict[str, Any]) -> Config:
+    def endpoint_of(self, target: Target) -> Endpoint:
+        """Return where a target lives, and the way there. Raises: ValueError."""
+        private: Any = True if target.allow_private.everything else tuple(target.allow_private)
+        return Endpoint.parse(
+            target.url,
+            allow_private=private,
+            ca_file=target.ca_file,
+            client_cert=target.client_cert,
+            proxy=self.proxy,
+        )
+
+
+def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
     """Check a configuration tree (as TOML gives it, variables filled in) and type it.
+
+    Files that it names lie relative to `folder`, the configuration's own.
 
     Raises: ConfigError naming the path of the first key that is wrong.
     """
@@ -107,9 +150,18 @@ def parse_config(tree: dict[str, Any]) -> Config:
         for i, entry in enumerate(_tables(tree.pop("sources", []), "sources"))
     )
     config = _convert(tree, Config, "")
-    config = msgspec.structs.replace(config, sources=sources)
+    targets = tuple(_with_files(target, folder) for target in config.targets)
+    config = msgspec.structs.replace(config, sources=sources, targets=targets)
     _check(config)
     return config
+
+
+def _with_files(target: Target, folder: Path) -> Target:
+    """Return a target whose files are named from here."""
+    ca_file, client_cert = (
+        str(folder / file) if file else file for file in (target.ca_file, target.client_cert)
+    )
+    return msgspec.structs.replace(target, ca_file=ca_file, client_cert=client_cert)
 
 
 def _tables(value: object, path: str) -> list[dict[str, Any]]:
@@ -145,13 +197,16 @@ def _locate(message: str, path: str) -> ConfigError:
         problem = f"must be {wrong[1]}, not {wrong[2]}"
     elif value := re.match(r"Invalid enum value (.*)", problem):
         problem = f"{value[1]} is not one of its values"
-    return ConfigError(where.lstrip("."), problem)
+    return ConfigError(where.replace("[...]", "").lstrip("."), problem)  # msgspec's for any key of a table
 
 
 def _check(config: Config) -> None:
     if config.redis.url != EMBEDDED:
         _value(parse_address, config.redis.url, "redis.url")
     _check_ingress(config.ingress)
+    _value(lambda _: config.proxy, None, "egress.proxy")
+    if config.egress.proxy_resolves and config.egress.proxy is None:
+        raise ConfigError("egress.proxy_resolves", "says nothing without egress.proxy")
     _at_least(config.redis.wait_replicas, 0, "redis.wait_replicas")
     _check_names(config.sources, "sources")
     _check_names(config.targets, "targets")
@@ -164,7 +219,7 @@ def _check(config: Config) -> None:
                 f"sources[{i}].name", f"cannot stand beside {other!r}: their event ids could meet"
             )
     for i, target in enumerate(config.targets):
-        _check_target(target, config.ingress, f"targets[{i}]")
+        _check_target(target, config, f"targets[{i}]")
 
 
 def _check_ingress(ingress: IngressSettings) -> None:
@@ -201,10 +256,16 @@ def _check_source(source: SourceSettings, path: str) -> None:
             raise ConfigError(f"{path}.{field.name}", "is empty")
 
 
-def _check_target(target: Target, ingress: IngressSettings, path: str) -> None:
+def _check_target(target: Target, config: Config, path: str) -> None:
+    ingress = config.ingress
     for i, secret in enumerate(target.secret):
         _value(signing_key, secret, f"{path}.secret" + (f"[{i}]" if len(target.secret) > 1 else ""))
-    endpoint = _value(lambda _: target.endpoint, None, f"{path}.url")
+    endpoint = _value(config.endpoint_of, target, f"{path}.url")
+    _check_files(target, path)
+    try:
+        own_headers(target.headers, target.auth)
+    except ConfigError as error:
+        raise ConfigError(f"{path}.{error.path}", error.problem) from None
     own = [(ingress.host, ingress.port)]
     if ingress.public_url is not None:
         public = urlsplit(ingress.public_url)
@@ -215,11 +276,17 @@ def _check_target(target: Target, ingress: IngressSettings, path: str) -> None:
     if (endpoint.host, endpoint.port) in own:
         raise ConfigError(f"{path}.url", "points at this gateway itself: events would go round for ever")
     if target.filter is not None:
-        _value(compile_filter, target.filter, f"{path}.filter")
+        _value(Filter, target.filter, f"{path}.filter")
     for key, patterns in (("events", target.events), ("sources", target.sources)):
         if not patterns or not all(patterns):
             raise ConfigError(f"{path}.{key}", "is empty: nothing would ever match")
     _at_least(target.concurrency, 1, f"{path}.concurrency")
+    for i, status in enumerate(target.give_up_on):
+        if not 300 <= status <= 599:
+            raise ConfigError(f"{path}.give_up_on[{i}]", "must be a status from 300 to 599")
+    _at_least(target.breaker.failures, 1, f"{path}.breaker.failures")
+    if target.breaker.max < target.breaker.initial:
+        raise ConfigError(f"{path}.breaker.max", "must not be shorter than breaker.initial")
     retry = target.retry
     _at_least(retry.attempts, 1, f"{path}.retry.attempts")
     _at_least(retry.factor, 1, f"{path}.retry.factor")
@@ -227,6 +294,19 @@ def _check_target(target: Target, ingress: IngressSettings, path: str) -> None:
         raise ConfigError(f"{path}.retry.jitter", "must be from 0 to 1")
     if retry.max < retry.initial:
         raise ConfigError(f"{path}.retry.max", "must not be shorter than retry.initial")
+
+
+def _check_files(target: Target, path: str) -> None:
+    for key in ("ca_file", "client_cert"):
+        file = getattr(target, key)
+        if file is None:
+            continue
+        if not file or not target.url.lower().startswith("https://"):
+            raise ConfigError(f"{path}.{key}", "is empty" if not file else "needs an https:// url")
+        try:
+            make_context(**{key: file})
+        except ValueError as error:
+            raise ConfigError(f"{path}.{key}", str(error)) from None
 
 
 def _at_least(value: float, least: float, path: str) -> None:

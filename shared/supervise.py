@@ -8,6 +8,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -40,16 +41,22 @@ class Child:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         output: str | None = None,
+        reloads: bool = False,
     ) -> None:
-        """`output` is a file that gets its standard output and error; without it they are ours."""
+        """`output` is a file that gets its standard output and error; without it they are ours.
+
+        `reloads`: it takes SIGHUP as "read your configuration again".
+        """
         self.name = name
         self.argv = list(argv)
         self.env = {**os.environ, **(env or {})}
         self.pass_fds = tuple(pass_fds)
         self.output = output
+        self.reloads = reloads
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.start_at = 0.0
+        self.deaths = 0
         self.quick_deaths = 0
 
     def start(self) -> None:
@@ -86,6 +93,7 @@ class Child:
         if code is None:
             return None
         self.process = None
+        self.deaths += 1
         lived = time.monotonic() - self.started
         self.quick_deaths = self.quick_deaths + 1 if lived < LONG_LIVED_S else 0
         # The first restart is quick; a child that cannot start is not started hundreds of times a minute.
@@ -118,11 +126,17 @@ class Supervisor:
         while not until():
             wait_s = 0.2 if any(child.process is None for child in self._children()) else 1.0
             got = signal.sigtimedwait(_WATCHED, wait_s)
-            if got is not None and got.si_signo in _STOPPING:
+            if got is not None and got.si_signo == signal.SIGHUP and not sys.stdin.isatty():
+                # A daemon's reload. On a terminal it is the terminal that went away: that is an end.
+                for child in self._children():
+                    if child.reloads:
+                        child.stop(signal.SIGHUP)
+            elif got is not None and got.si_signo in _STOPPING:
                 break
             for child in self._children():
                 ended = child.died()
-                if ended == EXIT_CONFIG:
+                if ended == EXIT_CONFIG and child.deaths == 1:
+                    # Later it may only have come to a file that is being changed: the others go on.
                     log.error("child cannot run", child=child.name, exit=ended)
                     return EXIT_CONFIG
                 if ended is not None:

@@ -4,6 +4,7 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Self
 
+from shared.expressions import Expression
 from shared.secrets import Secret
 
 Network = IPv4Network | IPv6Network
@@ -64,6 +65,28 @@ class Private(tuple[Network, ...]):
         return cls(parse_network(entry) for entry in value)
 
 
+class Rate(float):
+    """Deliveries a second, written as in `50/s`, `1000/m` or `20000/h`."""
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a rate. Raises: ValueError."""
+        match = re.fullmatch(r"(\d{1,9})/([smh])", value) if isinstance(value, str) else None
+        if match is None or int(match[1]) == 0:
+            raise ValueError('is not a rate: write a number and /s, /m or /h, as in "50/s"')
+        return cls(int(match[1]) / _UNITS_S[match[2]])
+
+    @property
+    def interval_us(self) -> int:
+        """The microseconds between two deliveries that come evenly."""
+        return max(1, round(1_000_000 / self))
+
+    @property
+    def burst(self) -> int:
+        """How many may go at once after a pause: a second's worth, at least one."""
+        return max(1, int(self))
+
+
 def parse_network(value: object) -> Network:
     """Read a CIDR or a single address. Raises: ValueError."""
     try:
@@ -80,6 +103,6 @@ def decode_value(type_: type, value: object) -> Any:
         if not isinstance(value, str) or not value.strip():
             raise ValueError("is empty" if value == "" else "must be a non-empty string")
         return Secret(value)
-    if issubclass(type_, Duration | Secrets | Private):
+    if issubclass(type_, Duration | Rate | Secrets | Private | Expression):
         return type_.parse(value)
     raise NotImplementedError(type_)

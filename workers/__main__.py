@@ -1,12 +1,13 @@
 """`python -m workers`: one worker process. `headrace worker` starts it, and again when it dies."""
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
 from shared import logs
-from shared.configfile import read_config
 from shared.errors import ConfigError, StoreUnfit
+from shared.reload import ConfigFile
 from shared.store.fitness import refuse_unfit
 from shared.supervise import EXIT_CONFIG
 from workers.app import run
@@ -17,14 +18,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers")
     parser.add_argument("--config", required=True)
     options = parser.parse_args()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     try:
-        config = read_config(Path(options.config))
+        file = ConfigFile(Path(options.config))
         logs.configure("worker")
-        refuse_unfit(config.redis)
+        refuse_unfit(file.config.redis)
     except (ConfigError, StoreUnfit) as error:
         print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
-    return run(config)
+    return run(file)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from time import perf_counter
-from typing import Any
+from typing import NamedTuple
 
-import msgspec
 import structlog
 
 from shared.config import Config
 from shared.doorbell import ADMIT, Doorbell
-from shared.errors import Unreadable
-from shared.events import HANDSHAKE, attributes_of, data_of, filter_context
-from shared.ids import received_ms
-from shared.matching import Matcher
-from shared.providers import make_adapter
-from shared.providers.base import RawEvent
-from shared.store.inbox import TAKE_MOST, Admission, Entry, Outcome, Quarantine
+from shared.reading import ADAPTER_FAILED, POISON, Reader
+from shared.store.admission import Admission, Entry, Outcome, Quarantine
+from shared.store.inbox import TAKE_MOST
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -24,7 +19,12 @@ log = structlog.get_logger()
 TAKES_ALONE = 3
 ROUNDS = 16
 
-_encode = msgspec.json.Encoder().encode
+
+class Setup(NamedTuple):
+    """What a configuration says about admission; a doorbell is answered with one of it from end to end."""
+
+    reader: Reader
+    retention_ms: int
 
 
 class Admitter:
@@ -32,10 +32,11 @@ class Admitter:
 
     def __init__(self, config: Config, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._adapters = {settings.name: make_adapter(settings) for settings in config.sources}
-        self._matcher = Matcher(config.targets)
-        self._window_ms = config.dedupe.window.ms
-        self._retention_ms = config.retention.events.ms
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take up a configuration, from the next doorbell on."""
+        self._setup = Setup(Reader(config), config.retention.events.ms)
 
     def answer(self, source: str) -> None:
         """Answer a doorbell: admit what waits, at most `ROUNDS` batches; unknown sources are left alone.
@@ -43,7 +44,8 @@ class Admitter:
         Raises: StoreUnavailable.
         """
         self._runtime.answering()
-        if source not in self._adapters:
+        setup = self._setup
+        if not setup.reader.knows(source):
             return
         bell = Doorbell(ADMIT, source)
         # The flag goes down before the inbox is read: what comes after that read rings anew.
@@ -54,33 +56,38 @@ class Admitter:
                 break
             if len(entries) == TAKE_MOST:
                 self._runtime.call(self._runtime.bells.ring([bell]))  # more than one batch: let others join
-            self._admit(source, entries)
+            self._admit(setup, source, entries)
         else:
             self._runtime.call(self._runtime.bells.ring([bell]))
-        self._take_over(source)
+        self._take_over(setup, source)
 
-    def _take_over(self, source: str) -> None:
+    def _take_over(self, setup: Setup, source: str) -> None:
         """Retry what a dead worker left behind: each entry alone, so that poison takes no neighbour along."""
         while entry := self._runtime.call(self._runtime.inbox.take_over(source, self._runtime.name)):
             if entry.takes_alone > TAKES_ALONE:
                 detail = f"{TAKES_ALONE} workers in turn took it alone and died or were ended"
-                self._commit(source, [Quarantine(entry, "poison", detail)], perf_counter())
+                self._commit(setup, source, [Quarantine(entry, POISON, detail)], perf_counter())
             else:
-                self._admit(source, [entry])
+                self._admit(setup, source, [entry])
 
-    def _admit(self, source: str, entries: Sequence[Entry]) -> None:
+    def _admit(self, setup: Setup, source: str, entries: Sequence[Entry]) -> None:
         started = perf_counter()
         self._runtime.batch_started()
         try:
-            batch = [self._read(source, entry) for entry in entries]
+            batch = [setup.reader.read(entry) for entry in entries]
         finally:
             self._runtime.batch_ended()
-        self._commit(source, batch, started)
+        self._commit(setup, source, batch, started)
 
-    def _commit(self, source: str, batch: Sequence[Admission | Quarantine], started: float) -> None:
+    def _commit(
+        self, setup: Setup, source: str, batch: Sequence[Admission | Quarantine], started: float
+    ) -> None:
         outcomes = self._runtime.call(
             self._runtime.inbox.admit(
-                source, batch, window_ms=self._window_ms, retention_ms=self._retention_ms
+                source,
+                batch,
+                window_ms=setup.reader.window_ms(source),
+                retention_ms=setup.retention_ms,
             )
         )
         admitted = {outcome.entry.stream_id for outcome in outcomes if outcome.what == "admitted"}
@@ -95,36 +102,6 @@ class Admitter:
             self._runtime.kick(target)
         self._log(source, batch, outcomes, started)
 
-    def _read(self, source: str, entry: Entry) -> Admission | Quarantine:
-        """Have the adapter read an entry, and find its targets."""
-        adapter = self._adapters[source]
-        try:
-            event = adapter.normalise(RawEvent(entry.body, entry.headers))
-            attributes = attributes_of(event, id=entry.id, source=source, received_ms=received_ms(entry.id))
-            data = data_of(event, provider=adapter.provider)
-
-            def context() -> dict[str, Any]:
-                return filter_context(attributes, data)
-
-            return Admission(
-                entry=entry,
-                dedupe=event.dedupe,
-                # A handshake is recorded, and nobody's business but ours.
-                targets=()
-                if event.type == HANDSHAKE
-                else self._matcher.targets_for(source, event.type, context),
-                attributes=_encode(attributes),
-                data=_encode(data),
-                content_type=entry.headers.get("content-type", ""),
-            )
-        except Unreadable as error:
-            return Quarantine(entry, error.code, error.detail)
-        except MemoryError:
-            raise  # of this moment, perhaps, and not of this entry: it is taken again, alone
-        except Exception as error:
-            log.error("adapter failed", source=source, event_id=entry.id, error=type(error).__name__)
-            return Quarantine(entry, "adapter-failed", f"the adapter raised {type(error).__name__}")
-
     def _log(
         self,
         source: str,
@@ -134,11 +111,17 @@ class Admitter:
     ) -> None:
         counts = Counter(outcome.what for outcome in outcomes)
         reasons = sorted({item.code for item in batch if isinstance(item, Quarantine)})
-        log.info(
+        for item in batch:
+            if isinstance(item, Quarantine) and item.code == ADAPTER_FAILED:
+                log.error("adapter failed", source=source, event_id=item.entry.id, reason=item.detail)
+        # A copy that is no copy may be an event that was suppressed: somebody should look.
+        differing = sum(outcome.differs for outcome in outcomes)
+        (log.warning if differing else log.info)(
             "admitted",
             source=source,
             entries=len(batch),
             **counts,
+            differing=differing or None,
             event_id=batch[0].entry.id if len(batch) == 1 else None,
             reasons=reasons or None,
             duration_ms=round((perf_counter() - started) * 1000, 2),

@@ -1,5 +1,6 @@
 """The Celery application: its settings, its two tasks, and how it starts and stops the runtime."""
 
+import signal
 import warnings
 from socket import gethostname
 from typing import Any
@@ -10,9 +11,9 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
 from shared import logs
-from shared.config import Config
 from shared.doorbell import ADMIT, DELIVER
 from shared.errors import StoreUnavailable
+from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.keys import QUEUE
 from workers.admit import Admitter
@@ -23,8 +24,9 @@ log = structlog.get_logger()
 TASK_THREADS = 4
 
 
-def create_app(config: Config) -> Celery:
+def create_app(file: ConfigFile) -> Celery:
     """Return the application of one worker process. Nothing connects before the worker starts."""
+    config = file.config
     url, options = parse_address(config.redis.url).broker()
     app = Celery("headrace", set_as_current=False)
     app.conf.update(
@@ -58,8 +60,9 @@ def create_app(config: Config) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         enable_utc=True,
     )
-    runtime = Runtime(config)
+    runtime = Runtime(file)
     admitter = Admitter(config, runtime)
+    runtime.on_reload(admitter.use)
 
     @app.task(name=ADMIT)
     def admit(source: str) -> None:
@@ -77,13 +80,20 @@ def create_app(config: Config) -> Celery:
     # `worker_process_init` never fires for threads; weak references to these closures would not hold.
     signals.setup_logging.connect(lambda **_: logs.configure("worker"), weak=False)
     signals.worker_init.connect(lambda **_: runtime.start(), weak=False)
+    signals.worker_ready.connect(lambda **_: _reload_on_hangup(runtime), weak=False)
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
     return app
 
 
-def run(config: Config) -> int:
+def _reload_on_hangup(runtime: Runtime) -> None:
+    """Replace Celery's own handler, which executes the process anew and drops what it has in hand."""
+    signal.signal(signal.SIGHUP, lambda *_: runtime.reload_soon())
+    runtime.reload_soon()  # for a signal that came while there was no handler yet
+
+
+def run(file: ConfigFile) -> int:
     """Run one worker until it is told to stop. Returns the exit code."""
-    app = create_app(config)
+    app = create_app(file)
     # Celery warns of root on every start; in a container that is the usual case, and not its business.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker: Any = app.Worker(
@@ -94,6 +104,6 @@ def run(config: Config) -> int:
         without_mingle=True,
         without_heartbeat=True,
     )
-    log.info("worker starts", targets=len(config.targets), sources=len(config.sources))
+    log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))
     worker.start()
     return int(worker.exitcode or 0)

@@ -6,17 +6,15 @@ from time import perf_counter
 
 import structlog
 
-from shared import __version__
-from shared.backoff import Backoff
-from shared.config import Config, Target
+from shared.config import Config
 from shared.doorbell import DELIVER, Doorbell
 from shared.egress import Answer, Egress
 from shared.errors import EgressError, StoreUnavailable
-from shared.events import EventRecord, compose
+from shared.events import EventRecord
 from shared.grouping import GroupCommit
-from shared.signing import sign, signing_key
 from shared.store.bells import Bells
-from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, Attempt, Claimed, DueSets, End, Settlement
+from shared.store.due import Attempt, Claimed, DueSets, End, Patience, Settlement
+from workers.lane import Lane
 
 log = structlog.get_logger()
 
@@ -24,50 +22,42 @@ SLOTS = 1024
 SETTLE_AT_ONCE = 200
 SETTLE_AGAIN_S = 0.5
 ANSWER_KEPT_BYTES = 1024
-USER_AGENT = f"Headrace/{__version__}".encode()
-
-
-def signed_request(lane: "Lane", event: EventRecord, at_ms: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the headers and the body to send: the bytes that are signed are the bytes that are sent."""
-    headers, body = compose(event, lane.target.format)
-    timestamp = at_ms // 1000
-    headers += [
-        (b"user-agent", USER_AGENT),
-        (b"webhook-id", event.id.encode()),
-        (b"webhook-timestamp", b"%d" % timestamp),
-        (b"webhook-signature", sign(lane.signing_keys, event.id, timestamp, body)),
-    ]
-    return headers, body
-
-
-class Lane:
-    """One target as this process serves it."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        self.name = target.name
-        self.endpoint = target.endpoint
-        self.signing_keys = [signing_key(secret) for secret in target.secret]
-        self.backoff = Backoff(target.retry)
-        self.lease_ms = target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS
-        self.in_flight = 0
-        self.claiming = False
-        self.look_again = False
-        self.timer: asyncio.TimerHandle | None = None
 
 
 class Deliverer:
     """Delivers what is due, for all targets of this process's configuration."""
 
     def __init__(self, config: Config, due: DueSets, bells: Bells, egress: Egress) -> None:
-        self._lanes = {target.name: Lane(target) for target in config.targets}
         self._due = due
         self._bells = bells
         self._egress = egress
+        self._lanes: dict[str, Lane] = {}
+        self._patience: dict[str, Patience] = {}
         self._settling: GroupCommit[Settlement, bool] = GroupCommit(self._settle, limit=SETTLE_AT_ONCE)
         self._in_flight: set[asyncio.Task[None]] = set()
         self._claiming: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take up a configuration: attempts from now on are made by it, those under way are not touched.
+
+        A target that is not in it any more is left alone: another process may still have it.
+        """
+        lanes = {}
+        for target in config.targets:
+            lane = self._lanes.get(target.name)
+            if lane is None:
+                lane = Lane(config, target)
+            else:
+                lane.use(config, target)
+            lanes[target.name] = lane
+        for name, lane in self._lanes.items():
+            if name not in lanes:
+                self._wake_at(lane, None)
+        self._lanes = lanes
+        # Those of targets that are gone stay, for what is under way.
+        self._patience |= {name: lane.patience for name, lane in lanes.items()}
 
     def kick(self, target: str) -> None:
         """Look for what is due at a target, unless that is being done; unknown targets are left alone."""
@@ -92,9 +82,7 @@ class Deliverer:
                 if most <= 0:
                     lane.look_again = True
                     break
-                claims = await self._due.claim(
-                    lane.name, most=most, concurrency=lane.target.concurrency, lease_ms=lane.lease_ms
-                )
+                claims = await self._due.claim(lane.name, most=most, limits=lane.limits)
                 claimed_at = perf_counter()
                 for claimed, event in claims.entries:
                     self._start(lane, claimed, event, claims.now_ms, claimed_at)
@@ -141,8 +129,8 @@ class Deliverer:
         failure = ""
         try:
             try:
-                headers, body = signed_request(lane, event, at_ms)
-                answer = await self._egress.post(lane.endpoint, headers, body, lane.target.timeout)
+                headers, body = lane.outgoing.request(event, at_ms)
+                answer = await self._egress.post(lane.outgoing.endpoint, headers, body, lane.target.timeout)
             except EgressError as error:
                 failure = str(error)
             except asyncio.CancelledError:
@@ -161,7 +149,13 @@ class Deliverer:
                 error=failure,
                 answer=answer.body[:ANSWER_KEPT_BYTES].decode("utf-8", "replace") if answer else "",
             )
-            await self._finish(lane, claimed, attempt, event.source)
+            await self._finish(
+                lane,
+                claimed,
+                attempt,
+                retry_after=answer.retry_after if answer else None,
+                source=event.source,
+            )
         finally:
             lane.in_flight -= 1
             if lane.look_again:
@@ -174,18 +168,25 @@ class Deliverer:
         await self._finish(self._lanes[claimed.target], claimed, attempt)
 
     async def _finish(
-        self, lane: Lane, claimed: Claimed, attempt: Attempt, source: str | None = None
+        self,
+        lane: Lane,
+        claimed: Claimed,
+        attempt: Attempt,
+        *,
+        retry_after: bytes | None = None,
+        source: str | None = None,
     ) -> None:
-        delay_s: float | None = None
-        if attempt.status is not None and 200 <= attempt.status < 300:
-            end = End.DONE
-        else:
-            delay_s = lane.backoff.delay_s(attempt.n)
-            end = End.DEAD if delay_s is None else End.RETRY
-        delay_ms = int(delay_s * 1000) if delay_s is not None else 0
+        verdict = lane.policy.judge(
+            attempt=attempt.n,
+            status=attempt.status,
+            retry_after=retry_after,
+            now_s=(attempt.at_ms + attempt.duration_ms) / 1000,
+            since_s=claimed.since_ms / 1000,
+        )
+        end, delay_ms = End(verdict.outcome.value), int(verdict.delay_s * 1000)
         counted = await self._settling.add(Settlement(claimed, end, delay_ms, attempt))
         if end is End.RETRY:
-            self._wake_no_later(lane, delay_ms / 1000)
+            self._wake_no_later(lane, verdict.delay_s)
         log.info(
             "delivery",
             event_id=claimed.event_id,
@@ -196,7 +197,7 @@ class Deliverer:
             status=attempt.status,
             error=attempt.error or None,
             duration_ms=attempt.duration_ms,
-            next_in_s=round(delay_s, 3) if delay_s is not None else None,
+            next_in_s=round(verdict.delay_s, 3) if end is End.RETRY else None,
         )
 
     def _wake_no_later(self, lane: Lane, delay_s: float) -> None:
@@ -208,12 +209,18 @@ class Deliverer:
         """Write how attempts ended; again while Redis is away: all of it can be said twice."""
         while True:
             try:
-                return await self._due.settle(batch)
+                settled, news = await self._due.settle(batch, self._patience)
             except StoreUnavailable as error:
                 log.warning("settling failed, trying again", deliveries=len(batch), reason=str(error))
                 if self._stopping:
                     raise  # the leases run out, and another worker delivers again
                 await asyncio.sleep(SETTLE_AGAIN_S)
+            else:
+                for target, change in news.items():
+                    log.error(f"target {change}", target=target) if change == "disabled" else log.warning(
+                        f"breaker {change}", target=target
+                    )
+                return settled
 
     async def drain(self, grace_s: float) -> None:
         """Claim no more, wait for what is in flight, then hand the rest back uncharged."""

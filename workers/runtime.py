@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -21,11 +21,13 @@ import uvloop
 from shared.config import Config
 from shared.egress import Egress
 from shared.errors import StoreUnavailable
+from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
 from shared.store.due import DueSets
 from shared.store.inbox import Inbox
+from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from workers.deliver import Deliverer
 from workers.sweep import Sweeper
@@ -46,8 +48,9 @@ EXIT_UNHEALTHY = 70
 class Runtime:
     """Everything that a worker process runs on."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, file: ConfigFile) -> None:
+        self._file = file
+        self._users: list[Callable[[Config], None]] = []
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
@@ -65,7 +68,7 @@ class Runtime:
         self._loop.run_forever()
 
     async def _open(self) -> None:
-        config = self.config
+        config = self._file.config
         self._client = RedisClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
         self._egress = Egress()
         self.inbox = Inbox(self._client)
@@ -73,12 +76,27 @@ class Runtime:
         upkeep = Upkeep(self._client)
         due = DueSets(self._client)
         self.deliverer = Deliverer(config, due, self.bells, self._egress)
-        self._sweeper = Sweeper(config, self.name, upkeep, due, self.inbox, self.bells, self.deliverer)
+        self._sweeper = Sweeper(
+            config, self.name, upkeep, due, Targets(self._client), self.inbox, self.bells, self.deliverer
+        )
         self._tasks = [self._loop.create_task(self._sweeper.run()), self._loop.create_task(self._watch())]
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it. For task threads, never for the loop's own."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_TIMEOUT_S)
+
+    def on_reload(self, use: Callable[[Config], None]) -> None:
+        """Have `use` called, on the loop's thread, with every configuration that is taken up."""
+        self._users.append(use)
+
+    def reload_soon(self) -> None:
+        """Read the configuration file again; returns at once."""
+        self._loop.call_soon_threadsafe(self._reload, True)
+
+    def _reload(self, always: bool) -> None:
+        if self._file.reload(always=always):
+            for use in (self.deliverer.use, self._sweeper.use, *self._users):
+                use(self._file.config)
 
     def kick(self, target: str) -> None:
         """Let the loop look for what is due at a target; returns at once."""
@@ -104,6 +122,7 @@ class Runtime:
             # process, and says where every thread was. It prints no values.
             faulthandler.dump_traceback_later(BATCH_AT_MOST_S + 2 * WATCH_S, exit=True, file=sys.stderr)
             await asyncio.sleep(WATCH_S)
+            self._reload(False)
             now = monotonic()
             for started in list(self._batches.values()):
                 if now - started > BATCH_AT_MOST_S:

@@ -15,13 +15,17 @@ from shared.errors import StoreUnavailable
 from shared.store.bells import Bells
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, DueSets
 from shared.store.inbox import Inbox
+from shared.store.targets import State, Targets
 from shared.store.upkeep import Upkeep
 from workers.deliver import Deliverer
+from workers.lane import max_age_s
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
 RETAIN_S = 5.0
+KNOW_S = 30.0
+PAUSED_AT_MOST_MS = 7 * 86_400_000
 TIDY_S = 600.0
 PRESSURE = 0.70
 
@@ -35,6 +39,7 @@ class Sweeper:
         worker: str,
         upkeep: Upkeep,
         due: DueSets,
+        targets: Targets,
         inbox: Inbox,
         bells: Bells,
         deliverer: Deliverer,
@@ -42,17 +47,23 @@ class Sweeper:
         self._worker = worker
         self._upkeep = upkeep
         self._due = due
+        self._targets = targets
         self._inbox = inbox
         self._bells = bells
         self._deliverer = deliverer
+        self._retain_at = self._know_at = 0.0
+        self._tidy_at = monotonic() + TIDY_S
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take up a configuration, from the next round on."""
         self._sources = [source.name for source in config.sources]
         self._leases_ms = {
             target.name: target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS for target in config.targets
         }
         self._events_ms = config.retention.events.ms
         self._dead_letters_ms = config.retention.dead_letters.ms
-        self._retain_at = 0.0
-        self._tidy_at = monotonic() + TIDY_S
+        self._max_ages_ms = {target.name: int(max_age_s(target) * 1000) for target in config.targets}
 
     async def run(self) -> None:
         """Sweep until cancelled; a Redis that is away is a pause, not an end."""
@@ -77,9 +88,15 @@ class Sweeper:
         waiting = await self._upkeep.waiting(self._sources, list(self._leases_ms))
         for target in waiting.lapsed:
             await self._release(target)
+        for blocked in waiting.blocked:
+            state, _, target = blocked.partition(" ")
+            await self._bury(state, target)
         await self._bells.ring(Doorbell(ADMIT, source) for source in waiting.sources)
         await self._bells.ring(Doorbell(DELIVER, target) for target in {*waiting.due, *waiting.lapsed})
         now = monotonic()
+        if now >= self._know_at:
+            self._know_at = now + KNOW_S
+            await self._remove_forgotten()
         if now >= self._retain_at:
             self._retain_at = now + RETAIN_S
             await self._retain()
@@ -95,10 +112,34 @@ class Sweeper:
             # The lease that the script has just made tells Redis's own time: this machine's has no effect.
             await self._deliverer.finish_lapsed(claimed, claimed.token - self._leases_ms[target])
 
+    async def _bury(self, state: str, target: str) -> None:
+        """Make dead letters of what a disabled target would get, or of what waited too long for another."""
+        before_ms: int | None = None
+        if state != State.DISABLED.value:
+            longest_ms = PAUSED_AT_MOST_MS if state == State.PAUSED.value else self._max_ages_ms[target]
+            before_ms = await self._upkeep.now_ms() - longest_ms
+        buried = await self._targets.bury(
+            target, due_before_ms=before_ms, why=f"not sent: the target is {state}"
+        )
+        if buried:
+            log.warning("buried", target=target, reason=state, dead_letters=buried)
+
+    async def _remove_forgotten(self) -> None:
+        """Let go of targets that no live process has had for five minutes: all that waits is buried."""
+        for target in await self._targets.know(self._leases_ms):
+            buried = await self._targets.bury(
+                target, due_before_ms=None, why="not sent: the target was removed"
+            )
+            if buried:
+                log.warning("buried", target=target, reason="removed", dead_letters=buried)
+            await self._targets.forget(target)
+
     async def _retain(self) -> None:
         used = await self._upkeep.memory_used()
+        # Dead letters of a target that was removed expire as any others.
+        names = dict.fromkeys([*self._leases_ms, *await self._targets.on_record()])
         removed = await self._upkeep.retain(
-            list(self._leases_ms),
+            list(names),
             events_ms=self._events_ms,
             dead_letters_ms=self._dead_letters_ms,
             under_pressure=used > PRESSURE,

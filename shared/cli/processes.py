@@ -50,14 +50,13 @@ def ingress_child(
     """Return an ingress process that accepts from `listener`."""
     fd = listener.fileno()
     argv = [sys.executable, "-m", "ingress", "--config", str(config), "--fd", str(fd)]
-    return Child(f"ingress-{number}", argv, pass_fds=(fd,), output=output)
+    return Child(f"ingress-{number}", argv, pass_fds=(fd,), output=output, reloads=True)
 
 
 def worker_child(config: Path, *, number: int = 1, output: str | None = None) -> Child:
     """Return a worker process."""
-    return Child(
-        f"worker-{number}", [sys.executable, "-m", "workers", "--config", str(config)], output=output
-    )
+    argv = [sys.executable, "-m", "workers", "--config", str(config)]
+    return Child(f"worker-{number}", argv, output=output, reloads=True)
 
 
 def keep_running(*children: Child) -> int:

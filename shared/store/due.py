@@ -1,6 +1,6 @@
 """The due sets: claiming deliveries, settling them, and putting back what was left behind."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -18,17 +18,19 @@ LAPSES_UNCHARGED = 10
 class Claimed(msgspec.Struct, frozen=True):
     """A delivery that this process holds until its lease runs out. `token` proves it.
 
-    `failed` is how many attempts failed before.
+    `failed` is how many attempts failed before; `since_ms` when this delivery began: the event's receipt,
+    or its last replay.
     """
 
     target: str
     event_id: str
     token: int
     failed: int
+    since_ms: int = 0
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a claim got. `more` is how many are due still; `next_due_s` when the next is (None: never)."""
+    """What a claim got. `more` is how many are due still; `next_due_s` when to look again (None: never)."""
 
     now_ms: int
     entries: list[tuple[Claimed, EventRecord]]
@@ -56,7 +58,31 @@ class End(StrEnum):
     DONE = "done"
     RETRY = "retry"
     DEAD = "dead"
+    GONE = "gone"
     BACK = "back"
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What a target may have: how many in flight, fleet-wide, and one delivery each `interval_us` (0: no rate).
+
+    `burst` is how many may go at once after a pause; `lease_ms` how long one claim holds.
+    """
+
+    lease_ms: int
+    concurrency: int
+    interval_us: int = 0
+    burst: int = 1
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """When a target's breaker opens (failures in a row), for how long at first and at most, and when it is
+    disabled for good (after failing for so long).
+    """
+
+    failures: int
+    first_ms: int
+    longest_ms: int
+    disable_after_ms: int
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -74,29 +100,43 @@ class DueSets:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def claim(self, target: str, *, most: int, concurrency: int, lease_ms: int) -> Claims:
-        """Claim up to `most` deliveries that are due, within what the fleet may have in flight.
+    async def claim(self, target: str, *, most: int, limits: Limits) -> Claims:
+        """Claim up to `most` deliveries that are due, within the target's limits; none from one that is paused,
+        disabled, or whose breaker is open.
 
         Raises: StoreUnavailable.
         """
         now, token, more, next_due, found = await self._client.run(
             "claim",
-            [keys.due(target), keys.leased(target)],
-            [target, most, concurrency, lease_ms, CLAIM_BYTES],
+            [keys.due(target), keys.leased(target), keys.target(target), keys.rate(target)],
+            [
+                *(target, most, limits.concurrency, limits.lease_ms, CLAIM_BYTES),
+                *(limits.interval_us or "", limits.burst),
+            ],
         )
         entries = [
             (
-                Claimed(target, event_id := id.decode(), token, failed),
+                Claimed(target, event_id := id.decode(), token, failed, since),
                 EventRecord(event_id, attributes, data, body, content_type.decode() or JSON),
             )
-            for id, failed, attributes, data, body, content_type in found
+            for id, failed, since, attributes, data, body, content_type in found
         ]
         wait_s = max(0.0, float(next_due) - now) / 1000 if next_due else None
         return Claims(now_ms=now, entries=entries, more=more, next_due_s=wait_s)
 
-    async def settle(self, batch: Sequence[Settlement]) -> list[bool]:
-        """Write how claims ended; False for one whose token is spent. Raises: StoreUnavailable."""
-        args: list[str | bytes | int] = []
+    async def settle(
+        self, batch: Sequence[Settlement], patience: Mapping[str, Patience]
+    ) -> tuple[list[bool], dict[str, str]]:
+        """Write how claims ended, and what that says of their targets.
+
+        Returns, for each claim, False where its token was spent; and for the targets that changed by it
+        `opened`, `closed` (the breaker) or `disabled`. Raises: StoreUnavailable.
+        """
+        names = list(dict.fromkeys(item.claimed.target for item in batch))
+        args: list[str | bytes | int] = [len(names)]
+        for name in names:
+            rules = patience[name]
+            args += [name, rules.failures, rules.first_ms, rules.longest_ms, rules.disable_after_ms]
         for item in batch:
             claimed = item.claimed
             args += [
@@ -106,8 +146,11 @@ class DueSets:
                 item.end,
                 item.delay_ms if item.end is End.RETRY else "",
                 msgspec.json.encode(item.attempt) if item.attempt else "",
+                _wrong(item.attempt),
             ]
-        return [changed == 1 for changed in await self._client.run("settle", [], args)]
+        settled, changes = await self._client.run("settle", [], args)
+        news = {name: change.decode() for name, change in zip(names, changes, strict=True) if change}
+        return [changed == 1 for changed in settled], news
 
     async def release(self, target: str, *, lease_ms: int) -> tuple[int, list[Claimed]]:
         """Make due again what a dead worker had claimed.
@@ -121,3 +164,10 @@ class DueSets:
             [target, RELEASE_AT_ONCE, LAPSES_UNCHARGED, lease_ms],
         )
         return back, [Claimed(target, id.decode(), token, failed) for id, failed, token in spent]
+
+
+def _wrong(attempt: Attempt | None) -> str:
+    """Return what is remembered as the target's last error."""
+    if attempt is None:
+        return ""
+    return attempt.error or f"answered {attempt.status}"

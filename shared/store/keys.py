@@ -10,22 +10,36 @@ What came in
     hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
     hr:event:<id>           hash: attributes, data, body (shared.events), digest (of the body),
                             type (content type, where it is not JSON's), targets (names, with commas),
-                            open (how many of its deliveries are not done), copies (suppressed ones);
+                            open (how many of its deliveries are not done), transaction (the end of its
+                            index's key, where it has one), copies (suppressed ones), differing (how many
+                            of these had another body), copy_of (of a copy that was admitted by hand);
                             and for each target that has been tried or settled:
                             failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
+                            since:<target> (the last replay),
                             end:<target> (`done`, `dead`, or `expired`: a dead letter past retention)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
     hr:open                 zset: event id by receipt, while a delivery of it is not done
     hr:finished             zset: event id by receipt, once none is
+    hr:transaction:<provider>:<d>
+                            zset: event id by receipt: the events of one transaction. <d> is a short digest
+                            of its id: who reads compares the id. An event leaves it with retention
     hr:duplicates           zset: receipt id by receipt;  hr:duplicate:<id>  hash: of, source, digest,
-                            and body where it differs from the first's
+                            headers (JSON) where any were kept, body where the first's is another or gone,
+                            differs (where it is another)
     hr:quarantine           zset: receipt id by receipt;  hr:quarantined:<id>  hash: source, code,
-                            detail, body, digest, headers
+                            detail, body, digest, headers, copies and differing as of an event
 
 What goes out
     hr:due:<target>         zset: event id by when it is due
     hr:leased:<target>      zset: event id by when its lease runs out; that time is the claim's token
     hr:dead:<target>        zset: event id by when it became a dead letter
+    hr:target:<target>      hash: state (`paused`, `disabled`; absent: active), reason, state_since;
+                            failures (in a row), failing_since, trips, open_until (the breaker);
+                            hour, done, failed, done_before, failed_before (this hour and the last);
+                            last_error, last_failed
+    hr:rate:<target>        string: microseconds at which the next delivery may go, for a target with a
+                            rate; expires when it says no more than none
+    hr:targets              zset: target names by when a live process last had them in its configuration
 
 How work is announced and kept
     hr:rung:<doorbell>      string: a doorbell is outstanding; expires after a second
@@ -33,8 +47,11 @@ How work is announced and kept
     hr:sweeper              string: which worker sweeps now; expires after a second
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
     hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
-                            (`replay`), `user`, `selected` (JSON), `deliveries` (JSON: target → how many)
+                            (`replay`, `admit`), `user`, `selected` (JSON), and how many (JSON):
+                            `deliveries` (of a replay: by target), `requests` (admitted: by source)
 """
+
+from hashlib import sha256
 
 QUEUE = "headrace"
 GROUP = "workers"
@@ -46,6 +63,7 @@ QUARANTINE = "hr:quarantine"
 SWEEPER = "hr:sweeper"
 AUDIT = "hr:audit"
 READY = "hr:ready"
+TARGETS = "hr:targets"
 
 
 def inbox(source: str) -> str:
@@ -66,6 +84,17 @@ def event(event_id: str) -> str:
 def attempts(event_id: str) -> str:
     """The hash of an event's delivery attempts."""
     return f"hr:attempts:{event_id}"
+
+
+def transaction(provider: str, transaction_id: str) -> str:
+    """Return where a transaction's events are indexed, as the end of that key."""
+    # A quarter of SHA-256: two that met would share an index, and a reader tells them apart by their ids.
+    return f"{provider}:{sha256(transaction_id.encode()).hexdigest()[:16]}"
+
+
+def transaction_index(transaction: str) -> str:
+    """The set of a transaction's events."""
+    return f"hr:transaction:{transaction}"
 
 
 def duplicate(event_id: str) -> str:
@@ -91,6 +120,16 @@ def leased(target: str) -> str:
 def dead(target: str) -> str:
     """The set of a target's dead letters."""
     return f"hr:dead:{target}"
+
+
+def target(name: str) -> str:
+    """The hash of what is known of a target."""
+    return f"hr:target:{name}"
+
+
+def rate(target: str) -> str:
+    """When the next delivery to a target with a rate may go."""
+    return f"hr:rate:{target}"
 
 
 def rung(doorbell: str) -> str:

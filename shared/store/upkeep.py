@@ -14,11 +14,16 @@ READY_MS = 10_000
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """Where work waits: sources to admit from, targets with something due, targets with lapsed leases."""
+    """Where work waits: sources to admit from, targets with something due, targets with lapsed leases.
+
+    `blocked`: targets with something due that get nothing now, as `paused NAME`, `disabled NAME` or
+    `open NAME` (its breaker).
+    """
 
     sources: list[str]
     due: list[str]
     lapsed: list[str]
+    blocked: list[str]
 
 
 class Removed(msgspec.Struct, frozen=True):
@@ -60,6 +65,12 @@ class Upkeep:
         limit = int(info.get("maxmemory", 0))
         return int(info["used_memory"]) / limit if limit else 0.0
 
+    async def now_ms(self) -> int:
+        """Return Redis's time in milliseconds since 1970. Raises: StoreUnavailable."""
+        with translated():
+            seconds, micros = await self._client.redis.time()
+        return int(seconds * 1000 + micros // 1000)
+
     async def retain(
         self, targets: Sequence[str], *, events_ms: int, dead_letters_ms: int, under_pressure: bool
     ) -> Removed:
@@ -67,9 +78,7 @@ class Upkeep:
 
         Raises: StoreUnavailable.
         """
-        with translated():
-            seconds, micros = await self._client.redis.time()
-        now = seconds * 1000 + micros // 1000
+        now = await self.now_ms()
         counts = await self._client.run(
             "retain",
             [],

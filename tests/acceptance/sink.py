@@ -42,6 +42,7 @@ class Sink:
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.answers: dict[str, Answers] = {}
+        self.headers: dict[str, dict[str, str]] = {}
         self._seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._lock = threading.Lock()
         sink = self
@@ -56,6 +57,8 @@ class Sink:
                     self.path.strip("/"), {k.lower(): v for k, v in self.headers.items()}, body
                 )
                 self.send_response(status)
+                for name, value in sink.headers.get(self.path.strip("/"), {}).items():
+                    self.send_header(name, value)
                 self.send_header("content-length", "4")
                 self.end_headers()
                 self.wfile.write(b"seen")

@@ -7,9 +7,11 @@ from typing import TypeVar
 
 from shared.events import DedupeKey
 from shared.store.address import parse_address
+from shared.store.admission import Admission, Entry, Outcome
 from shared.store.client import RedisClient
 from shared.store.due import DueSets
-from shared.store.inbox import Admission, Entry, Inbox, Outcome, Received
+from shared.store.inbox import Inbox, Received
+from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 
 T = TypeVar("T")
@@ -28,6 +30,7 @@ class Store:
         self.inbox = Inbox(client)
         self.due = DueSets(client)
         self.upkeep = Upkeep(client)
+        self.targets = Targets(client)
 
     async def put(self, *bodies: bytes, source: str = SOURCE) -> list[str]:
         """Commit bodies as ingress does, and return their ids."""

@@ -4,15 +4,21 @@ import asyncio
 
 import pytest
 
-from shared.store.due import Attempt, Claimed, Claims, End, Settlement
+from shared.store.due import Attempt, Claimed, Claims, End, Limits, Patience, Settlement
 from shared.store.upkeep import Removed
 from tests.integration.store import Store, with_store
 
 LEASE_MS = 60_000
+PATIENT = Patience(failures=1000, first_ms=1000, longest_ms=1000, disable_after_ms=10**12)
 
 
 async def claim(store: Store, most: int = 10, *, concurrency: int = 100, lease_ms: int = LEASE_MS) -> Claims:
-    return await store.due.claim("one", most=most, concurrency=concurrency, lease_ms=lease_ms)
+    return await store.due.claim("one", most=most, limits=Limits(lease_ms, concurrency))
+
+
+async def settle(store: Store, batch: list[Settlement]) -> list[bool]:
+    settled, _ = await store.due.settle(batch, {"one": PATIENT, "two": PATIENT})
+    return settled
 
 
 async def claim_one(store: Store, *, lease_ms: int = LEASE_MS) -> Claimed:
@@ -63,13 +69,13 @@ def test_success_is_final_and_finishes_the_event(redis_url: str) -> None:
         id = await store.event(b"x", "one", "two")
         claimed = await claim_one(store)
         done = Settlement(claimed, End.DONE, attempt=ATTEMPT)
-        assert await store.due.settle([done]) == [True]
-        assert await store.due.settle([done, done]) == [False, False], "said again, it changes nothing"
+        assert await settle(store, [done]) == [True]
+        assert await settle(store, [done, done]) == [False, False], "said again, it changes nothing"
         assert await store.redis.hget(f"hr:event:{id}", "open") == b"1"
         assert await places(store, id) == set()
         assert await store.redis.hlen(f"hr:attempts:{id}") == 1
-        [(other, _)] = (await store.due.claim("two", most=1, concurrency=1, lease_ms=LEASE_MS)).entries
-        await store.due.settle([Settlement(other, End.DONE)])
+        [(other, _)] = (await store.due.claim("two", most=1, limits=Limits(LEASE_MS, 1))).entries
+        await settle(store, [Settlement(other, End.DONE)])
         assert (await store.redis.zcard("hr:open"), await store.redis.zcard("hr:finished")) == (0, 1)
 
     with_store(redis_url, check)
@@ -79,10 +85,10 @@ def test_a_success_said_again_after_a_replay_leaves_the_replay_alone(redis_url: 
     async def check(store: Store) -> None:
         id = await store.event(b"x", "one")
         done = Settlement(await claim_one(store), End.DONE, attempt=ATTEMPT)
-        assert await store.due.settle([done]) == [True]
+        assert await settle(store, [done]) == [True]
         replay = ["hr:due:one", "hr:leased:one", "hr:dead:one"]
         assert await store.client.run("replay", replay, ["one", id]) == [b"replayed"]
-        assert await store.due.settle([done]) == [False], "its reply was lost, and it is said again"
+        assert await settle(store, [done]) == [False], "its reply was lost, and it is said again"
         assert await places(store, id) == {"due"}
 
     with_store(redis_url, check)
@@ -96,10 +102,10 @@ def test_failure_needs_the_token_and_success_does_not(redis_url: str) -> None:
         await store.due.release("one", lease_ms=LEASE_MS)
         quick = await claim_one(store)
         late = [Settlement(slow, end, 0, ATTEMPT) for end in (End.RETRY, End.DEAD, End.BACK)]
-        assert await store.due.settle(late) == [False] * 3
+        assert await settle(store, late) == [False] * 3
         assert await places(store, id) == {"leased"}, "the new holder's lease stands"
-        assert await store.due.settle([Settlement(slow, End.DONE)]) == [True], "what arrived has arrived"
-        assert await store.due.settle([Settlement(quick, End.RETRY, 0, ATTEMPT)]) == [False]
+        assert await settle(store, [Settlement(slow, End.DONE)]) == [True], "what arrived has arrived"
+        assert await settle(store, [Settlement(quick, End.RETRY, 0, ATTEMPT)]) == [False]
         assert await places(store, id) == set()
         assert await store.redis.zcard("hr:finished") == 1
 
@@ -111,8 +117,8 @@ def test_a_retry_is_due_later_and_counted(redis_url: str) -> None:
         await store.event(b"x", "one")
         claimed = await claim_one(store)
         retry = Settlement(claimed, End.RETRY, 5000, ATTEMPT)
-        assert await store.due.settle([retry]) == [True]
-        assert await store.due.settle([retry]) == [False]
+        assert await settle(store, [retry]) == [True]
+        assert await settle(store, [retry]) == [False]
         claims = await claim(store)
         assert claims.entries == []
         assert claims.next_due_s is not None
@@ -127,7 +133,7 @@ def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.event(b"x", "one")
         claimed = await claim_one(store)
-        assert await store.due.settle([Settlement(claimed, End.BACK)] * 2) == [True, False]
+        assert await settle(store, [Settlement(claimed, End.BACK)] * 2) == [True, False]
         assert (await claim_one(store)).failed == 0
 
     with_store(redis_url, check)
@@ -148,7 +154,7 @@ def test_a_lease_that_runs_out_comes_back_uncharged_nine_times_and_the_tenth_is_
         back, [spent] = await store.due.release("one", lease_ms=LEASE_MS)
         assert (back, spent.event_id, spent.failed) == (0, id, 0)
         assert await places(store, id) == {"leased"}, "the sweeper holds it until it is settled"
-        assert await store.due.settle([Settlement(spent, End.RETRY, 0, ATTEMPT)]) == [True]
+        assert await settle(store, [Settlement(spent, End.RETRY, 0, ATTEMPT)]) == [True]
         assert (await claim_one(store)).failed == 1
 
     with_store(redis_url, check)
@@ -158,8 +164,8 @@ def test_a_dead_letter_keeps_its_event_until_replay_or_retention(redis_url: str)
     async def check(store: Store) -> None:
         id = await store.event(b"x", "one")
         dead = Settlement(await claim_one(store), End.DEAD, attempt=ATTEMPT)
-        assert await store.due.settle([dead]) == [True]
-        assert await store.due.settle([dead]) == [False]
+        assert await settle(store, [dead]) == [True]
+        assert await settle(store, [dead]) == [False]
         assert await places(store, id) == {"dead"}
         assert await retain(store, events_ms=-60_000) == Removed(0, 0, 0, 0), "it is not finished"
 
@@ -170,7 +176,7 @@ def test_a_dead_letter_keeps_its_event_until_replay_or_retention(redis_url: str)
         assert await places(store, id) == {"due"}
         claimed = await claim_one(store)
         assert claimed.failed == 0, "a replay starts the schedule anew"
-        await store.due.settle([Settlement(claimed, End.DEAD, attempt=ATTEMPT)])
+        await settle(store, [Settlement(claimed, End.DEAD, attempt=ATTEMPT)])
         assert await retain(store, dead_letters_ms=-60_000) == Removed(0, 1, 0, 0)
         assert await places(store, id) == set()
         assert await retain(store, events_ms=-60_000) == Removed(1, 0, 0, 0)
@@ -188,7 +194,7 @@ async def retain(store: Store, *, events_ms: int = 600_000, dead_letters_ms: int
 def test_a_replay_of_a_finished_event_opens_it_again_and_may_add_a_target(redis_url: str) -> None:
     async def check(store: Store) -> None:
         id = await store.event(b"x", "one")
-        await store.due.settle([Settlement(await claim_one(store), End.DONE)])
+        await settle(store, [Settlement(await claim_one(store), End.DONE)])
         for target in ("one", "new"):
             replay = [f"hr:due:{target}", f"hr:leased:{target}", f"hr:dead:{target}"]
             assert await store.client.run("replay", replay, [target, id]) == [b"replayed"]
@@ -218,7 +224,7 @@ def test_waiting_names_what_a_sweep_must_ring_for(redis_url: str, monkeypatch: p
         await asyncio.sleep(0.003)
         assert await waiting() == ([], [], ["one"])
         await store.redis.zadd("hr:leased:one", {claimed.event_id: claimed.token})
-        await store.due.settle([Settlement(claimed, End.RETRY, 60_000)])
+        await settle(store, [Settlement(claimed, End.RETRY, 60_000)])
         assert await waiting() == ([], [], [])
 
     with_store(redis_url, check)
@@ -234,7 +240,7 @@ def test_one_worker_sweeps_at_a_time(redis_url: str) -> None:
 def test_under_pressure_finished_events_go_and_open_ones_stay(redis_url: str) -> None:
     async def check(store: Store) -> None:
         finished = await store.event(b"finished", "one")
-        await store.due.settle([Settlement(await claim_one(store), End.DONE)])
+        await settle(store, [Settlement(await claim_one(store), End.DONE)])
         kept = await store.event(b"open", "one")
         gone = await store.upkeep.retain(
             ["one"], events_ms=600_000, dead_letters_ms=600_000, under_pressure=True

@@ -1,20 +1,101 @@
--- Admits inbox entries: dedupe, event, one due entry a target, then out of the inbox; all or nothing.
+-- Admits requests: dedupe, event, one due entry a target, then out of where they stood; all or nothing.
 --   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>
 --   ARGV[1] source   ARGV[2] group   ARGV[3] dedupe window, ms   ARGV[4] retention of events, ms
+--   ARGV[5] where they stand: `inbox`, `quarantine`, or `duplicates` (admitted unchecked, by hand)
 --   then for each entry: its id, the event's id, the dedupe digest, the counter it counts, the counter
 --   it raises (digests, or ''), the body's digest, kind (`event` or `quarantine`), and
---     event:       target names with commas, attributes, data, the body's content type ('' for JSON's)
---     quarantine:  code, detail, headers, ''
--- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:duplicates,
--- hr:duplicate:*, hr:quarantine, hr:quarantined:*.
--- Returns for each entry {what became of it (`admitted`, `quarantined`, `duplicate`, `gone`), of}.
--- Said twice: an entry is no longer pending, so it is `gone`, and no copy sees its own dedupe key.
+--     event:       target names with commas, attributes, data, the body's content type ('' for JSON's),
+--                  transaction (its key without `hr:transaction:`, or '')
+--     quarantine:  code, detail, headers, '', ''
+-- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:transaction:*,
+-- hr:duplicates, hr:duplicate:*, hr:quarantine, hr:quarantined:*.
+-- Returns for each entry {what became of it (`admitted`, `quarantined`, `duplicate`, `gone`), of, 1 where
+-- it is a duplicate with another body, else 0}. What is unreadable still stays where it is.
+-- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
 local inbox, alone = KEYS[1], KEYS[2]
-local source, group, window, retention = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local HEAD, WIDTH = 4, 11
+local source, group, window, retention, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local HEAD, WIDTH = 5, 12
+local CHAIN = 8  -- a copy of what became a copy itself: this deep at most
+
+local function field(fields, name)
+    for i = 1, #fields, 2 do
+        if fields[i] == name then
+            return fields[i + 1]
+        end
+    end
+    return ''
+end
+
+-- By place: how a request is found there (its body, nil where it is gone; its headers; how many copies
+-- of it were suppressed, and how many of these had another body), and how it leaves.
+local find, leave = {}, {}
+
+function find.inbox(entry)
+    if #redis.call('XPENDING', inbox, group, entry, entry, 1) == 0 then
+        return nil
+    end
+    local found = redis.call('XRANGE', inbox, entry, entry)
+    if #found == 0 then
+        redis.call('XACK', inbox, group, entry)
+        return nil
+    end
+    return field(found[1][2], 'body'), field(found[1][2], 'headers'), 0, 0
+end
+
+function leave.inbox(entry)
+    redis.call('XACK', inbox, group, entry)
+    redis.call('XDEL', inbox, entry)
+    redis.call('HDEL', alone, entry)
+end
+
+function find.quarantine(_, id)
+    local kept = redis.call('HMGET', 'hr:quarantined:' .. id, 'body', 'headers', 'copies', 'differing')
+    return kept[1] or nil, kept[2] or '', tonumber(kept[3] or 0), tonumber(kept[4] or 0)
+end
+
+function leave.quarantine(_, id)
+    redis.call('DEL', 'hr:quarantined:' .. id)
+    redis.call('ZREM', 'hr:quarantine', id)
+end
+
+function find.duplicates(_, id)
+    local at, headers = id, redis.call('HGET', 'hr:duplicate:' .. id, 'headers') or ''
+    for _ = 1, CHAIN do
+        local copy = redis.call('HMGET', 'hr:duplicate:' .. at, 'of', 'body')
+        if not copy[1] then
+            return nil
+        end
+        at = copy[1]
+        local body = copy[2] or redis.call('HGET', 'hr:event:' .. at, 'body')
+            or redis.call('HGET', 'hr:quarantined:' .. at, 'body')
+        if body then
+            return body, headers, 0, 0
+        end
+    end
+    return nil
+end
+
+-- Adds to what the first (an event, or a request in quarantine) knows of its suppressed copies.
+local function count_copies(first, copies, differing)
+    for _, key in ipairs({'hr:event:' .. first, 'hr:quarantined:' .. first}) do
+        if redis.call('EXISTS', key) == 1 then
+            redis.call('HINCRBY', key, 'copies', copies)
+            if differing ~= 0 then
+                redis.call('HINCRBY', key, 'differing', differing)
+            end
+        end
+    end
+end
+
+function leave.duplicates(_, id)
+    local copy = redis.call('HMGET', 'hr:duplicate:' .. id, 'of', 'differs')
+    count_copies(copy[1], -1, copy[2] and -1 or 0)
+    redis.call('DEL', 'hr:duplicate:' .. id)
+    redis.call('ZREM', 'hr:duplicates', id)
+end
 
 -- A script that fails keeps what it wrote: so whatever can be wrong with the call is found first.
-if (#ARGV - HEAD) % WIDTH ~= 0 or not tonumber(window) or not tonumber(retention) then
+if (#ARGV - HEAD) % WIDTH ~= 0 or not tonumber(window) or not tonumber(retention) or not find[place] then
     return redis.error_reply('ERR admit: wrong arguments')
 end
 for i = HEAD + 1, #ARGV, WIDTH do
@@ -30,62 +111,86 @@ local function counter(digest)
     return 'hr:count:' .. source .. ':' .. digest
 end
 
-local function field(fields, name)
-    for i = 1, #fields, 2 do
-        if fields[i] == name then
-            return fields[i + 1]
+-- Records a duplicate of `first`; its body is kept where it is not the first's. Returns 1 where it differs.
+local function record(id, received, first, digest, body, headers, copies, differing)
+    local known = redis.call('HGET', 'hr:event:' .. first, 'digest')
+        or redis.call('HGET', 'hr:quarantined:' .. first, 'digest')
+        or redis.call('HGET', 'hr:duplicate:' .. first, 'digest')
+    local fields = {'of', first, 'source', source, 'digest', digest}
+    local function keep(name, value)
+        fields[#fields + 1] = name
+        fields[#fields + 1] = value
+    end
+    local differs = 0
+    if known ~= digest then
+        keep('body', body)
+        if known then  -- else the first is gone, and nobody can tell
+            differs = 1
+            keep('differs', '1')
         end
     end
-    return ''
+    if headers ~= '' then
+        keep('headers', headers)
+    end
+    redis.call('HSET', 'hr:duplicate:' .. id, unpack(fields))
+    redis.call('PEXPIRE', 'hr:duplicate:' .. id, retention)
+    redis.call('ZADD', 'hr:duplicates', received, id)
+    count_copies(first, 1 + copies, differs + differing)
+    return differs
 end
 
 local function admit(i)
     local entry, id, dedupe, counts, raises = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
     local digest, kind = ARGV[i + 5], ARGV[i + 6]
-    if #redis.call('XPENDING', inbox, group, entry, entry, 1) == 0 then
-        return {'gone', ''}
+    local body, headers, copies, differing = find[place](entry, id)
+    if not body then
+        return {'gone', '', 0}
     end
-    local found = redis.call('XRANGE', inbox, entry, entry)
-    if #found == 0 then
-        redis.call('XACK', inbox, group, entry)
-        return {'gone', ''}
+    if kind == 'quarantine' and place ~= 'inbox' then
+        if place == 'quarantine' then
+            redis.call('HSET', 'hr:quarantined:' .. id, 'code', ARGV[i + 7], 'detail', ARGV[i + 8])
+        end
+        return {'quarantined', '', 0}
     end
-    local body = field(found[1][2], 'body')
     local received = string.match(entry, '^%d+')
 
     local key = 'hr:dedupe:' .. source .. ':' .. dedupe
     if counts ~= '' then
         key = key .. ':' .. (redis.call('GET', counter(counts)) or '0')
     end
-    local outcome, first = kind == 'event' and 'admitted' or 'quarantined', ''
-    if not redis.call('SET', key, id, 'NX', 'PX', window) then
-        outcome, first = 'duplicate', redis.call('GET', key) or ''
-        local of = 'hr:event:' .. first
-        local known = redis.call('HGET', of, 'digest') or redis.call('HGET', 'hr:quarantined:' .. first, 'digest')
-        local record = 'hr:duplicate:' .. id
-        redis.call('HSET', record, 'of', first, 'source', source, 'digest', digest)
-        if known ~= digest then
-            redis.call('HSET', record, 'body', body)
-        end
-        redis.call('PEXPIRE', record, retention)
-        redis.call('ZADD', 'hr:duplicates', received, id)
-        if redis.call('EXISTS', of) == 1 then
-            redis.call('HINCRBY', of, 'copies', 1)
-        end
+    local outcome, first, differs = kind == 'event' and 'admitted' or 'quarantined', '', 0
+    if not redis.call('SET', key, id, 'NX', 'PX', window) and place ~= 'duplicates' then
+        first = redis.call('GET', key)
+    end
+    -- What was quarantined may hold the key itself: its body's digest.
+    if first ~= '' and first ~= id then
+        outcome = 'duplicate'
+        differs = record(id, received, first, digest, body, headers, copies, differing)
     elseif kind == 'quarantine' then
         redis.call('HSET', 'hr:quarantined:' .. id, 'source', source, 'body', body,
             'digest', digest, 'code', ARGV[i + 7], 'detail', ARGV[i + 8], 'headers', ARGV[i + 9])
         redis.call('ZADD', 'hr:quarantine', received, id)
     else
-        local targets, content_type, open = ARGV[i + 7], ARGV[i + 10], 0
+        local targets, content_type, transaction, open = ARGV[i + 7], ARGV[i + 10], ARGV[i + 11], 0
         for target in string.gmatch(targets, '[^,]+') do
             redis.call('ZADD', 'hr:due:' .. target, now, id)
             open = open + 1
         end
-        redis.call('HSET', 'hr:event:' .. id, 'attributes', ARGV[i + 8], 'data', ARGV[i + 9],
+        local event = 'hr:event:' .. id
+        redis.call('HSET', event, 'attributes', ARGV[i + 8], 'data', ARGV[i + 9],
             'body', body, 'digest', digest, 'targets', targets, 'open', open)
         if content_type ~= '' then
-            redis.call('HSET', 'hr:event:' .. id, 'type', content_type)
+            redis.call('HSET', event, 'type', content_type)
+        end
+        if transaction ~= '' then
+            redis.call('HSET', event, 'transaction', transaction)
+            redis.call('ZADD', 'hr:transaction:' .. transaction, received, id)
+        end
+        if copies > 0 then
+            redis.call('HSET', event, 'copies', copies, 'differing', differing)
+        end
+        if place == 'duplicates' then
+            redis.call('HSET', event, 'copy_of', redis.call('HGET', 'hr:duplicate:' .. id, 'of'))
         end
         redis.call('ZADD', open > 0 and 'hr:open' or 'hr:finished', received, id)
         if raises ~= '' then
@@ -93,10 +198,8 @@ local function admit(i)
             redis.call('PEXPIRE', counter(raises), window)
         end
     end
-    redis.call('XACK', inbox, group, entry)
-    redis.call('XDEL', inbox, entry)
-    redis.call('HDEL', alone, entry)
-    return {outcome, first}
+    leave[place](entry, id)
+    return {outcome, outcome == 'duplicate' and first or '', differs}
 end
 
 local results = {}

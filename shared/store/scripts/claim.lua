@@ -1,31 +1,67 @@
--- Claims what is due for a target, oldest first, and leases it.
---   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>
+-- Claims what is due for a target, oldest first, and leases it: as much as its limits allow now.
+--   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:target:<target>   KEYS[4] hr:rate:<target>
 --   ARGV[1] target   ARGV[2] how many at most   ARGV[3] the target's concurrency
 --   ARGV[4] the lease, ms   ARGV[5] how many bytes at most (one entry is always taken)
--- Returns {now, token, more due now, when the next is due ('' for never), entries}, an entry being
--- {event id, failed attempts, attributes, data, body, content type}.
+--   ARGV[6] microseconds between two deliveries ('' for no rate)   ARGV[7] how many may go at once after a pause
+-- Returns {now, token, more due now, when to come back ('' for never), entries}, an entry being
+-- {event id, failed attempts, since, attributes, data, body, content type}.
 -- Said twice (the first reply lost): claims others; what the first call took comes back with its lease.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token = now + tonumber(ARGV[4])
-local room = math.min(tonumber(ARGV[2]), tonumber(ARGV[3]) - redis.call('ZCARD', KEYS[2]))
-local bytes, entries = 0, {}
+local concurrency = tonumber(ARGV[3])
 
+-- Paused or disabled: nothing. The breaker open: nothing before its probe is due. Its probe due: one at a time.
+local target = redis.call('HMGET', KEYS[3], 'state', 'open_until')
+if target[1] then
+    return {now, token, 0, '', {}}
+end
+if target[2] then
+    if tonumber(target[2]) > now then
+        return {now, token, 0, target[2], {}}
+    end
+    concurrency = 1
+end
+
+local room = math.min(tonumber(ARGV[2]), concurrency - redis.call('ZCARD', KEYS[2]))
+
+-- The rate, as one number: when the next delivery would be due if all came evenly (GCRA).
+local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local interval, next_slot = tonumber(ARGV[6]), 0
+if interval then
+    next_slot = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), micros - interval * (tonumber(ARGV[7]) - 1))
+    room = math.min(room, math.floor((micros - next_slot) / interval) + 1)
+end
+
+local bytes, entries = 0, {}
 if room > 0 then
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)) do
         if bytes >= tonumber(ARGV[5]) then
             break
         end
         local event = redis.call('HMGET', 'hr:event:' .. id,
-            'attributes', 'data', 'body', 'type', 'failed:' .. ARGV[1])
+            'attributes', 'data', 'body', 'type', 'failed:' .. ARGV[1], 'since:' .. ARGV[1])
         redis.call('ZREM', KEYS[1], id)
         if event[1] then
             redis.call('ZADD', KEYS[2], token, id)
             bytes = bytes + #event[1] + #event[2] + #event[3]
-            entries[#entries + 1] = {id, tonumber(event[5] or 0), event[1], event[2], event[3], event[4] or ''}
+            local since = tonumber(event[6] or tonumber(string.sub(id, 5, 15), 16))
+            entries[#entries + 1] =
+                {id, tonumber(event[5] or 0), since, event[1], event[2], event[3], event[4] or ''}
         end
+    end
+    if interval and #entries > 0 then
+        next_slot = next_slot + interval * #entries
+        -- Until then only: a slot in the past says no more than none.
+        redis.call('SET', KEYS[4], string.format('%.0f', next_slot), 'PX',
+            math.ceil(math.max(next_slot - micros, 0) / 1000) + math.ceil(interval * tonumber(ARGV[7]) / 1000) + 1)
     end
 end
 
-local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {now, token, redis.call('ZCOUNT', KEYS[1], '-inf', now), first[2] or '', entries}
+local more = redis.call('ZCOUNT', KEYS[1], '-inf', now)
+local back = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or ''
+if interval and more > 0 and next_slot > micros then
+    -- What is due waits for the rate alone: no sooner look helps.
+    return {now, token, 0, string.format('%.0f', math.ceil(next_slot / 1000)), entries}
+end
+return {now, token, more, back, entries}

@@ -32,6 +32,7 @@ local function replay(id)
         redis.call('HSET', event, 'targets', targets == '' and target or targets .. ',' .. target)
     end
     redis.call('HDEL', event, 'end:' .. target, 'failed:' .. target, 'lapsed:' .. target)
+    redis.call('HSET', event, 'since:' .. target, now)
     redis.call('ZADD', KEYS[1], now, id)
     return 'replayed'
 end

@@ -2,12 +2,17 @@
 --   ARGV[1] finished events received before this go (ms; '+inf' for any)
 --   ARGV[2] dead letters from before this go   ARGV[3] quarantine and duplicates received before these
 --   ARGV[4] go   ARGV[5] how many of each at most   then target names
+-- An event leaves the index of its transaction (hr:transaction:*) too.
 -- An event with a delivery that is not done is never removed: only hr:finished is looked at, and only
 -- a count of zero puts an event there. Returns {events, dead letters, quarantined, duplicates} removed.
 -- Said twice: what went is gone.
 local limit = ARGV[5]
 local removed = {0, 0, 0, 0}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'hr:finished', '-inf', ARGV[1], 'LIMIT', 0, limit)) do
+    local transaction = redis.call('HGET', 'hr:event:' .. id, 'transaction')
+    if transaction then
+        redis.call('ZREM', 'hr:transaction:' .. transaction, id)  -- the last one takes the key along
+    end
     redis.call('DEL', 'hr:event:' .. id, 'hr:attempts:' .. id)
     redis.call('ZREM', 'hr:finished', id)
     removed[1] = removed[1] + 1

@@ -1,16 +1,21 @@
--- Settles claimed deliveries: done, to be tried again, dead, or handed back untried.
---   ARGV for each delivery: target, event id, token, outcome (`done`, `retry`, `dead`, `back`),
---   the delay before the next attempt in ms (`retry`; else ''), the attempt as JSON ('' for none)
--- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:event:*, hr:attempts:*, hr:open, hr:finished.
--- Returns for each 1 where it changed something, else 0.
+-- Settles claimed deliveries: done, to be tried again, dead, dead because the target is gone, or handed back.
+--   ARGV[1] how many targets; for each of them: name, how many failures in a row open its breaker, the first
+--   and the longest time that it stays open, ms, and after how long a time of failures it is disabled, ms
+--   then for each delivery: target, event id, token, outcome (`done`, `retry`, `dead`, `gone`, `back`),
+--   the delay before the next attempt in ms (`retry`; else ''), the attempt as JSON ('' for none), what went
+--   wrong ('' for nothing)
+-- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:event:*, hr:attempts:*, hr:open, hr:finished, hr:target:*.
+-- Returns {for each delivery 1 where it changed something, else 0; for each target what changed with it:
+-- '', `opened`, `closed` or `disabled`}.
 -- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
 -- the token is spent, or the end is written. The first write frees memory, which lets Redis finish a
 -- script when it is full.
-local WIDTH = 6
-if #ARGV % WIDTH ~= 0 then
+local WIDTH, TARGET_WIDTH = 7, 5
+local first = 2 + tonumber(ARGV[1]) * TARGET_WIDTH
+if (#ARGV - first + 1) % WIDTH ~= 0 then
     return redis.error_reply('ERR settle: wrong arguments')
 end
-for i = 1, #ARGV, WIDTH do
+for i = first, #ARGV, WIDTH do
     if not tonumber(ARGV[i + 2]) or (ARGV[i + 3] == 'retry' and not tonumber(ARGV[i + 4])) then
         return redis.error_reply('ERR settle: wrong delivery')
     end
@@ -42,7 +47,7 @@ local function settle(target, id, token, outcome, delay, attempt)
     elseif outcome == 'retry' then
         redis.call('ZADD', due, now + tonumber(delay), id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
-    elseif outcome == 'dead' then
+    elseif outcome == 'dead' or outcome == 'gone' then
         redis.call('ZADD', 'hr:dead:' .. target, now, id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
         redis.call('HSET', event, 'end:' .. target, 'dead')
@@ -62,8 +67,79 @@ local function settle(target, id, token, outcome, delay, attempt)
     return 1
 end
 
-local results = {}
-for i = 1, #ARGV, WIDTH do
-    results[#results + 1] = settle(unpack(ARGV, i, i + WIDTH - 1))
+-- What the batch says of each target; written once a target, below.
+local news, order = {}, {}
+for i = 2, first - 1, TARGET_WIDTH do
+    order[#order + 1] = ARGV[i]
+    news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1}
 end
-return results
+
+local results = {}
+for i = first, #ARGV, WIDTH do
+    local changed = settle(unpack(ARGV, i, i + WIDTH - 2))
+    results[#results + 1] = changed
+    local of, outcome = news[ARGV[i]], ARGV[i + 3]
+    if of and changed == 1 and outcome ~= 'back' then
+        if outcome == 'done' then
+            of.done, of.run, of.succeeded = of.done + 1, 0, true
+        else
+            of.failed, of.run, of.wrong = of.failed + 1, of.run + 1, ARGV[i + 6]
+            of.gone = of.gone or outcome == 'gone'
+        end
+    end
+end
+
+-- The breaker and the counts of one target. The counts are of this hour and of the one before.
+local function learn(name, of)
+    local key, policy = 'hr:target:' .. name, of.policy
+    local hour = math.floor(now / 3600000)
+    local known = redis.call('HMGET', key, 'hour', 'done', 'failed', 'failures', 'failing_since', 'trips',
+        'open_until', 'state')
+    local done, failed = tonumber(known[2] or 0), tonumber(known[3] or 0)
+    if tonumber(known[1]) ~= hour then
+        local last = tonumber(known[1]) == hour - 1
+        redis.call('HSET', key, 'hour', hour, 'done_before', last and done or 0, 'failed_before', last and failed or 0)
+        done, failed = 0, 0
+    end
+    redis.call('HSET', key, 'done', done + of.done, 'failed', failed + of.failed)
+    local failures, since = tonumber(known[4] or 0), tonumber(known[5])
+    local change = ''
+    if of.succeeded then
+        failures, since = 0, nil
+        if known[4] then
+            redis.call('HDEL', key, 'failures', 'failing_since', 'trips', 'open_until')
+        end
+        change = known[7] and 'closed' or ''
+    end
+    if of.failed > 0 then
+        redis.call('HSET', key, 'last_error', of.wrong, 'last_failed', now)
+    end
+    if of.run == 0 then
+        return change
+    end
+    failures, since = failures + of.run, since or now
+    redis.call('HSET', key, 'failures', failures, 'failing_since', since)
+    if known[8] then
+        return change
+    end
+    if of.gone or now - since >= tonumber(ARGV[policy + 3]) then
+        local reason = of.gone and 'it answered 410 Gone' or 'it has failed for too long'
+        redis.call('HSET', key, 'state', 'disabled', 'reason', reason, 'state_since', now)
+        return 'disabled'
+    end
+    local open_until = not of.succeeded and tonumber(known[7])
+    if failures >= tonumber(ARGV[policy]) and not (open_until and open_until > now) then
+        local trips = of.succeeded and 0 or tonumber(known[6] or 0)
+        local wait = math.min(tonumber(ARGV[policy + 1]) * 2 ^ math.min(trips, 30), tonumber(ARGV[policy + 2]))
+        redis.call('HSET', key, 'trips', trips + 1, 'open_until', string.format('%.0f', now + wait))
+        return open_until and '' or 'opened'
+    end
+    return change
+end
+
+local changes = {}
+for _, name in ipairs(order) do
+    local of = news[name]
+    changes[#changes + 1] = (of.done + of.failed > 0) and learn(name, of) or ''
+end
+return {results, changes}

@@ -1,0 +1,236 @@
+"""`headrace targets`: how each target stands; pausing, disabling, enabling, testing and removing one."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+
+import click
+import msgspec
+
+from shared.cli.output import (
+    ask,
+    config_option,
+    counted,
+    json_option,
+    plain,
+    print_json,
+    print_table,
+    running_config,
+)
+from shared.config import Config, Target
+from shared.egress import Egress
+from shared.errors import CommandFailed, EgressError
+from shared.events import Event, EventRecord, attributes_of, data_of
+from shared.outgoing import Outgoing
+from shared.store.client import RedisClient
+from shared.store.targets import BURY_AT_ONCE, State, Targets, TargetView
+
+TEST_TYPE = "headrace.test"
+
+
+@click.group("targets", invoke_without_command=True)
+@config_option
+@json_option
+@click.pass_context
+def command(ctx: click.Context, config: str | None, as_json: bool) -> None:
+    """List the targets: state, backlog, breaker, success rate; or change one."""
+    ctx.obj = config
+    if ctx.invoked_subcommand is not None:
+        return
+    settings = running_config(config)
+    names = [target.name for target in settings.targets]
+
+    async def read(client: RedisClient) -> list[TargetView]:
+        targets = Targets(client)
+        removed = [name for name in await targets.on_record() if name not in names]
+        return await targets.views([*names, *removed])
+
+    views = ask(settings, read)
+    if as_json:
+        print_json(
+            {
+                "targets": [
+                    {
+                        **msgspec.to_builtins(view),
+                        "breaker": view.breaker,
+                        "success_rate": view.success_rate,
+                        "configured": view.name in names,
+                    }
+                    for view in views
+                ]
+            }
+        )
+    elif not views:
+        click.echo("No targets are configured.")
+    else:
+        print_table(
+            ["TARGET", "STATE", "WAITING", "IN FLIGHT", "DEAD", "SUCCESS", "LAST ERROR"],
+            [_row(view, configured=view.name in names) for view in views],
+        )
+
+
+def _row(view: TargetView, *, configured: bool) -> list[str]:
+    state = view.state if configured else "removed"
+    if view.reason:
+        state += f"\n{view.reason}"
+    if view.breaker == "open":
+        state += f"\nbreaker open: probe in {view.probe_in_s:.0f} s"
+    elif view.breaker == "half-open":
+        state += "\nbreaker open: probing"
+    waiting = f"{view.backlog:,}"
+    if view.oldest_wait_s:
+        waiting += f"\noldest {_span(view.oldest_wait_s)}"
+    rate = f"{view.success_rate:.1%}" if view.success_rate is not None else "–"
+    return [
+        *(view.name, state, waiting, f"{view.in_flight:,}", f"{view.dead_letters:,}", rate, view.last_error),
+    ]
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _target(config: Config, name: str) -> Target:
+    for target in config.targets:
+        if target.name == name:
+            return target
+    known = ", ".join(target.name for target in config.targets) or "none"
+    raise CommandFailed(f"no target is named {name!r} (there are: {known})")
+
+
+def _change(ctx: click.Context, name: str, state: State, reason: str, said: str) -> None:
+    config = running_config(ctx.obj)
+    _target(config, name)
+
+    async def change(client: RedisClient) -> TargetView:
+        targets = Targets(client)
+        await targets.set_state(name, state, reason)
+        [view] = await targets.views([name])
+        return view
+
+    view = ask(config, change)
+    click.echo(
+        f"{name} is {view.state}: {said.format(backlog=counted(view.backlog, 'delivery', 'deliveries'))}"
+    )
+
+
+@command.command("pause")
+@click.argument("name")
+@click.option("--reason", default="paused by hand", show_default=True)
+@click.pass_context
+def pause(ctx: click.Context, name: str, reason: str) -> None:
+    """Send nothing, and keep all that comes (for 7 days)."""
+    _change(ctx, name, State.PAUSED, reason, "{backlog} waiting, and what comes is kept for 7 days")
+
+
+@command.command("resume")
+@click.argument("name")
+@click.pass_context
+def resume(ctx: click.Context, name: str) -> None:
+    """Go on after a pause."""
+    _change(ctx, name, State.ACTIVE, "", "{backlog} go out now")
+
+
+@command.command("disable")
+@click.argument("name")
+@click.option("--reason", default="disabled by hand", show_default=True)
+@click.pass_context
+def disable(ctx: click.Context, name: str, reason: str) -> None:
+    """Send nothing; what waits and what comes become dead letters."""
+    _change(ctx, name, State.DISABLED, reason, "{backlog} become dead letters, and so does what comes")
+
+
+@command.command("enable")
+@click.argument("name")
+@click.pass_context
+def enable(ctx: click.Context, name: str) -> None:
+    """Use a disabled target again; its dead letters stay until they are replayed."""
+    _change(
+        ctx,
+        name,
+        State.ACTIVE,
+        "",
+        "{backlog} go out now; dead letters: headrace replay --dead-letters " + name,
+    )
+
+
+@command.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def remove(ctx: click.Context, name: str, yes: bool) -> None:
+    """Let go of a target that left the configuration; what waits for it becomes dead letters."""
+    config = running_config(ctx.obj)
+    if any(target.name == name for target in config.targets):
+        raise CommandFailed(f"{name} is in the configuration: take it out first")
+
+    def asking(body: Callable[[Targets], Awaitable[int]]) -> int:
+        return ask(config, lambda client: body(Targets(client)))
+
+    async def backlog(targets: Targets) -> int:
+        return (await targets.views([name]))[0].backlog
+
+    async def bury(targets: Targets) -> int:
+        total = 0
+        while count := await targets.bury(name, due_before_ms=None, why="not sent: the target was removed"):
+            total += count
+            if count < BURY_AT_ONCE:
+                break
+        await targets.forget(name)
+        return total
+
+    waiting = counted(asking(backlog), "delivery", "deliveries")
+    if not yes:
+        click.confirm(f"{waiting} for {name} become dead letters. Go on?", abort=True)
+    click.echo(f"{name} is removed: {counted(asking(bury), 'dead letter')} made")
+
+
+@command.command("test")
+@click.argument("name")
+@click.pass_context
+def test(ctx: click.Context, name: str) -> None:
+    """Send a signed test event now, past all queues, and show the whole exchange."""
+    config = running_config(ctx.obj)
+    target = _target(config, name)
+    outgoing = Outgoing(config, target)
+    now_ms = int(time.time() * 1000)
+    headers, body = outgoing.request(_test_event(now_ms), now_ms)
+
+    async def post() -> tuple[int, bytes, float]:
+        egress = Egress()
+        started = time.perf_counter()
+        try:
+            answer = await egress.post(outgoing.endpoint, headers, body, target.timeout)
+        finally:
+            await egress.close()
+        return answer.status, answer.body, time.perf_counter() - started
+
+    click.echo(f"> POST {outgoing.endpoint.origin}")
+    for key, value in headers:
+        shown = "***" if key in outgoing.private else plain(value.decode("latin-1"))
+        click.echo(f"> {key.decode()}: {shown}")
+    click.echo(f">\n> {body.decode()}\n")
+    try:
+        status, said, took_s = asyncio.run(post())
+    except EgressError as error:
+        raise CommandFailed(f"{name} gave no answer: {error}") from None
+    click.echo(f"< {status} after {took_s * 1000:.0f} ms")
+    for line in said.decode("utf-8", "replace").splitlines():
+        click.echo(f"< {plain(line)}")
+    if not 200 <= status < 300:
+        raise CommandFailed(f"{name} answered {status}: only 2xx counts as delivered")
+
+
+def _test_event(now_ms: int) -> EventRecord:
+    event = Event(type=TEST_TYPE, provider_event=None)
+    id = f"evt_test_{now_ms:x}"
+    return EventRecord(
+        id,
+        msgspec.json.encode(attributes_of(event, id=id, source="headrace", received_ms=now_ms)),
+        msgspec.json.encode(data_of(event, provider="headrace")),
+        json.dumps({"test": True}).encode(),
+    )

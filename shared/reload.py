@@ -1,0 +1,62 @@
+"""Taking up a changed configuration file while the process runs."""
+
+import os
+from pathlib import Path
+
+import structlog
+
+from shared.config import Config
+from shared.configfile import read_config
+from shared.errors import ConfigError
+
+log = structlog.get_logger()
+
+
+class ConfigFile:
+    """A configuration and the file that it was read from.
+
+    A change of the file is noticed by its time, size and inode, and taken up once two looks in a row find the
+    same: half a file may be valid TOML, without half of the targets. What `${file:…}` names is not looked at:
+    after a change of a secret's file send SIGHUP.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read the file. Raises: ConfigError."""
+        self.path = path
+        self._seen = self._last = self._state()
+        self.config = read_config(path)
+
+    def reload(self, *, always: bool = False) -> bool:
+        """Read the file again if it has changed (or `always`); True where `config` is now another.
+
+        A file that cannot be used changes nothing: the process goes on with what it has, and says so once.
+        """
+        state, last = self._state(), self._last
+        self._last = state
+        if not always and (state == self._seen or state != last or state is None):
+            return False
+        self._seen = state
+        try:
+            fresh = read_config(self.path)
+        except ConfigError as error:
+            log.error("configuration not reloaded: going on with the old one", problem=str(error))
+            return False
+        if fresh == self.config:
+            return False
+        for name, before, after in (
+            ("redis", self.config.redis, fresh.redis),
+            ("ingress.host", self.config.ingress.host, fresh.ingress.host),
+            ("ingress.port", self.config.ingress.port, fresh.ingress.port),
+        ):
+            if before != after:
+                log.warning("a change that needs a restart", key=name)
+        self.config = fresh
+        log.info("configuration reloaded", sources=len(fresh.sources), targets=len(fresh.targets))
+        return True
+
+    def _state(self) -> tuple[int, ...] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None  # being replaced at this moment, perhaps
+        return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,84 @@
+"""What an attempt's answer means for its delivery: done, tried again (when), or given up."""
+
+from collections.abc import Collection
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+import msgspec
+
+from shared.backoff import Backoff
+
+GONE = 410
+ASKS_TO_WAIT = (429, 503)
+
+
+class Outcome(Enum):
+    """What becomes of a delivery after an attempt."""
+
+    DONE = "done"
+    RETRY = "retry"
+    DEAD = "dead"
+    GONE = "gone"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The outcome; for RETRY the seconds to wait."""
+
+    outcome: Outcome
+    delay_s: float = 0.0
+
+
+class Policy:
+    """A target's rules: its retry schedule, what it gives up on, and how old a delivery may grow."""
+
+    def __init__(
+        self, backoff: Backoff, *, longest_s: float, give_up_on: Collection[int], max_age_s: float | None
+    ) -> None:
+        """`longest_s` bounds what a `Retry-After` may ask for; `max_age_s` None: the attempts alone decide."""
+        self.backoff = backoff
+        self._longest_s = longest_s
+        self._give_up_on = frozenset(give_up_on)
+        self._max_age_s = max_age_s
+
+    def judge(
+        self, *, attempt: int, status: int | None, retry_after: bytes | None, now_s: float, since_s: float
+    ) -> Verdict:
+        """Judge an attempt (the first is 1) of a delivery that has waited since `since_s`.
+
+        `status` is None where no answer came. A `Retry-After` of a 429 or 503 makes the wait longer, never
+        shorter than the schedule, and never longer than the schedule's longest.
+        """
+        if status is not None and 200 <= status < 300:
+            return Verdict(Outcome.DONE)
+        if status == GONE:
+            return Verdict(Outcome.GONE)
+        delay_s = self.backoff.delay_s(attempt)
+        if delay_s is None or status in self._give_up_on:
+            return Verdict(Outcome.DEAD)
+        if status in ASKS_TO_WAIT and retry_after is not None:
+            asked_s = asked_wait_s(retry_after, now_s)
+            delay_s = max(delay_s, min(asked_s or 0.0, self._longest_s))
+        if self._max_age_s is not None and now_s + delay_s - since_s > self._max_age_s:
+            return Verdict(Outcome.DEAD)
+        return Verdict(Outcome.RETRY, delay_s)
+
+
+def asked_wait_s(value: bytes, now_s: float) -> float | None:
+    """Return the seconds that a `Retry-After` asks for; None where it says nothing sensible.
+
+    Source: RFC 9110, 10.2.3: delay-seconds, or an HTTP date.
+    """
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])  # a number of more digits is beyond every bound anyway
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        return max(0.0, moment.timestamp() - now_s)
+    except (ValueError, OverflowError):
+        return None

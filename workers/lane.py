@@ -1,0 +1,50 @@
+"""A target as one worker process serves it: its settings made ready, and what the process does for it now."""
+
+import asyncio
+
+from shared.backoff import Backoff
+from shared.config import Config, Target
+from shared.outgoing import Outgoing
+from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, Limits, Patience
+from shared.verdicts import Policy
+
+
+def max_age_s(target: Target) -> float:
+    """Return how old a delivery may grow; by default the attempts decide: what all of them take at most."""
+    return target.max_age or Backoff(target.retry).horizon_s() + target.retry.attempts * target.timeout
+
+
+class Lane:
+    """One target as this process serves it."""
+
+    def __init__(self, config: Config, target: Target) -> None:
+        self.name = target.name
+        self.in_flight = 0
+        self.claiming = False
+        self.look_again = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.use(config, target)
+
+    def use(self, config: Config, target: Target) -> None:
+        """Take up the target's settings: the next attempt is made by them."""
+        self.target = target
+        self.outgoing = Outgoing(config, target)
+        backoff = Backoff(target.retry)
+        self.policy = Policy(
+            backoff,
+            longest_s=target.retry.max,
+            give_up_on=target.give_up_on,
+            max_age_s=max_age_s(target),
+        )
+        self.limits = Limits(
+            lease_ms=target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS,
+            concurrency=target.concurrency,
+            interval_us=target.rate.interval_us if target.rate else 0,
+            burst=target.rate.burst if target.rate else 1,
+        )
+        self.patience = Patience(
+            failures=target.breaker.failures,
+            first_ms=target.breaker.initial.ms,
+            longest_ms=target.breaker.max.ms,
+            disable_after_ms=target.disable_after.ms,
+        )
