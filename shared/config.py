@@ -14,7 +14,7 @@ import msgspec
 from shared.backoff import Retry
 from shared.egress import Endpoint
 from shared.egress.proxy import Proxy
-from shared.egress.tls import make_context
+from shared.egress.tls import check_files
 from shared.errors import ConfigError
 from shared.headers import Auth, own_headers
 from shared.ids import source_tag
@@ -106,6 +106,8 @@ class Target(Section, frozen=True):
     max_age: Duration | None = None
     disable_after: Duration = Duration.parse("5d")
     breaker: Breaker = Breaker()
+    ordering: Literal["none", "transaction"] = "none"
+    on_dead: Literal["continue", "hold"] = "continue"
 
 
 class Config(Section, frozen=True):
@@ -297,14 +299,13 @@ def _check_target(target: Target, config: Config, path: str) -> None:
 
 
 def _check_files(target: Target, path: str) -> None:
-    for key in ("ca_file", "client_cert"):
-        file = getattr(target, key)
+    for key, file in (("ca_file", target.ca_file), ("client_cert", target.client_cert)):
         if file is None:
             continue
         if not file or not target.url.lower().startswith("https://"):
             raise ConfigError(f"{path}.{key}", "is empty" if not file else "needs an https:// url")
         try:
-            make_context(**{key: file})
+            check_files(**{"ca_file": None, "client_cert": None, key: file})
         except ValueError as error:
             raise ConfigError(f"{path}.{key}", str(error)) from None
 

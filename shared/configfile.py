@@ -53,7 +53,7 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(str(path), f"is not TOML: {error}") from None
     try:
-        config = parse_config(_fill(tree, "", environ, path.parent))
+        config = parse_config(_fill(tree, "", environ, path.parent), path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.path}" if error.path else str(path), error.problem) from None
     if config.redis.url == EMBEDDED:

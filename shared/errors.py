@@ -46,7 +46,8 @@ class StoreUnfit(HeadraceError):
 class EgressError(HeadraceError):
     """A delivery attempt got no answer.
 
-    `kind` is a short stable word: `address-refused`, `dns`, `connect`, `tls`, `timeout`, `protocol`.
+    `kind` is a short stable word: `address-refused`, `dns`, `connect`, `proxy`, `tls`, `timeout`,
+    `protocol`.
     """
 
     def __init__(self, kind: str, detail: str) -> None:

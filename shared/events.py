@@ -79,7 +79,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter makes of a provider's request. Text is the provider's own; times are RFC 3339.
 
     `details` holds JSON-ready values. `dedupe` is None where the body lacks an identifying field: the
-    SHA-256 of the raw body then stands in, so that two real events never collapse into one.
+    SHA-256 of the raw body then stands in, so that two real events never collapse into one. `status` is
+    for a type outside the table of canonical ones; a type of the table says its status itself.
     """
 
     type: str
@@ -92,6 +93,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     payment_id: str | None = None
     parties: dict[str, str] = {}
     money: Money | None = None
+    status: str | None = None
     provider_status: str | None = None
     details: dict[str, Any] = {}
     dedupe: DedupeKey | None = None
@@ -173,7 +175,7 @@ def data_of(event: Event, *, provider: str) -> Data:
         payment_id=event.payment_id,
         parties=event.parties,
         money=event.money,
-        status=STATUS_OF[event.type],
+        status=STATUS_OF.get(event.type, event.status),
         provider_status=event.provider_status,
         occurred_at=event.occurred_at,
         details=event.details,

@@ -9,9 +9,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import cel
+from shared.expressions import compile_expression
 
-Filter = Callable[[dict[str, Any]], bool]
+_UNDEFINED = re.compile(r"Undefined variable or function: ('[^']*')")
 
 _SHAPE: dict[str, Any] = {
     **dict.fromkeys(("id", "source", "type", "subject", "time", "receivedat"), ""),
@@ -40,36 +40,45 @@ class Selective(Protocol):
         """A CEL expression."""
 
 
-def compile_filter(text: str) -> Filter:
-    """Compile a CEL expression to a predicate. A field that is not there makes it false.
+class Filter:
+    """A CEL expression as a predicate. A field that is not there makes it false; any other failure too."""
 
-    Raises: ValueError naming line and column where it does not compile, or the name it does not know.
-    """
-    try:
-        program = cel.compile(text)
-    except ValueError as error:
-        place = re.search(r"<input>:(\d+):(\d+): (.*)", str(error))
-        raise ValueError(
-            f"does not compile: line {place[1]}, column {place[2]}: {place[3]}"
-            if place
-            else "does not compile"
-        ) from None
-    try:
-        program.execute(_SHAPE)
-    except RuntimeError as error:
-        unknown = re.search(r"Undefined variable or function: '([^']*)'", str(error))
-        if unknown:
-            raise ValueError(f"knows no {unknown[1]!r}: it may use {', '.join(_SHAPE)}") from None
-    except Exception:  # noqa: S110 — the shape is empty: a missing field is no mistake yet
-        pass
+    def __init__(self, text: str) -> None:
+        """Compile. Raises: ValueError naming line and column, or the name that it does not know."""
+        self._program = compile_expression(text, _SHAPE)
 
-    def matches(event: dict[str, Any]) -> bool:
+    def __call__(self, event: dict[str, Any]) -> bool:
+        """Tell whether an event passes."""
         try:
-            return program.execute(event) is True
+            return self._program.execute(event) is True
         except Exception:
             return False
 
-    return matches
+    def why_not(self, event: dict[str, Any]) -> str | None:
+        """Return why an event does not pass, in words; None where it does."""
+        try:
+            result = self._program.execute(event)
+        except KeyError as error:
+            return f"meets a field that is not there: {error}"
+        except Exception as error:
+            absent = _UNDEFINED.search(str(error))
+            if absent is not None:
+                return f"meets a field that is not there: {absent[1]}"
+            if isinstance(error, TypeError):
+                return "meets a value that is null, or of another type than it expects"
+            return f"cannot be computed over this event ({type(error).__name__})"
+        if result is True:
+            return None
+        return "is false" if result is False else "gives neither true nor false"
+
+
+def why_not(target: Selective, source: str, type: str, context: dict[str, Any]) -> str | None:
+    """Return why an event of a source does not go to a target, naming the key; None where it goes there."""
+    for key, patterns, text in (("sources", target.sources, source), ("events", target.events, type)):
+        if not _any_glob(patterns, text):
+            return f"{key}: {text!r} matches none of {', '.join(map(repr, patterns))}"
+    reason = Filter(target.filter).why_not(context) if target.filter is not None else None
+    return f"filter: it {reason}" if reason is not None else None
 
 
 class Matcher:
@@ -77,8 +86,7 @@ class Matcher:
 
     def __init__(self, targets: Iterable[Selective]) -> None:
         self._targets = [
-            (target, compile_filter(target.filter) if target.filter is not None else None)
-            for target in targets
+            (target, Filter(target.filter) if target.filter is not None else None) for target in targets
         ]
         self._by_globs: dict[tuple[str, str], tuple[tuple[str, Filter | None], ...]] = {}
 

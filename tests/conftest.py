@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from shared.embedded import find_server
 from tests.acceptance.sink import Sink
+from tests.receiving import assert_sound
 
 
 class RedisServer:
@@ -72,6 +73,11 @@ def sink() -> Iterator[Sink]:
     server = Sink()
     yield server
     server.close()
+    # Whatever a test is about, no target ever gets an event that does not follow the published schema.
+    for delivery in {delivery.id: delivery for delivery in server.deliveries}.values():
+        whole = len(delivery.body) == int(delivery.headers["content-length"])  # its sender may be killed
+        if whole and delivery.headers.get("content-type") == "application/cloudevents+json":
+            assert_sound(delivery.headers, delivery.body)
 
 
 @pytest.fixture

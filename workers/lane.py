@@ -47,4 +47,5 @@ class Lane:
             first_ms=target.breaker.initial.ms,
             longest_ms=target.breaker.max.ms,
             disable_after_ms=target.disable_after.ms,
+            hold=target.on_dead == "hold",
         )

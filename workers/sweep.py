@@ -63,6 +63,7 @@ class Sweeper:
         }
         self._events_ms = config.retention.events.ms
         self._dead_letters_ms = config.retention.dead_letters.ms
+        self._holding = {target.name for target in config.targets if target.on_dead == "hold"}
         self._max_ages_ms = {target.name: int(max_age_s(target) * 1000) for target in config.targets}
 
     async def run(self) -> None:
@@ -119,7 +120,10 @@ class Sweeper:
             longest_ms = PAUSED_AT_MOST_MS if state == State.PAUSED.value else self._max_ages_ms[target]
             before_ms = await self._upkeep.now_ms() - longest_ms
         buried = await self._targets.bury(
-            target, due_before_ms=before_ms, why=f"not sent: the target is {state}"
+            target,
+            due_before_ms=before_ms,
+            why=f"not sent: the target is {state}",
+            hold=target in self._holding,
         )
         if buried:
             log.warning("buried", target=target, reason=state, dead_letters=buried)

@@ -2,11 +2,13 @@
 
 import re
 import sys
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import click
 import msgspec
 
+from shared.cli.matches import matches_of, print_matches
 from shared.cli.mistakes import address_note, credentials, warnings_of
 from shared.cli.output import (
     ask,
@@ -22,6 +24,7 @@ from shared.config import Config, Target
 from shared.errors import StoreUnavailable
 from shared.providers import make_adapter
 from shared.providers.base import SourceSettings
+from shared.signing import signing_key
 from shared.store.address import parse_address
 from shared.store.fitness import Fitness, inspect
 
@@ -57,6 +60,7 @@ class TargetReport(msgspec.Struct, frozen=True):
     filter: str | None
     format: str
     address: str | None
+    public_keys: list[str]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -64,6 +68,7 @@ class Report(msgspec.Struct, frozen=True):
 
     ok: bool
     redis: RedisReport
+    proxy: str | None
     sources: list[SourceReport]
     targets: list[TargetReport]
     warnings: list[str]
@@ -71,21 +76,39 @@ class Report(msgspec.Struct, frozen=True):
 
 @click.command("check")
 @click.option("--show-secrets", is_flag=True, help="Show path tokens and credentials.")
+@click.option("--event", type=click.File("rb"), metavar="FILE", help="Show which targets an event matches.")
+@click.option("--source", metavar="NAME", help="With --event: FILE is what the provider sent to this source.")
 @config_option
 @json_option
-def command(show_secrets: bool, config: str | None, as_json: bool) -> None:
+def command(
+    show_secrets: bool, event: BinaryIO | None, source: str | None, config: str | None, as_json: bool
+) -> None:
     """Check the configuration and Redis, and show which URL each provider must be given.
 
     Ends with 0 where all is well (warnings or not), 1 where Redis cannot be used, 2 where the
     configuration cannot.
+
+    With --event, say instead for each target whether it would be sent the event in FILE (- is standard
+    input), and why not: a canonical event as `events ID --payload` prints it, or, with --source, the body
+    that a provider sent. Redis is not asked.
     """
+    if source is not None and event is None:
+        raise click.UsageError("--source goes with --event FILE")
     settings = running_config(config)
+    if event is not None:
+        matches = matches_of(settings, event.read(), source)
+        if as_json:
+            print_json(matches)
+        else:
+            print_matches(matches)
+        return
     redis = _redis(settings)
     report = Report(
         ok=redis.fitness is not None and not redis.fitness.problems,
         redis=redis,
+        proxy=settings.proxy.shown if settings.proxy else None,
         sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
-        targets=[_target(target, show=show_secrets) for target in settings.targets],
+        targets=[_target(settings, target, show=show_secrets) for target in settings.targets],
         warnings=warnings_of(settings),
     )
     if as_json:
@@ -111,7 +134,7 @@ def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceRepo
         name=source.name,
         provider=source.provider,
         urls=[_provider_url(config, source, path, show=show) for path in adapter.paths()],
-        proof=_proof(source, [name for name, _ in adapter.credential_headers()], show=show),
+        proof=_proof(source, [name for name, _ in adapter.credential_headers(b"", id="", now=0)], show=show),
         allow_ips=list(source.allow_ips),
     )
 
@@ -147,7 +170,7 @@ def _proof(source: SourceSettings, headers: list[str], *, show: bool) -> list[st
     return what
 
 
-def _target(target: Target, *, show: bool) -> TargetReport:
+def _target(config: Config, target: Target, *, show: bool) -> TargetReport:
     return TargetReport(
         name=target.name,
         url=target.url if show else _masked(target.url),
@@ -155,7 +178,8 @@ def _target(target: Target, *, show: bool) -> TargetReport:
         sources=list(target.sources),
         filter=target.filter,
         format=target.format,
-        address=address_note(target.endpoint),
+        address=address_note(config.endpoint_of(target)),
+        public_keys=[key.public for key in map(signing_key, target.secret) if key.public],
     )
 
 
@@ -182,6 +206,8 @@ def _print(report: Report) -> None:
             ]
         )
     click.secho("\nTargets", bold=True)
+    if report.proxy:
+        click.echo(f"all through the proxy {report.proxy}")
     if not report.targets:
         click.echo("none")
     for target in report.targets:
@@ -194,6 +220,7 @@ def _print(report: Report) -> None:
                 ("  sources", ", ".join(target.sources)),
                 ("  filter", target.filter),
                 ("  format", target.format),
+                ("  public key", "\n".join(target.public_keys) or None),
             ]
         )
     if report.warnings:

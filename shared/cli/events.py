@@ -9,7 +9,7 @@ from shared.cli.output import (
     amount,
     ask,
     config_option,
-    counted,
+    copies_suppressed,
     json_option,
     print_bytes,
     print_fields,
@@ -95,10 +95,12 @@ def command(
         )
     if len(found) == limit and not as_json:
         click.echo(f"\nThe newest {limit}; there may be more: --limit, --until")
+    if duplicates and found and not as_json:
+        click.echo("\nAdmit one as an event of its own: headrace admit RECEIPT")
 
 
 def _event_row(view: EventView) -> list[str]:
-    copies = f"\n{counted(view.copies, 'copy', 'copies')} suppressed" if view.copies else ""
+    copies = f"\n{copies_suppressed(view.copies, view.differing)}" if view.copies else ""
     return [
         f"{view.id}\n{seconds(view.received_at)}",
         f"{view.type}\n{view.source}",
@@ -108,7 +110,7 @@ def _event_row(view: EventView) -> list[str]:
 
 
 def _copy_row(view: CopyView) -> list[str]:
-    body = "identical" if view.identical else "differs"
+    body = "its first is gone" if view.identical is None else "identical" if view.identical else "DIFFERS"
     return [f"{view.id}\n{seconds(view.received_at)}", view.source, view.of, body]
 
 
@@ -167,10 +169,13 @@ def _fields(kept: Kept) -> list[tuple[str, object]]:
             ("provider status", kept.provider_status),
             ("occurred", kept.occurred_at),
             ("deliveries", "\n".join(deliveries) or "none: no target wants it"),
-            ("copies", kept.copies or None),
+            ("copies", copies_suppressed(kept.copies, kept.differing) if kept.copies else None),
+            ("a copy of", kept.copy_of and f"{kept.copy_of}, admitted by hand"),
         ]
     if isinstance(kept, CopyView):
-        same = "the same body, byte for byte" if kept.identical else "another body"
+        same = "the same body, byte for byte" if kept.identical else "another body: see --payload"
+        if kept.identical is None:
+            same = "a body of which nobody can tell: its first was gone when it came"
         return [("state", f"a duplicate of {kept.of}, with {same}"), ("source", kept.source)]
     if isinstance(kept, QuarantineView):
         return [

@@ -1,8 +1,7 @@
 """What `headrace check` warns of: mistakes in a configuration that is valid all the same."""
 
 import fnmatch
-from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address
+from collections.abc import Iterator
 
 import msgspec
 
@@ -10,11 +9,11 @@ from shared.config import Config, Target
 from shared.egress import Endpoint
 from shared.egress.addresses import refusal
 from shared.events import HANDSHAKE, STATUS_OF
+from shared.providers import ADAPTERS
 from shared.providers.base import SourceSettings
 from shared.secrets import Secret
 
 SHORTEST_SECRET = 16
-_LOOPBACK = IPv4Address("127.0.0.1")
 
 
 def warnings_of(config: Config) -> list[str]:
@@ -26,9 +25,8 @@ def warnings_of(config: Config) -> list[str]:
         found.append("targets: there is none, so events are kept and sent nowhere")
     for i, source in enumerate(config.sources):
         found += [f"sources[{i}] ({source.name}): {text}" for text in _of_source(source)]
-    names = [source.name for source in config.sources]
     for i, target in enumerate(config.targets):
-        found += [f"targets[{i}] ({target.name}): {text}" for text in _of_target(target, names)]
+        found += [f"targets[{i}] ({target.name}): {text}" for text in _of_target(config, target)]
     return found
 
 
@@ -45,9 +43,7 @@ def credentials(source: SourceSettings) -> dict[str, tuple[Secret, ...]]:
 
 def address_note(endpoint: Endpoint) -> str | None:
     """Return why no delivery may go to a target, where its URL alone tells; names are not looked up."""
-    address = endpoint.address
-    if address is None and (endpoint.host == "localhost" or endpoint.host.endswith(".localhost")):
-        address = _LOOPBACK
+    address = endpoint.known_address
     return None if address is None else refusal(address, endpoint.allow_private)
 
 
@@ -59,16 +55,18 @@ def _of_source(source: SourceSettings) -> Iterator[str]:
             yield f"{key} {what} shorter than {SHORTEST_SECRET} characters, which can be guessed"
 
 
-def _of_target(target: Target, sources: Iterable[str]) -> Iterator[str]:
+def _of_target(config: Config, target: Target) -> Iterator[str]:
+    sources = config.sources
     for pattern in target.sources:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in sources):
+        if not any(fnmatch.fnmatchcase(source.name, pattern) for source in sources):
             yield f"sources: {pattern!r} matches no source"
     # A handshake is recorded and sent to nobody.
     types = [type_ for type_ in STATUS_OF if type_ != HANDSHAKE]
+    any_type = any(ADAPTERS[source.provider].names_own_types for source in sources)
     for pattern in target.events:
-        if not any(fnmatch.fnmatchcase(type_, pattern) for type_ in types):
+        if not any_type and not any(fnmatch.fnmatchcase(type_, pattern) for type_ in types):
             yield f"events: {pattern!r} matches no event type that is sent"
-    endpoint = target.endpoint
+    endpoint = config.endpoint_of(target)
     note = address_note(endpoint)
     if note is not None:
         yield f"url: {note}; until then every attempt fails"

@@ -147,3 +147,9 @@ def amount(value: Money | None) -> str | None:
 def counted(count: int, one: str, several: str | None = None) -> str:
     """Return `1 delivery` or `3 deliveries`."""
     return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def copies_suppressed(copies: int, differing: int) -> str:
+    """Return `2 copies suppressed, 1 with another body`."""
+    other = f", {differing:,} with another body" if differing else ""
+    return f"{counted(copies, 'copy', 'copies')} suppressed{other}"

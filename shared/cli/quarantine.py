@@ -56,3 +56,4 @@ def command(
             ],
         )
         click.echo(f"\n{len(found):,} of {count:,}. See a body: headrace events RECEIPT --payload")
+        click.echo("Send them through again after a fix: headrace admit RECEIPT, headrace admit --all")

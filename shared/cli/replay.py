@@ -1,13 +1,11 @@
 """`headrace replay`: send events again, after saying how many."""
 
-import os
-import pwd
-import sys
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import click
 
+from shared.cli.consent import confirm, progress, user
 from shared.cli.events import find
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, Moment, span, span_options
@@ -79,7 +77,7 @@ def command(
         if ids and not plan.total and not plan.waiting:
             raise CommandFailed("nothing to send to: name a target with --to")
         return
-    _confirm(plan, yes=yes)
+    confirm(f"Send {counted(plan.total, 'delivery', 'deliveries')}?", yes=yes)
     replayed = _run(settings, names, selection, plan)
     if as_json:
         print_json({"planned": plan, "replayed": replayed})
@@ -126,25 +124,16 @@ def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
         click.echo(f"Left out, because {target} is not configured any more: {count:,}", err=err)
 
 
-def _confirm(plan: Plan, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise click.UsageError("this is no terminal to ask on: add --yes")
-    click.confirm(f"Send {counted(plan.total, 'delivery', 'deliveries')}?", abort=True, err=True)
-
-
 def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan) -> Replayed:
     so_far = 0
 
-    def progress(count: int) -> None:
+    def done(count: int) -> None:
         nonlocal so_far
         so_far = count
-        if sys.stderr.isatty() and plan.total > count:
-            click.echo(f"\r{count:,} of {plan.total:,}", nl=False, err=True)
+        progress(count, plan.total)
 
     def run(client: RedisClient) -> Coroutine[Any, Any, Replayed]:
-        return Replays(client, names).run(selection, plan, user=_user(), done=progress)
+        return Replays(client, names).run(selection, plan, user=user(), done=done)
 
     try:
         return ask(config, run)
@@ -152,11 +141,3 @@ def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan)
         raise CommandFailed(
             f"stopped after {so_far:,} of {plan.total:,} deliveries: {error}. Those are on their way"
         ) from None
-
-
-def _user() -> str:
-    """Return who runs this, by the system's own account and not by a variable that anyone sets."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"

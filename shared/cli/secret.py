@@ -2,10 +2,20 @@
 
 import click
 
-from shared.signing import new_secret
+from shared.cli.output import print_fields
+from shared.secrets import Secret
+from shared.signing import new_asymmetric_secret, new_secret, signing_key
 
 
 @click.command("secret")
-def command() -> None:
-    """Make a signing secret for a target: put it into the configuration and give it to the receiver."""
-    click.echo(new_secret())
+@click.option("--asymmetric", is_flag=True, help="Make a key pair: the receiver can verify, and not sign.")
+def command(asymmetric: bool) -> None:
+    """Make a signing secret for a target: put it into the configuration and give it to the receiver.
+
+    With --asymmetric, the receiver is given the public key only.
+    """
+    if not asymmetric:
+        click.echo(new_secret())
+        return
+    secret = new_asymmetric_secret()
+    print_fields([("secret", secret), ("public key", signing_key(Secret(secret)).public)])

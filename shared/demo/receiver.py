@@ -17,12 +17,12 @@ from starlette.routing import Route
 
 from shared import logs
 from shared.configfile import read_config
-from shared.signing import signing_key, verify
+from shared.signing import SigningKey, signing_key, verify
 
 log = structlog.get_logger()
 
 
-def create_app(keys: dict[str, list[bytes]]) -> Starlette:
+def create_app(keys: dict[str, list[SigningKey]]) -> Starlette:
     """Return the receiver. `keys` holds the signing keys for each path."""
     refused_once: set[str] = set()
 

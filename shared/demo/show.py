@@ -81,7 +81,8 @@ def play(console: Console, path: Path, *, host: str, port: int) -> None:
 def _send(
     connection: http.client.HTTPConnection, adapter: AnyAdapter, sample: Sample, *, again: bool = False
 ) -> Sent:
-    headers = {"content-type": "application/json", **dict(adapter.credential_headers())}
+    proof = adapter.credential_headers(sample.body, id=f"msg_{secrets.token_hex(8)}", now=time.time())
+    headers = {"content-type": "application/json", **dict(proof)}
     connection.request("POST", f"/webhooks/{adapter.paths()[0]}", sample.body, headers)
     answer = connection.getresponse()
     content = answer.read()
@@ -164,20 +165,21 @@ def _totals(sent: list[Sent], seen: Mapping[str, Seen]) -> str:
 
 def _next_steps(adapter: AnyAdapter, path: Path, host: str, port: int) -> str:
     token = secrets.token_hex(8)
-    body = {
-        "type": "payment_received",
-        "from": "buyer@example.com",
-        "to": "seller@example.com",
-        "token": token,
-        "paymentToken": secrets.token_hex(8),
-        "currency": "gbp",
-        "amount": 150000,
-    }
-    headers = [("content-type", "application/json"), *adapter.credential_headers()]
-    flags = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers)
-    curl = (
-        f"curl {flags} -d {shlex.quote(json.dumps(body))} http://{host}:{port}/webhooks/{adapter.paths()[0]}"
+    body = json.dumps(
+        {
+            "type": "payment_received",
+            "from": "buyer@example.com",
+            "to": "seller@example.com",
+            "token": token,
+            "paymentToken": secrets.token_hex(8),
+            "currency": "gbp",
+            "amount": 150000,
+        }
     )
+    proof = adapter.credential_headers(body.encode(), id=f"msg_{token}", now=time.time())
+    headers = [("content-type", "application/json"), *proof]
+    flags = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers)
+    curl = f"curl {flags} -d {shlex.quote(body)} http://{host}:{port}/webhooks/{adapter.paths()[0]}"
     headrace = Path(sys.executable).parent / "headrace"
     where = headrace.relative_to(Path.cwd()) if headrace.is_relative_to(Path.cwd()) else headrace
     return (

@@ -11,6 +11,7 @@ from typing import cast
 import httptools
 import msgspec
 
+from shared.egress.tls import tls_reason
 from shared.errors import EgressError
 
 _MAX_INFORMATIONAL = 8
@@ -295,10 +296,3 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._transport.get_write_buffer_size():
             return "while the request was sent"
         return "before an answer came"
-
-
-def tls_reason(error: ssl.SSLError) -> str:
-    """Return OpenSSL's reason, which holds names and no keys."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate was not accepted: {error.verify_message}"
-    return (error.reason or "the TLS connection failed").lower().replace("_", " ")

@@ -5,13 +5,17 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from itertools import chain, zip_longest
+from typing import Any
 
 from shared.egress.addresses import Address, refusal
-from shared.egress.connection import Caps, Connection, tls_reason
+from shared.egress.connection import Caps, Connection
 from shared.egress.endpoint import Endpoint
 from shared.egress.lookup import Lookups
+from shared.egress.proxy import Proxy, connect_through
+from shared.egress.tls import Contexts, tls_reason
 from shared.errors import EgressError
 
 _STAGGER_S = 0.25  # RFC 8305, section 5: how long an attempt runs before the next joins it
@@ -19,27 +23,34 @@ _MAX_ADDRESSES = 8  # so that no zone file can make us knock at hundreds of door
 
 
 class Dialler:
-    """Opens checked connections. Keeps the TLS contexts, one for each set of files."""
+    """Opens checked connections."""
 
     def __init__(self, lookups: Lookups, caps: Caps) -> None:
         """Resolve by `lookups`; the connections read answers within `caps`."""
         self._lookups = lookups
         self._caps = caps
-        self._contexts: dict[tuple[str | None, str | None], ssl.SSLContext] = {}
+        self._contexts = Contexts()
 
     async def open(self, endpoint: Endpoint, deadline: float) -> Connection:
         """Return a new connection; `deadline` is in the loop's time.
 
         Raises:
-            EgressError: `address-refused`, `dns`, `connect`, `tls`, `timeout`.
+            EgressError: `address-refused`, `dns`, `connect`, `proxy`, `tls`, `timeout`.
         """
         loop = asyncio.get_running_loop()
         phase = f"while {endpoint.host} was looked up"
         try:
             async with asyncio.timeout_at(deadline):
                 addresses = await self._checked_addresses(endpoint)
-                phase = "while connecting"
-                sock = await _race(addresses, endpoint.port)
+                if endpoint.proxy is None:
+                    phase = "while connecting"
+                    sock = await _race([partial(_connect, each, endpoint.port) for each in addresses])
+                else:
+                    phase = "while connecting through the proxy"
+                    hosts = [str(each) for each in addresses] or [endpoint.host]
+                    sock = await _race(
+                        [partial(self._tunnel, endpoint.proxy, each, endpoint.port) for each in hosts]
+                    )
                 phase = "during the TLS handshake"
                 return await self._attach(loop, sock, endpoint, deadline)
         except TimeoutError:
@@ -47,13 +58,20 @@ class Dialler:
             raise EgressError("timeout", f"the deadline passed {phase}") from None
 
     async def _checked_addresses(self, endpoint: Endpoint) -> Sequence[Address]:
-        """Return what may be dialled. One forbidden address among several refuses them all.
+        """Return what may be dialled, in the order to try. One forbidden address refuses them all.
 
-        What is checked here is what is dialled: the name is not resolved again, so a zone that
-        answers differently the next time gains nothing.
+        What is checked here is what is dialled, or what a `CONNECT` names: the name is not resolved
+        again, so a zone that answers differently the next time gains nothing. Nothing is returned for a
+        name that the proxy resolves.
         """
-        if endpoint.address is not None:
-            addresses: tuple[Address, ...] = (endpoint.address,)
+        known = endpoint.address
+        by_proxy = endpoint.proxy is not None and endpoint.proxy.resolves
+        if known is None and by_proxy:
+            known = endpoint.known_address
+        if known is not None:
+            addresses: tuple[Address, ...] = (known,)
+        elif by_proxy:
+            return ()
         else:
             addresses = await self._lookups.find(endpoint.lookup_name, endpoint.port)
         for address in addresses:
@@ -61,7 +79,29 @@ class Dialler:
             if why is not None:
                 where = "" if endpoint.address is not None else f"{endpoint.host} resolves to "
                 raise EgressError("address-refused", where + why)
-        return addresses
+        return _interleaved(addresses)[:_MAX_ADDRESSES]
+
+    async def _tunnel(self, proxy: Proxy, host: str, port: int) -> socket.socket:
+        """Return a socket that the proxy has connected to `host`."""
+        try:
+            if proxy.address is not None:
+                addresses: Sequence[Address] = (proxy.address,)
+            else:
+                addresses = _interleaved(await self._lookups.find(proxy.lookup_name, proxy.port))
+            for address in addresses:
+                # The configuration names the proxy, so it may be private; link-local it is by mistake.
+                why = refusal(address, True)
+                if why is not None:
+                    raise EgressError("address-refused", why)
+            sock = await _race([partial(_connect, each, proxy.port) for each in addresses[:_MAX_ADDRESSES]])
+        except EgressError as error:
+            raise EgressError("proxy", f"the proxy cannot be reached: {error}") from None
+        try:
+            await connect_through(proxy, sock, host, port)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     async def _attach(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, endpoint: Endpoint, deadline: float
@@ -91,32 +131,23 @@ class Dialler:
         return connection
 
     def _context(self, endpoint: Endpoint) -> ssl.SSLContext:
-        key = (endpoint.ca_file, endpoint.client_cert)
-        context = self._contexts.get(key)
-        if context is None:
-            try:
-                context = ssl.create_default_context(cafile=endpoint.ca_file)
-                if endpoint.client_cert is not None:
-                    context.load_cert_chain(endpoint.client_cert)
-            except OSError as error:  # SSLError is one
-                raise EgressError("tls", f"a certificate file cannot be used: {_os_reason(error)}") from None
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.set_alpn_protocols(["http/1.1"])
-            self._contexts[key] = context
-        return context
+        try:
+            return self._contexts.get(endpoint.ca_file, endpoint.client_cert)
+        except ValueError as error:  # it was checked at the start, but may have changed since
+            raise EgressError("tls", str(error)) from None
 
 
-async def _race(addresses: Sequence[Address], port: int) -> socket.socket:
+async def _race(ways: Sequence[Callable[[], Coroutine[Any, Any, socket.socket]]]) -> socket.socket:
     """Return the first socket that connects, of attempts started one after the other (RFC 8305)."""
-    if len(addresses) == 1:
-        return await _connect(addresses[0], port)
-    waiting = _interleaved(addresses)[:_MAX_ADDRESSES]
+    if len(ways) == 1:
+        return await ways[0]()
+    waiting = list(ways)
     attempts: set[asyncio.Task[socket.socket]] = set()
     error = EgressError("connect", "no address")
     try:
         while waiting or attempts:
             if waiting:
-                attempts.add(asyncio.create_task(_connect(waiting.pop(0), port)))
+                attempts.add(asyncio.create_task(waiting.pop(0)()))
             done, _ = await asyncio.wait(
                 attempts, timeout=_STAGGER_S if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
@@ -186,6 +217,4 @@ def _settle(future: asyncio.Future[None]) -> None:
 
 
 def _os_reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return tls_reason(error)
     return error.strerror or type(error).__name__

@@ -5,28 +5,39 @@ configuration) and its adapter class, and names that class `ADAPTER`; nothing el
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
 from shared.events import Event
+from shared.lifecycle import ANY, Lifecycle
+from shared.values import Duration
 
 
 class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The keys that every source takes. A provider's own `Settings` add its credentials."""
+    """The keys that every source takes. A provider's own `Settings` add its credentials.
+
+    `window` is how long a copy is recognised as one, where that is not the configuration's `dedupe.window`.
+    """
 
     name: str
     provider: str
     allow_ips: tuple[str, ...] = ()
+    window: Duration | None = None
 
 
 class InboundRequest(msgspec.Struct, frozen=True):
-    """A request to verify. `headers` as ASGI gives them: lower-case names, raw bytes, repeats kept."""
+    """A request to verify. `headers` as ASGI gives them: lower-case names, raw bytes, repeats kept.
+
+    An adapter has no clock: `received_at` is ingress's, in seconds since 1970.
+    """
 
     headers: list[tuple[bytes, bytes]]
     path_token: str | None
     body: bytes
+    received_at: float
 
 
 class Verdict(Enum):
@@ -52,6 +63,12 @@ class Adapter(ABC, Generic[S]):
     provider: ClassVar[str]
     Settings: ClassVar[type[SourceSettings]]
     kept_headers: ClassVar[tuple[bytes, ...]] = ()
+    mapping: ClassVar[Mapping[str, str]] = {}
+    """The provider's events, in words → canonical type: what the provider page is made from."""
+    lifecycle: ClassVar[Lifecycle] = ANY
+    """How its transactions go: what `headrace transaction` judges their order by."""
+    names_own_types: ClassVar[bool] = False
+    """Whether its events may have types outside the table of canonical ones."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -74,8 +91,11 @@ class Adapter(ABC, Generic[S]):
         """Return the URL paths below `/webhooks/` that this source may be given, one a credential."""
         return [self.settings.name]
 
-    def credential_headers(self) -> list[tuple[str, str]]:
-        """Return the headers by which an authentic request proves itself: what a simulated one must carry."""
+    def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
+        """Return the headers by which an authentic request proves itself: what a simulated one must carry.
+
+        `id` is the request's own, the same when it is sent again; `now` is in seconds since 1970.
+        """
         return []
 
 

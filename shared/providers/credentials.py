@@ -40,7 +40,7 @@ def check_basic(request: InboundRequest, username: str, passwords: Iterable[Secr
 
     Raises: NotVerified.
     """
-    scheme, _, encoded = (_one(request, b"authorization") or b"").partition(b" ")
+    scheme, _, encoded = (one_header(request, b"authorization") or b"").partition(b" ")
     if scheme.lower() != b"basic":
         raise NotVerified("no Basic credentials")
     try:
@@ -60,7 +60,7 @@ def check_header(request: InboundRequest, name: bytes, secrets: Iterable[Secret]
 
     Raises: NotVerified.
     """
-    given = _one(request, name)
+    given = one_header(request, name)
     if given is None:
         raise NotVerified(f"no {name.decode()} header")
     if not matches_any(given, secrets):
@@ -87,7 +87,7 @@ def check_no_path_token(request: InboundRequest) -> None:
         raise NoSuchSource("no source has this path")
 
 
-def _one(request: InboundRequest, name: bytes) -> bytes | None:
+def one_header(request: InboundRequest, name: bytes) -> bytes | None:
     """Return the header's value; None where it is absent. Raises: NotVerified where it is repeated."""
     values = [value for key, value in request.headers if key == name]
     if len(values) > 1:

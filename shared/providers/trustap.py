@@ -9,6 +9,7 @@ from typing import ClassVar
 from shared import jsonbody, money
 from shared.events import UNKNOWN, Event, Money
 from shared.jsonbody import Json
+from shared.lifecycle import Lifecycle, stages
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import check_basic, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text
@@ -102,6 +103,37 @@ _AMOUNTS: dict[str, tuple[str, ...]] = {
 }
 """Where in `target_preview` an event's amount stands, where that is not its family's price."""
 
+LIFECYCLE = Lifecycle(
+    stages=stages(
+        "open",
+        "accepted",
+        "failed",
+        "funded in_review",
+        "shipped",
+        "delivered",
+        "disputed",
+        "released refunded cancelled rejected",
+    ),
+    final=frozenset({"released", "refunded", "cancelled", "rejected"}),
+    settling=frozenset(
+        {
+            ("cancelled", "refunded"),
+            ("rejected", "refunded"),
+            # A dispute may end in a part for each side.
+            ("released", "refunded"),
+            ("refunded", "released"),
+        }
+    ),
+    restores={"payment.review_finished": "in_review"},
+    # The preview is the transaction's: what was refunded or released of it in all.
+    running_totals=frozenset(
+        code
+        for code in TYPES
+        if _AMOUNTS.get(code.partition(".")[2]) in {("amount_refunded",), ("amount_released",)}
+    ),
+)
+"""How a transaction goes: inferred from the descriptions of the codes, since no page draws it."""
+
 _BY: dict[str, str | None] = {
     "buyer_handover_confirmed": "buyer",
     "seller_handover_confirmed": "seller",
@@ -122,6 +154,8 @@ class Trustap(Adapter[Settings]):
 
     provider = "trustap"
     Settings: ClassVar[type[SourceSettings]] = Settings
+    mapping = TYPES
+    lifecycle = LIFECYCLE
 
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the Basic credentials."""
@@ -153,7 +187,7 @@ class Trustap(Adapter[Settings]):
             dedupe=dedupe_key(code, target, time) if known else None,
         )
 
-    def credential_headers(self) -> list[tuple[str, str]]:
+    def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
         """Return Basic credentials with the first configured password."""
         pair = self.settings.username.encode() + b":" + self.settings.passwords[0].reveal()
         return [("authorization", f"Basic {b64encode(pair).decode()}")]

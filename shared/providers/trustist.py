@@ -3,11 +3,13 @@
 Source: Trustist's partner-webhooks page; the `payment.*` events are its merchant hooks'.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from shared import jsonbody, money
 from shared.errors import Unreadable
 from shared.events import UNKNOWN, Event
+from shared.lifecycle import Lifecycle, stages
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, name, present
@@ -29,6 +31,9 @@ TYPES: dict[tuple[str, str | None], str] = {
     ("payment.failed", None): "payment.failed",
 }
 """Trustist's `eventType` and `status` → canonical type."""
+
+LIFECYCLE = Lifecycle(stages=stages("pending", "failed", "paid"), final=frozenset({"paid"}))
+"""How a payment goes. One that failed may be tried again."""
 
 _STATUS_ALIASES = {"COMPLETED": "COMPLETE", "CREATED": "PENDING"}
 
@@ -52,6 +57,10 @@ class Trustist(Adapter[Settings]):
 
     provider = "trustist"
     Settings: ClassVar[type[SourceSettings]] = Settings
+    lifecycle = LIFECYCLE
+    mapping: ClassVar[Mapping[str, str]] = {
+        " ".join(word for word in kind if word): type for kind, type in TYPES.items()
+    }
 
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the path token."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from shared import jsonbody, money
 from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
+from shared.lifecycle import Lifecycle, stages
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import check_header, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text
@@ -43,6 +44,16 @@ KEY_FIELDS: dict[str, tuple[str, ...]] = {
 }
 """What identifies an event beside its type, which tells settling and received of one payment apart."""
 
+LIFECYCLE = Lifecycle(
+    stages=stages(
+        "open", "pending", "funded", "on_hold disputed resolved", "released refunded", "completed cancelled"
+    ),
+    final=frozenset({"completed", "cancelled"}),
+    answers={"resolved": "disputed"},
+    many_payments=True,
+)
+"""How a transaction goes. No order is promised and no time is said: only this tells what comes late."""
+
 _COUNTERPART = {"dispute_raised": "dispute_resolved", "dispute_resolved": "dispute_raised"}
 _SECRET_HEADER = b"x-trustshare-secret"
 _WS = rb"[ \t\r\n]*"
@@ -60,6 +71,8 @@ class Trustshare(Adapter[Settings]):
 
     provider = "trustshare"
     Settings: ClassVar[type[SourceSettings]] = Settings
+    mapping = TYPES
+    lifecycle = LIFECYCLE
 
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the shared secret.
@@ -99,7 +112,7 @@ class Trustshare(Adapter[Settings]):
             dedupe=DedupeKey((event_id,)) if enveloped else _dedupe(kind, fields),
         )
 
-    def credential_headers(self) -> list[tuple[str, str]]:
+    def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
         """Return the shared secret's header, with the first configured secret."""
         return [("x-trustshare-secret", self.settings.secrets[0].reveal().decode())]
 

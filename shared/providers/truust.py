@@ -14,6 +14,7 @@ from shared import jsonbody, money
 from shared.errors import Unreadable
 from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
+from shared.lifecycle import Lifecycle, stages
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present
@@ -72,6 +73,12 @@ INFERRED_FROM_PAYOUT = {
 }
 """Where neither the source nor the body names the event: status → notification."""
 
+LIFECYCLE = Lifecycle(
+    stages=stages("failed", "funded", "accepted", "payout_pending", "released cancelled rejected"),
+    final=frozenset({"released", "cancelled", "rejected"}),
+)
+"""How an order goes, by what its statuses suggest. One whose payment failed may be paid after all."""
+
 _NAME_KEYS = ("event", "event_type", "eventType", "notification")
 _ENVELOPES = ("data", "attributes", "payload")
 _MAX_LAYERS = 8
@@ -110,6 +117,8 @@ class Truust(Adapter[Settings]):
 
     provider = "truust"
     Settings: ClassVar[type[SourceSettings]] = Settings
+    mapping = TYPES
+    lifecycle = LIFECYCLE
 
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the path token."""

@@ -76,13 +76,15 @@ class Limits(msgspec.Struct, frozen=True):
 
 class Patience(msgspec.Struct, frozen=True):
     """When a target's breaker opens (failures in a row), for how long at first and at most, and when it is
-    disabled for good (after failing for so long).
+    disabled for good (after failing for so long). `hold`: in an ordered target, a dead letter holds the rest
+    of its transaction.
     """
 
     failures: int
     first_ms: int
     longest_ms: int
     disable_after_ms: int
+    hold: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -137,6 +139,7 @@ class DueSets:
         for name in names:
             rules = patience[name]
             args += [name, rules.failures, rules.first_ms, rules.longest_ms, rules.disable_after_ms]
+            args.append("hold" if rules.hold else "")
         for item in batch:
             claimed = item.claimed
             args += [

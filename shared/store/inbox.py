@@ -1,7 +1,6 @@
 """The inbox: what ingress commits, and what admission takes out of it."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -9,16 +8,14 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
-from shared.events import DedupeKey
 from shared.ids import event_id
 from shared.store import keys
+from shared.store.admission import Admission, Entry, Outcome, Place, Quarantine, admit
 from shared.store.bells import ring_arguments
 from shared.store.client import RedisClient, reason, translated
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 512
-ADMIT_BYTES = 1024 * 1024
-ADMIT_DUE = 2000
 LEFT_BEHIND_MS = 30_000
 WAIT_REPLICAS_MS = 500
 
@@ -29,48 +26,6 @@ class Received(msgspec.Struct, frozen=True):
     source: str
     body: bytes
     headers: dict[str, str]
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """What lies in an inbox. `takes_alone` counts how often it was taken again after a worker's death."""
-
-    stream_id: str
-    source: str
-    body: bytes
-    headers: dict[str, str]
-    takes_alone: int = 0
-
-    @property
-    def id(self) -> str:
-        """The id that the event will have; also the receipt in the 200."""
-        return event_id(self.source, self.stream_id)
-
-
-class Admission(msgspec.Struct, frozen=True):
-    """What admission makes of an entry that its adapter could read."""
-
-    entry: Entry
-    dedupe: DedupeKey | None
-    targets: Sequence[str]
-    attributes: bytes
-    data: bytes
-    content_type: str = ""
-
-
-class Quarantine(msgspec.Struct, frozen=True):
-    """What becomes of an entry that its adapter could not read, and why."""
-
-    entry: Entry
-    code: str
-    detail: str
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What became of an entry: `admitted`, `quarantined`, `duplicate` (of the event `of`) or `gone`."""
-
-    entry: Entry
-    what: str
-    of: str = ""
 
 
 class Inbox:
@@ -174,19 +129,10 @@ class Inbox:
     async def admit(
         self, source: str, batch: Sequence[Admission | Quarantine], *, window_ms: int, retention_ms: int
     ) -> list[Outcome]:
-        """Admit entries of one source, in as many calls as bounds allow; each entry all or nothing.
-
-        Raises: StoreUnavailable; what an earlier call admitted stands, the rest is still pending.
-        """
-        outcomes: list[Outcome] = []
-        for part in _parts(batch):
-            args: list[str | bytes | int] = [source, keys.GROUP, window_ms, retention_ms]
-            for item in part:
-                args += _arguments(item)
-            replies = await self._client.run("admit", [keys.inbox(source), keys.alone(source)], args)
-            for item, (what, of) in zip(part, replies, strict=True):
-                outcomes.append(Outcome(item.entry, what.decode(), of.decode()))
-        return outcomes
+        """Admit entries that were taken. Raises: StoreUnavailable, as `shared.store.admission.admit` says."""
+        return await admit(
+            self._client, Place.INBOX, source, batch, window_ms=window_ms, retention_ms=retention_ms
+        )
 
     async def waiting(self, source: str) -> int:
         """Return how many entries are not admitted yet. Raises: StoreUnavailable."""
@@ -218,44 +164,3 @@ def _entry(source: str, id: bytes, fields: dict[bytes, bytes], takes_alone: int 
         headers=msgspec.json.decode(headers, type=dict[str, str]) if headers else {},
         takes_alone=takes_alone,
     )
-
-
-def _parts(batch: Sequence[Admission | Quarantine]) -> list[list[Admission | Quarantine]]:
-    """Split a batch so that no call holds Redis for long: 300 events with 100 targets each took 65 ms."""
-    parts: list[list[Admission | Quarantine]] = []
-    size = due = 0
-    for item in batch:
-        item_due = len(item.targets) if isinstance(item, Admission) else 0
-        item_size = len(item.entry.body)
-        if isinstance(item, Admission):
-            item_size += len(item.attributes) + len(item.data)
-        if not parts or size + item_size > ADMIT_BYTES or due + item_due > ADMIT_DUE:
-            parts.append([])
-            size = due = 0
-        parts[-1].append(item)
-        size += item_size
-        due += item_due
-    return parts
-
-
-def _digest(content: bytes) -> str:
-    # Half of SHA-256 keeps any two apart; half the bytes are kept for a week by each event.
-    return sha256(content).hexdigest()[:32]
-
-
-def _arguments(item: Admission | Quarantine) -> list[str | bytes | int]:
-    entry = item.entry
-    digest = _digest(entry.body)
-    dedupe = item.dedupe if isinstance(item, Admission) else None
-    head = [
-        entry.stream_id,
-        entry.id,
-        # The letter keeps a key of parts from ever meeting a body's digest.
-        "k" + _digest(msgspec.json.encode(dedupe.parts)) if dedupe else "b" + digest,
-        _digest(dedupe.counts.encode()) if dedupe and dedupe.counts else "",
-        _digest(dedupe.raises.encode()) if dedupe and dedupe.raises else "",
-        digest,
-    ]
-    if isinstance(item, Quarantine):
-        return [*head, "quarantine", item.code, item.detail, msgspec.json.encode(entry.headers), ""]
-    return [*head, "event", ",".join(item.targets), item.attributes, item.data, item.content_type]

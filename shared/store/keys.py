@@ -15,6 +15,7 @@ What came in
                             of these had another body), copy_of (of a copy that was admitted by hand);
                             and for each target that has been tried or settled:
                             failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
+                            ordered (`,names,` of the ordered targets among its targets),
                             since:<target> (the last replay),
                             end:<target> (`done`, `dead`, or `expired`: a dead letter past retention)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
@@ -33,6 +34,9 @@ What goes out
     hr:due:<target>         zset: event id by when it is due
     hr:leased:<target>      zset: event id by when its lease runs out; that time is the claim's token
     hr:dead:<target>        zset: event id by when it became a dead letter
+    hr:lane:<target>:<t>    list: event ids of one transaction in an ordered target, in inbox order; only the
+                            first of them is due, leased or (where it holds the others) dead
+    hr:turn:<source>        string: who admits from a source that feeds an ordered target; expires
     hr:target:<target>      hash: state (`paused`, `disabled`; absent: active), reason, state_since;
                             failures (in a row), failing_since, trips, open_until (the breaker);
                             hour, done, failed, done_before, failed_before (this hour and the last);
@@ -125,6 +129,11 @@ def dead(target: str) -> str:
 def target(name: str) -> str:
     """The hash of what is known of a target."""
     return f"hr:target:{name}"
+
+
+def turn(source: str) -> str:
+    """Who admits from a source whose events must stay in order."""
+    return f"hr:turn:{source}"
 
 
 def rate(target: str) -> str:

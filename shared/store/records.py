@@ -36,8 +36,9 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
 class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     """An admitted event. `deliveries`: target → `waiting` (due or in flight), `done`, `dead`, `expired`.
 
-    `copies` is how many re-sends were suppressed. `details` and `parties`, which may name people, are left
-    to `Records.payload`.
+    `copies` is how many re-sends were suppressed, `differing` how many of them had another body; `copy_of`
+    is the event that this one was a suppressed copy of, until an operator admitted it. `details` and
+    `parties`, which may name people, are left to `Records.payload`.
     """
 
     type: str
@@ -51,6 +52,8 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     occurred_at: str | None
     deliveries: dict[str, str]
     copies: int
+    differing: int
+    copy_of: str | None
 
     def is_in(self, state: str) -> bool:
         """Tell whether one of its deliveries is in this state; `nowhere`: whether it has none."""
@@ -58,10 +61,13 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
 
 
 class CopyView(Kept, frozen=True, kw_only=True, tag="duplicate"):
-    """A recorded duplicate of the event `of`. `identical`: its body was the same, byte for byte."""
+    """A recorded duplicate of the event `of`. `identical`: its body was the same, byte for byte.
+
+    Where the first was gone already when its copy came, nobody can tell: None.
+    """
 
     of: str
-    identical: bool
+    identical: bool | None
 
 
 class QuarantineView(Kept, frozen=True, kw_only=True, tag="quarantined"):
@@ -86,6 +92,10 @@ class Selected(msgspec.Struct, frozen=True):
     source: str | None = None
     type: str | None = None
     state: str | None = None
+
+
+_HEAD = ["attributes", "targets", "copies", "differing", "copy_of"]
+_COPY = ["source", "of", "differs"]
 
 
 class _Shown(msgspec.Struct, frozen=True):
@@ -127,18 +137,18 @@ class Records:
             # One transaction: between two reads an entry may move from the inbox to the events.
             pipe = self._client.redis.pipeline(transaction=True)
             pipe.exists(keys.event(event_id))
-            pipe.hmget(keys.duplicate(event_id), ["source", "of"])
+            pipe.hmget(keys.duplicate(event_id), _COPY)
             pipe.hexists(keys.duplicate(event_id), "body")
             pipe.hmget(keys.quarantined(event_id), ["source", "code", "detail"])
             pipe.hstrlen(keys.quarantined(event_id), "body")
             pipe.xrange(keys.inbox(source), entry, entry)
             pipe.hget(keys.alone(source), entry)
-            admitted, copy, differs, quarantined, size, waiting, takes = await pipe.execute()
+            admitted, copy, own_body, quarantined, size, waiting, takes = await pipe.execute()
         if admitted:
             found = await self._views([event_id], None, None)
             return found[0] if found else None  # retention may come between
         if copy[0] is not None:
-            return _copy(event_id, copy, bool(differs))
+            return _copy(event_id, copy, bool(own_body))
         if quarantined[0] is not None:
             return _quarantined(event_id, quarantined, size)
         if waiting:
@@ -192,12 +202,12 @@ class Records:
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:
-                    pipe.hmget(keys.duplicate(step.id), ["source", "of"])
+                    pipe.hmget(keys.duplicate(step.id), _COPY)
                     pipe.hexists(keys.duplicate(step.id), "body")
                 replies = await pipe.execute()
-            for step, copy, differs in zip(steps, replies[::2], replies[1::2], strict=True):
+            for step, copy, own_body in zip(steps, replies[::2], replies[1::2], strict=True):
                 if copy[0] is not None:  # else it has expired, and retention has yet to come by
-                    views.append(_copy(step.id, copy, bool(differs)))
+                    views.append(_copy(step.id, copy, bool(own_body)))
             if len(views) >= limit:
                 break
         return views[:limit]
@@ -235,7 +245,7 @@ class Records:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hmget(keys.event(id), ["attributes", "targets", "copies"])
+                pipe.hmget(keys.event(id), _HEAD)
             heads = await pipe.execute() if ids else []
         wanted = [
             (id, head)
@@ -254,7 +264,7 @@ class Records:
         return views[:limit]
 
     async def _complete(self, heads: Sequence[tuple[str, list[Any]]]) -> list[EventView]:
-        """Read what `heads` (event id; attributes, targets, copies) lack."""
+        """Read what `heads` (event id; `_HEAD`) lack."""
         names = [[name for name in head[1].decode().split(",") if name] for _, head in heads]
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
@@ -277,13 +287,18 @@ def _event(id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None])
         type=context.type,
         deliveries={target: end.decode() if end else WAITING for target, end in ends.items()},
         copies=int(head[2] or 0),
+        differing=int(head[3] or 0),
+        copy_of=head[4].decode() if head[4] else None,
         **{name: getattr(shown, name) for name in _Shown.__struct_fields__},
     )
 
 
-def _copy(id: str, found: list[Any], differs: bool) -> CopyView:
-    source, of = (value.decode() for value in found)
-    return CopyView(id=id, received_at=_received_at(id), source=source, of=of, identical=not differs)
+def _copy(id: str, found: list[Any], own_body: bool) -> CopyView:
+    source, of, differs = found
+    identical = None if own_body and not differs else not differs
+    return CopyView(
+        id=id, received_at=_received_at(id), source=source.decode(), of=of.decode(), identical=identical
+    )
 
 
 def _quarantined(id: str, found: list[Any], size: int) -> QuarantineView:

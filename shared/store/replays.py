@@ -13,14 +13,13 @@ import msgspec
 
 from shared.doorbell import DELIVER, Doorbell
 from shared.store import keys
+from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
 from shared.store.walk import Span, walk
 
 AT_ONCE = 500
-AUDIT_KEPT = 10_000
-AUDIT_NAMES = 20
 
 
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -110,7 +109,10 @@ class Replays:
         Raises: StoreUnavailable; what was sent until then stands, and a second call does not double it.
         """
         # The entry comes first: no replay, however it ends, is without one.
-        await self._audit(selection, plan, user)
+        asked: dict[str, Any] = msgspec.to_builtins(selection)
+        if selection.events:
+            asked |= named(selection.events, "events")
+        await note(self._client, "replay", user, asked, deliveries=plan.deliveries)
         counts: Counter[str] = Counter()
         deliveries: Counter[str] = Counter()
         async for page in self._wanted(selection):
@@ -174,24 +176,6 @@ class Replays:
                 served = [name for name in own if name in candidates]
                 wanted.append(_Wanted(id, served, waiting, [name for name in own if name not in candidates]))
         return wanted
-
-    async def _audit(self, selection: Selection, plan: Plan, user: str) -> None:
-        asked: dict[str, Any] = msgspec.to_builtins(selection)
-        if selection.events:
-            asked["events"] = [*selection.events[:AUDIT_NAMES]]
-            asked["events_in_all"] = len(selection.events)
-        with translated():
-            await self._client.redis.xadd(
-                keys.AUDIT,
-                {
-                    "action": "replay",
-                    "user": user,
-                    "selected": msgspec.json.encode(asked),
-                    "deliveries": msgspec.json.encode(plan.deliveries),
-                },
-                maxlen=AUDIT_KEPT,
-                approximate=True,
-            )
 
 
 def _as_they_are(selection: Selection) -> bool:

@@ -104,14 +104,22 @@ class Targets:
             )
             await pipe.execute()
 
-    async def bury(self, name: str, *, due_before_ms: int | None, why: str) -> int:
+    async def bury(self, name: str, *, due_before_ms: int | None, why: str, hold: bool = False) -> int:
         """Make dead letters of some of what waits for a target: all (None), or what was due before a time.
 
+        In an ordered target the next of the same transaction is due then, unless dead letters `hold` it.
         Returns how many; call again while it is BURY_AT_ONCE. Raises: StoreUnavailable.
         """
-        before = "+inf" if due_before_ms is None else due_before_ms
         count: int = await self._client.run(
-            "bury", [keys.due(name), keys.dead(name)], [name, before, BURY_AT_ONCE, why]
+            "bury",
+            [keys.due(name), keys.dead(name)],
+            [
+                name,
+                "+inf" if due_before_ms is None else due_before_ms,
+                BURY_AT_ONCE,
+                why,
+                "hold" if hold else "",
+            ],
         )
         return count
 

@@ -58,7 +58,9 @@ EXPECTED: dict[str, tuple[str, str | None, str | None, str | None, dict[str, Any
 
 def samples() -> dict[str, bytes]:
     found = {
-        f"{file.parent.name}/{file.stem}": file.read_bytes() for file in sorted(PAYLOADS.glob("*/*.json"))
+        f"{file.parent.name}/{file.stem}": file.read_bytes()
+        for provider in REQUESTS
+        for file in sorted((PAYLOADS / provider).glob("*.json"))
     }
     assert set(found) == {*EXPECTED, "trustshare/handshake"}
     return found

@@ -10,10 +10,12 @@ from shared.errors import Unreadable
 from shared.events import DedupeKey, attributes_of, data_of
 from shared.ids import received_ms
 from shared.providers.base import RawEvent
+from shared.store import keys
 from shared.store.address import parse_address
+from shared.store.admission import Admission, Entry, Quarantine
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, Claims, DueSets, End, Settlement
-from shared.store.inbox import Admission, Entry, Inbox, Quarantine, Received
+from shared.store.due import Attempt, Claims, DueSets, End, Limits, Patience, Settlement
+from shared.store.inbox import Inbox, Received
 
 from ..unit.sources import source
 
@@ -21,6 +23,7 @@ T = TypeVar("T")
 
 HOUR_MS = 3_600_000
 LEASE_MS = 30_000
+PATIENT = Patience(failures=10**6, first_ms=1, longest_ms=1, disable_after_ms=10**12)
 E_MAIL = "canary.buyer@example.com"
 ANSWER = "canary-answer-of-the-target"
 PAID: dict[str, Any] = {
@@ -81,6 +84,7 @@ class Filled:
                 attributes_of(event, id=entry.id, source=entry.source, received_ms=received_ms(entry.id))
             ),
             data=msgspec.json.encode(data_of(event, provider="trustshare")),
+            transaction=keys.transaction("trustshare", event.transaction_id) if event.transaction_id else "",
         )
 
     async def events(self, count: int, *targets: str, source: str = "trustshare") -> list[str]:
@@ -92,7 +96,7 @@ class Filled:
 
     async def claim(self, target: str, most: int = 1000) -> Claims:
         """Claim what is due for a target."""
-        return await self.due.claim(target, most=most, concurrency=10_000, lease_ms=LEASE_MS)
+        return await self.due.claim(target, most=most, limits=Limits(LEASE_MS, 10_000))
 
     async def settle(self, target: str, end: End, *, most: int = 1000, status: int | None = 500) -> int:
         """Claim what is due for a target and settle it so. Returns how many that were."""
@@ -106,5 +110,5 @@ class Filled:
             answer=ANSWER if status else "",
         )
         settled = [Settlement(claimed, end, 60_000, attempt) for claimed, _ in claims.entries]
-        await self.due.settle(settled)
+        await self.due.settle(settled, {target: PATIENT})
         return len(settled)

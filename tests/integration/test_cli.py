@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from shared.cli import COMMANDS, cli
 from shared.ids import event_id
 from shared.secrets import Secret
-from shared.signing import signing_key
+from shared.signing import new_asymmetric_secret, signing_key
 from shared.store import keys
 from shared.store.due import Attempt, End
 
@@ -363,6 +363,93 @@ allow_private = true
     assert [warning.partition(":")[0] for warning in empty] == ["sources", "targets"]
 
 
+MATCHING = f"""
+[[targets]]
+name = "all"
+url = "https://a.example.com/"
+secret = "{SIGNING}"
+[[targets]]
+name = "payouts"
+url = "https://b.example.com/"
+events = ["payout.*"]
+secret = "{SIGNING}"
+[[targets]]
+name = "elsewhere"
+url = "https://c.example.com/"
+sources = ["trustap"]
+secret = "{SIGNING}"
+[[targets]]
+name = "large"
+url = "https://d.example.com/"
+filter = "data.money.amount_minor > 150000"
+secret = "{SIGNING}"
+[[targets]]
+name = "disputed"
+url = "https://e.example.com/"
+filter = "data.details.reason == 'x'"
+secret = "{SIGNING}"
+"""
+
+
+def test_check_says_which_targets_an_event_matches_and_why_not_the_others(
+    config: str, story: Story, tmp_path: Path, redis_url: str
+) -> None:
+    canonical, body = tmp_path / "event.json", tmp_path / "body.json"
+    canonical.write_bytes(ok(config, "events", story.done, "--payload").encode())
+    body.write_bytes(msgspec.json.encode(PAID))
+    away = write(tmp_path, "unix:///nowhere.sock", SOURCES + MATCHING)
+    reports = [
+        as_json(away, "check", "--event", str(canonical)),
+        as_json(away, "check", "--event", str(body), "--source", "trustshare"),
+    ]
+    for report in reports:
+        assert (report["source"], report["type"]) == ("trustshare", "payment.received")
+        assert [match["target"] for match in report["targets"] if match["matches"]] == ["all"]
+        reasons = {match["target"]: match["why_not"] for match in report["targets"]}
+        assert reasons["all"] is None
+        assert reasons["payouts"] == "events: 'payment.received' matches none of 'payout.*'"
+        assert reasons["elsewhere"] == "sources: 'trustshare' matches none of 'trustap'"
+        assert reasons["large"] == "filter: it is false"
+        assert reasons["disputed"] == "filter: it meets a field that is not there: 'reason'"
+    text = ok(away, "check", "--event", str(canonical))
+    for word in ("payment.received from trustshare", "all", "yes", "it is false"):
+        assert word in text
+    assert E_MAIL not in text
+
+
+def test_check_says_what_is_no_event(config: str, tmp_path: Path) -> None:
+    file = tmp_path / "body.json"
+    file.write_bytes(msgspec.json.encode({"type": "payment_received"}))
+    failed(run(config, "check", "--event", str(file)), 1, "no canonical event", "--source")
+    failed(run(config, "check", "--event", str(file), "--source", "nobody"), 1, "'nobody'")
+    file.write_bytes(b"no JSON")
+    failed(run(config, "check", "--event", str(file), "--source", "trustshare"), 1, "quarantined: not-json")
+    failed(run(config, "check", "--source", "trustshare"), 2, "--event")
+    file.write_bytes(msgspec.json.encode({"type": "handshake"}))
+    report = as_json(config, "check", "--event", str(file), "--source", "trustshare")
+    assert not any(match["matches"] for match in report["targets"])
+
+
+def test_check_shows_public_keys_and_the_way_out_and_no_credentials(tmp_path: Path, redis_url: str) -> None:
+    secret = new_asymmetric_secret()
+    rest = f"""
+[egress]
+proxy = "http://user:{PASSWORD}@proxy.example.com:3128"
+[[targets]]
+name = "ledger"
+url = "https://ledger.example.com/"
+secret = ["{secret}", "{SIGNING}"]
+headers = {{ "x-key" = "{PATH_TOKEN}" }}
+auth = {{ bearer = "{TARGET_TOKEN}" }}
+"""
+    text = ok(write(tmp_path, redis_url, rest), "check", "--show-secrets")
+    public = signing_key(Secret(secret)).public
+    assert public is not None
+    assert public in text
+    assert "http://proxy.example.com:3128" in text
+    assert not any(canary in text for canary in (*CANARIES, secret))
+
+
 def test_check_fails_where_redis_is_away_and_shows_no_password(tmp_path: Path) -> None:
     config = write(tmp_path, f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0")
     result = run(config, "check")
@@ -422,7 +509,14 @@ def test_the_configuration_may_come_from_the_environment(
 def test_secret_prints_a_fresh_signing_secret() -> None:
     first, second = (CliRunner().invoke(cli, ["secret"]).stdout.strip() for _ in range(2))
     assert first != second
-    assert len(signing_key(Secret(first))) == 32
+    assert all(signing_key(Secret(secret)).public is None for secret in (first, second))
+
+
+def test_secret_prints_an_asymmetric_secret_with_its_public_key() -> None:
+    lines = CliRunner().invoke(cli, ["secret", "--asymmetric"]).stdout.splitlines()
+    private, public = (line.split()[-1] for line in lines)
+    assert private.startswith("whsk_")
+    assert signing_key(Secret(private)).public == public
 
 
 @pytest.mark.parametrize("name", COMMANDS)

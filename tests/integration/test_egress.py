@@ -245,6 +245,8 @@ def test_a_long_head_within_the_limit_is_read(run: Run) -> None:
     ],
 )
 def test_a_dripping_target_cannot_pass_the_deadline(run: Run, start: bytes, drip: bytes, phase: str) -> None:
+    """FAULTS 17: a target that drips its head or its body."""
+
     async def handler(here: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await here.read(reader)
         writer.write(start)
@@ -265,6 +267,8 @@ def test_a_dripping_target_cannot_pass_the_deadline(run: Run, start: bytes, drip
 
 @pytest.mark.parametrize("size", [262144, len(BIG)])
 def test_a_target_that_never_reads_cannot_pass_the_deadline(run: Run, size: int) -> None:
+    """FAULTS 17: a target that never reads."""
+
     async def handler(here: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a read transport too
         await asyncio.sleep(AMPLE_S)
@@ -343,6 +347,7 @@ def test_a_post_cancelled_as_its_answer_arrives_leaves_nothing(run: Run) -> None
     ],
 )
 def test_an_endless_answer_is_cut_and_its_status_decides(run: Run, head: bytes, unit: bytes) -> None:
+    """FAULTS 18: more than anyone should read."""
     sent = 0
 
     async def handler(here: Target, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

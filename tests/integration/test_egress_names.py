@@ -45,6 +45,8 @@ async def reaches_nobody(endpoint: Callable[[int], Endpoint], **settings: Any) -
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]"])
 def test_a_forbidden_literal_is_refused(run: Run, host: str) -> None:
+    """FAULTS 21: loopback, as itself and in IPv6 disguises."""
+
     async def main() -> None:
         error = await reaches_nobody(lambda port: Endpoint.parse(f"http://{host}:{port}/"))
         assert error.kind == "address-refused"
@@ -62,6 +64,8 @@ def test_a_forbidden_literal_is_refused(run: Run, host: str) -> None:
     ],
 )
 def test_one_forbidden_record_refuses_a_name(run: Run, records: list[str]) -> None:
+    """FAULTS 20: a name with mixed records."""
+
     async def main() -> None:
         resolver, _ = names(a=records)
         error = await reaches_nobody(lambda port: Endpoint.parse(f"http://a.test:{port}/"), resolver=resolver)
@@ -83,7 +87,7 @@ def test_the_metadata_address_is_refused_whatever_the_target_allows(run: Run) ->
 
 
 def test_a_name_that_rebinds_gains_nothing(run: Run) -> None:
-    """The addresses checked are the addresses dialled: one look-up a connection, checked each time."""
+    """FAULTS 20: the addresses checked are the addresses dialled: one look-up a connection, checked each time."""
     records = [["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]]
 
     async def resolver(name: str, port: int) -> list[str]:
@@ -111,6 +115,8 @@ def test_an_open_endpoints_connection_is_not_anothers(run: Run) -> None:
 
 
 def test_proxies_of_the_environment_are_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 21: HTTP_PROXY and its like."""
+
     async def main() -> None:
         async with target(answering(OK)) as proxy, target(answering(OK)) as here, client() as egress:
             for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

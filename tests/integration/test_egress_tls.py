@@ -106,6 +106,8 @@ PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 def test_a_certificate_that_proves_nothing_is_refused(
     run: Run, ca_file: str, context: ssl.SSLContext, trusted: bool, reason: str
 ) -> None:
+    """FAULTS 22: expired, wrong host, not trusted."""
+
     async def main() -> None:
         async with target(answering(OK), tls=context) as here, client(resolver=loopback) as egress:
             endpoint = at(here.port, host="a.test", scheme="https", ca_file=ca_file if trusted else None)
@@ -119,6 +121,8 @@ def test_a_certificate_that_proves_nothing_is_refused(
 
 
 def test_an_old_protocol_is_refused(run: Run, ca_file: str) -> None:
+    """FAULTS 22: TLS 1.1 and older."""
+
     async def main() -> None:
         old = serving("a.test")
         with warnings.catch_warnings():
@@ -221,6 +225,42 @@ def test_a_client_certificate_is_shown_to_a_target_that_asks(run: Run, ca_file: 
     run(main)
 
 
+def test_a_ca_file_is_trusted_beside_the_systems_store(
+    run: Run, ca_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = trustme.CA()
+    private.cert_pem.write_to_path(str(tmp_path / "private.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)  # the system's store, for OpenSSL
+
+    async def main() -> None:
+        async with (
+            target(answering(OK), tls=serving("127.0.0.1")) as public,
+            target(answering(OK), tls=serving("127.0.0.1", ca=private)) as inside,
+            client() as egress,
+        ):
+            both = str(tmp_path / "private.pem")
+            assert (await post(egress, at(public.port, scheme="https", ca_file=both))).status == 200
+            assert (await post(egress, at(inside.port, scheme="https", ca_file=both))).status == 200
+            assert (await post(egress, at(public.port, scheme="https"))).status == 200
+            error = await refused(post(egress, at(inside.port, scheme="https")))
+            assert error.kind == "tls"
+
+    run(main)
+
+
+def test_a_file_that_was_renewed_is_read_again(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "ca.pem"
+
+    async def main() -> None:
+        async with client() as egress:
+            for authority in (trustme.CA(), trustme.CA()):
+                authority.cert_pem.write_to_path(str(own))
+                async with target(answering(OK), tls=serving("127.0.0.1", ca=authority)) as here:
+                    assert (await post(egress, at(here.port, scheme="https", ca_file=str(own)))).status == 200
+
+    run(main)
+
+
 def test_a_ca_file_that_cannot_be_read_is_a_tls_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "junk.pem").write_text("junk")
 
@@ -230,7 +270,7 @@ def test_a_ca_file_that_cannot_be_read_is_a_tls_error(run: Run, tmp_path: Path) 
                 endpoint = at(here.port, scheme="https", ca_file=str(tmp_path / name))
                 error = await refused(post(egress, endpoint))
                 assert isinstance(error, EgressError)
-                assert (error.kind, "certificate file" in error.detail) == ("tls", True)
+                assert (error.kind, "cannot be used" in error.detail) == ("tls", True)
 
     run(main)
 

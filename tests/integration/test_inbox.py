@@ -13,8 +13,9 @@ from shared.doorbell import ADMIT, Doorbell, envelope
 from shared.errors import StoreUnavailable
 from shared.events import DedupeKey
 from shared.store.address import parse_address
+from shared.store.admission import Admission, Entry, Quarantine
 from shared.store.bells import Bells
-from shared.store.inbox import Admission, Entry, Inbox, Quarantine, Received
+from shared.store.inbox import Inbox, Received
 from tests.integration.store import (
     ATTRIBUTES,
     DATA,

@@ -9,25 +9,27 @@ import msgspec
 from shared.events import Event
 from shared.providers import ADAPTERS, make_adapter
 from shared.providers.base import Adapter, InboundRequest, RawEvent
-from shared.secrets import Secret
+from shared.values import decode_value
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 SAMPLES = sorted(str(path.relative_to(PAYLOADS)) for path in PAYLOADS.glob("*/*.json"))
+
+NOW = 1614265330.0
+"""When every request to verify comes in: the moment of Standard Webhooks' published vector."""
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "truust": {"path_tokens": ["tok-1", "tok-2"]},
     "trustap": {"username": "headrace", "passwords": ["old-pässword", "new"]},
     "trustshare": {"secrets": ["s3cret-1", "s3cret-2"]},
     "trustist": {"path_tokens": ["tok-1", "tok-2"], "currency": "gbp"},
+    "standard-webhooks": {"secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]},
 }
 
 
 def source(provider: str, **keys: Any) -> Adapter[Any]:
     """Return the adapter of a source with these keys over the defaults."""
     table = {"name": f"{provider}-1", "provider": provider} | DEFAULTS[provider] | keys
-    settings = msgspec.convert(
-        table, type=ADAPTERS[provider].Settings, dec_hook=lambda _, value: Secret(value)
-    )
+    settings = msgspec.convert(table, type=ADAPTERS[provider].Settings, dec_hook=decode_value)
     return make_adapter(settings)
 
 
@@ -38,7 +40,7 @@ def read(adapter: Adapter[Any], body: Any) -> Event:
 
 def request(*headers: tuple[bytes, bytes], token: str | None = None, body: bytes = b"{}") -> InboundRequest:
     """Return a request to verify."""
-    return InboundRequest(list(headers), token, body)
+    return InboundRequest(list(headers), token, body, received_at=NOW)
 
 
 def basic(pair: str | bytes) -> tuple[bytes, bytes]:

@@ -5,6 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from shared.config import Config, parse_config
 from shared.configfile import find_config, find_running_config, read_config
@@ -99,6 +106,27 @@ def test_an_empty_configuration_has_the_documented_defaults() -> None:
         (TARGET + "retry.factor = 0.5", "targets[0].retry.factor"),
         (TARGET + 'allow_private = ["10.0.0.1/8"]', "targets[0].allow_private"),
         (TARGET + 'allow_private = "yes"', "targets[0].allow_private"),
+        (TARGET + 'headers = { "x-a" = "a\\r\\nb: c" }', "targets[0].headers.x-a"),
+        (TARGET + 'headers = { "webhook-id" = "x" }', "targets[0].headers.webhook-id"),
+        (TARGET + 'headers = { "x-a" = 1 }', "targets[0].headers"),
+        (TARGET + 'headers = { "x-a" = "" }', "targets[0].headers"),
+        (TARGET + "headers = 1", "targets[0].headers"),
+        (TARGET + 'auth = "x"', "targets[0].auth"),
+        (TARGET + "auth = {}", "targets[0].auth"),
+        (TARGET + 'auth = { token = "x" }', "targets[0].auth.token"),
+        (TARGET + 'auth = { bearer = "" }', "targets[0].auth.bearer"),
+        (TARGET + 'auth = { bearer = "a b" }', "targets[0].auth.bearer"),
+        (TARGET + 'auth = { username = "u" }', "targets[0].auth"),
+        (TARGET + 'ca_file = "none.pem"', "targets[0].ca_file"),
+        (TARGET + 'ca_file = ""', "targets[0].ca_file"),
+        (TARGET + "client_cert = 1", "targets[0].client_cert"),
+        (TARGET + 'client_cert = "none.pem"', "targets[0].client_cert"),
+        (TARGET.replace("https:", "http:") + 'ca_file = "none.pem"', "targets[0].ca_file"),
+        ('egress.proxy = ""', "egress.proxy"),
+        ('egress.proxy = "http://proxy"', "egress.proxy"),
+        ('egress.proxy = "https://proxy:3128"', "egress.proxy"),
+        ("egress.proxy_resolves = true", "egress.proxy_resolves"),
+        ('egress.proxies = "http://proxy:3128"', "egress.proxies"),
         (TARGET.replace('"t"', '""'), "targets[0].name"),
         (TARGET.replace("https://example.com/x", "http://localhost:8000/x"), "targets[0].url"),
         ('ingress.public_url = "https://Example.com"\n' + TARGET, "targets[0].url"),
@@ -118,6 +146,41 @@ def test_a_list_of_secrets_signs_with_each_and_a_bad_one_is_named() -> None:
     with pytest.raises(ConfigError) as error:
         parse(TARGET.replace(f'"{SECRET}"', f'["{SECRET}", "hunter2"]'))
     assert (error.value.path, "hunter2" in str(error.value)) == ("targets[0].secret[1]", False)
+
+
+def test_credentials_for_targets_and_proxies_show_nowhere() -> None:
+    config = parse(
+        'egress.proxy = "http://user:canary@proxy:3128"\n'
+        + TARGET
+        + 'headers = { "x-key" = "canary" }\nauth = { username = "canary", password = "canary" }'
+    )
+    [target] = config.targets
+    assert "canary" not in f"{config!r} {config.proxy!r} {config.endpoint_of(target)!r}"
+    assert config.proxy == config.endpoint_of(target).proxy
+
+
+def test_certificate_files_lie_beside_the_configuration_and_are_read_at_the_start(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("a.test").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "own.pem"))
+    path = tmp_path / "headrace.toml"
+    path.write_text(TARGET + 'ca_file = "ca.pem"\nclient_cert = "own.pem"')
+    [target] = read_config(path, {}).targets
+    assert (target.ca_file, target.client_cert) == (str(tmp_path / "ca.pem"), str(tmp_path / "own.pem"))
+    path.write_text(TARGET + 'client_cert = "ca.pem"')
+    with pytest.raises(ConfigError, match=r"targets\[0\]\.client_cert"):
+        read_config(path, {})
+
+
+def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path: Path) -> None:
+    cert = trustme.CA().issue_cert("a.test")
+    key = load_pem_private_key(cert.private_key_pem.bytes(), None)
+    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"pass"))
+    (tmp_path / "own.pem").write_bytes(locked + cert.cert_chain_pems[0].bytes())
+    path = tmp_path / "headrace.toml"
+    path.write_text(TARGET + 'client_cert = "own.pem"')
+    with pytest.raises(ConfigError, match=r"client_cert: the key is encrypted"):
+        read_config(path, {})
 
 
 def test_variables_and_files_are_filled_in_anywhere_in_a_string(tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_url_is_read(url: str, host: str, port: int, target: bytes, host_heade
     ],
 )
 def test_an_odd_url_is_refused_with_one_line(url: str, problem: str) -> None:
+    """FAULTS 21: decimal, octal and hex addresses, and what else two readers take for two hosts."""
     with pytest.raises(ValueError, match=re.escape(problem)) as caught:
         Endpoint.parse(url)
     assert "\n" not in str(caught.value)
@@ -142,6 +143,7 @@ def test_a_request_is_one_piece_with_the_clients_own_framing() -> None:
 
 @pytest.mark.parametrize("value", [b"a\rb", b"a\nb", b"a\r\nx: y", b"\r\n", b"a\0b", b"a\r\n"])
 def test_a_value_that_would_begin_a_new_line_is_refused(value: bytes) -> None:
+    """FAULTS 34: CR, LF or NUL in a header."""
     with pytest.raises(ValueError, match="CR, LF or NUL"):
         Endpoint.parse("http://a.example/").request([(b"webhook-id", value)], b"")
 

@@ -1,6 +1,10 @@
 """Times are turned to UTC without losing a digit, or left out."""
 
+from datetime import datetime, timedelta
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.times import to_utc
 
@@ -51,3 +55,21 @@ def test_a_time_is_told_in_utc_with_all_its_digits(text: str, expected: str) -> 
 )
 def test_what_is_no_time_is_left_out(text: str | None) -> None:
     assert to_utc(text) is None
+
+
+@given(
+    st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)),
+    st.text("0123456789", max_size=9),
+    st.integers(-1439, 1439),
+)
+def test_a_time_told_in_any_zone_comes_back_with_all_its_digits(
+    moment: datetime, digits: str, offset_min: int
+) -> None:
+    moment = moment.replace(microsecond=0)
+    fraction = f".{digits}" if digits else ""
+    local = moment + timedelta(minutes=offset_min)
+    hours, minutes = divmod(abs(offset_min), 60)
+    zone = f"{'-' if offset_min < 0 else '+'}{hours:02}:{minutes:02}"
+    utc = f"{moment.isoformat()}{fraction}Z"
+    assert to_utc(f"{local.isoformat()}{fraction}{zone}") == utc
+    assert to_utc(utc) == utc

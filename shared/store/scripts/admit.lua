@@ -75,6 +75,18 @@ function find.duplicates(_, id)
     return nil
 end
 
+-- What a copy is a copy of in the end, where its first became a copy itself.
+local function first_of(id)
+    for _ = 1, CHAIN do
+        local of = redis.call('HGET', 'hr:duplicate:' .. id, 'of')
+        if not of then
+            return id
+        end
+        id = of
+    end
+    return id
+end
+
 -- Adds to what the first (an event, or a request in quarantine) knows of its suppressed copies.
 local function count_copies(first, copies, differing)
     for _, key in ipairs({'hr:event:' .. first, 'hr:quarantined:' .. first}) do
@@ -88,8 +100,7 @@ local function count_copies(first, copies, differing)
 end
 
 function leave.duplicates(_, id)
-    local copy = redis.call('HMGET', 'hr:duplicate:' .. id, 'of', 'differs')
-    count_copies(copy[1], -1, copy[2] and -1 or 0)
+    count_copies(first_of(id), -1, redis.call('HGET', 'hr:duplicate:' .. id, 'differs') and -1 or 0)
     redis.call('DEL', 'hr:duplicate:' .. id)
     redis.call('ZREM', 'hr:duplicates', id)
 end
@@ -115,7 +126,6 @@ end
 local function record(id, received, first, digest, body, headers, copies, differing)
     local known = redis.call('HGET', 'hr:event:' .. first, 'digest')
         or redis.call('HGET', 'hr:quarantined:' .. first, 'digest')
-        or redis.call('HGET', 'hr:duplicate:' .. first, 'digest')
     local fields = {'of', first, 'source', source, 'digest', digest}
     local function keep(name, value)
         fields[#fields + 1] = name
@@ -160,7 +170,7 @@ local function admit(i)
     end
     local outcome, first, differs = kind == 'event' and 'admitted' or 'quarantined', '', 0
     if not redis.call('SET', key, id, 'NX', 'PX', window) and place ~= 'duplicates' then
-        first = redis.call('GET', key)
+        first = first_of(redis.call('GET', key))
     end
     -- What was quarantined may hold the key itself: its body's digest.
     if first ~= '' and first ~= id then
@@ -190,7 +200,7 @@ local function admit(i)
             redis.call('HSET', event, 'copies', copies, 'differing', differing)
         end
         if place == 'duplicates' then
-            redis.call('HSET', event, 'copy_of', redis.call('HGET', 'hr:duplicate:' .. id, 'of'))
+            redis.call('HSET', event, 'copy_of', first_of(id))
         end
         redis.call('ZADD', open > 0 and 'hr:open' or 'hr:finished', received, id)
         if raises ~= '' then

@@ -1,18 +1,39 @@
 -- Makes dead letters of what has waited too long for a target that gets nothing.
 --   KEYS[1] hr:due:<target>   KEYS[2] hr:dead:<target>
 --   ARGV[1] target   ARGV[2] due before this ('+inf' for all), ms   ARGV[3] how many at most   ARGV[4] why
--- Writes hr:event:*, hr:attempts:*. Returns how many.
+--   ARGV[5] `hold` where a dead letter holds the rest of its transaction in an ordered target, else ''
+-- Writes hr:event:*, hr:attempts:*, hr:lane:*. Returns how many.
 -- Said twice: what was buried waits no more.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- In an ordered target one transaction's events stand in a lane, and only its first is due or leased: when
+-- that has ended, the next is due.
+local function advance(target, id, transaction)
+    local lane = 'hr:lane:' .. target .. ':' .. transaction
+    redis.call('LREM', lane, 1, id)
+    local next = redis.call('LINDEX', lane, 0)
+    if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next)
+        and not redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
+        redis.call('ZADD', 'hr:due:' .. target, 'NX', now, next)
+    end
+end
+
+local function in_lane(target, ordered)
+    return ordered and string.find(ordered, ',' .. target .. ',', 1, true)
+end
+
 local why = cjson.encode({n = 0, at_ms = now, duration_ms = 0, error = ARGV[4]})
 local buried = 0
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])) do
     redis.call('ZREM', KEYS[1], id)
-    if redis.call('EXISTS', 'hr:event:' .. id) == 1 then
+    local known = redis.call('HMGET', 'hr:event:' .. id, 'open', 'ordered', 'transaction')
+    if known[1] then
         redis.call('ZADD', KEYS[2], now, id)
         redis.call('HSET', 'hr:event:' .. id, 'end:' .. ARGV[1], 'dead')
         redis.call('HSET', 'hr:attempts:' .. id, ARGV[1] .. ' ' .. now, why)
+        if ARGV[5] ~= 'hold' and in_lane(ARGV[1], known[2]) then
+            advance(ARGV[1], id, known[3])
+        end
         buried = buried + 1
     end
 end

@@ -1,7 +1,7 @@
 -- Sends events to a target again, from the first attempt of a fresh schedule.
 --   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:dead:<target>
 --   ARGV[1] target   then event ids
--- Writes hr:event:*, hr:open, hr:finished.
+-- Writes hr:event:*, hr:open, hr:finished, hr:lane:*.
 -- Returns for each `replayed`, `waiting` (it is on its way already) or `gone`.
 -- Said twice: the second call finds it waiting.
 local time = redis.call('TIME')
@@ -15,6 +15,11 @@ local function replay(id)
         return 'gone'
     end
     if redis.call('ZSCORE', KEYS[1], id) or redis.call('ZSCORE', KEYS[2], id) then
+        return 'waiting'
+    end
+    local waits = redis.call('HMGET', event, 'ordered', 'transaction', 'end:' .. target)
+    if waits[1] and not waits[3] and string.find(waits[1], ',' .. target .. ',', 1, true)
+        and redis.call('LPOS', 'hr:lane:' .. target .. ':' .. waits[2], id) then
         return 'waiting'
     end
     redis.call('ZREM', KEYS[3], id)
@@ -33,6 +38,16 @@ local function replay(id)
     end
     redis.call('HDEL', event, 'end:' .. target, 'failed:' .. target, 'lapsed:' .. target)
     redis.call('HSET', event, 'since:' .. target, now)
+    -- In an ordered target it takes its turn in its transaction's lane: where it stands already (a dead
+    -- letter that holds the rest), else behind all others.
+    local lane = redis.call('HMGET', event, 'ordered', 'transaction')
+    if lane[1] and string.find(lane[1], ',' .. target .. ',', 1, true) then
+        local key = 'hr:lane:' .. target .. ':' .. lane[2]
+        local place = redis.call('LPOS', key, id) or redis.call('RPUSH', key, id) - 1
+        if place > 0 then
+            return 'replayed'
+        end
+    end
     redis.call('ZADD', KEYS[1], now, id)
     return 'replayed'
 end

@@ -1,16 +1,18 @@
 -- Settles claimed deliveries: done, to be tried again, dead, dead because the target is gone, or handed back.
 --   ARGV[1] how many targets; for each of them: name, how many failures in a row open its breaker, the first
---   and the longest time that it stays open, ms, and after how long a time of failures it is disabled, ms
+--   and the longest time that it stays open, ms, after how long a time of failures it is disabled, ms, and
+--   `hold` where a dead letter holds the rest of its transaction (in an ordered target; else '')
 --   then for each delivery: target, event id, token, outcome (`done`, `retry`, `dead`, `gone`, `back`),
 --   the delay before the next attempt in ms (`retry`; else ''), the attempt as JSON ('' for none), what went
 --   wrong ('' for nothing)
--- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:event:*, hr:attempts:*, hr:open, hr:finished, hr:target:*.
+-- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:lane:*, hr:event:*, hr:attempts:*, hr:open, hr:finished,
+-- hr:target:*.
 -- Returns {for each delivery 1 where it changed something, else 0; for each target what changed with it:
 -- '', `opened`, `closed` or `disabled`}.
 -- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
 -- the token is spent, or the end is written. The first write frees memory, which lets Redis finish a
 -- script when it is full.
-local WIDTH, TARGET_WIDTH = 7, 5
+local WIDTH, TARGET_WIDTH = 7, 6
 local first = 2 + tonumber(ARGV[1]) * TARGET_WIDTH
 if (#ARGV - first + 1) % WIDTH ~= 0 then
     return redis.error_reply('ERR settle: wrong arguments')
@@ -24,6 +26,29 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- What the batch says of each target; written once a target, below.
+local news, order = {}, {}
+for i = 2, first - 1, TARGET_WIDTH do
+    order[#order + 1] = ARGV[i]
+    news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1, hold = ARGV[i + 5] == 'hold'}
+end
+
+-- In an ordered target one transaction's events stand in a lane, and only its first is due or leased: when
+-- that has ended, the next is due.
+local function advance(target, id, transaction)
+    local lane = 'hr:lane:' .. target .. ':' .. transaction
+    redis.call('LREM', lane, 1, id)
+    local next = redis.call('LINDEX', lane, 0)
+    if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next)
+        and not redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
+        redis.call('ZADD', 'hr:due:' .. target, 'NX', now, next)
+    end
+end
+
+local function in_lane(target, ordered)
+    return ordered and string.find(ordered, ',' .. target .. ',', 1, true)
+end
+
 local function settle(target, id, token, outcome, delay, attempt)
     local leased, due, event = 'hr:leased:' .. target, 'hr:due:' .. target, 'hr:event:' .. id
     local held = redis.call('ZSCORE', leased, id)
@@ -36,7 +61,8 @@ local function settle(target, id, token, outcome, delay, attempt)
         return 0
     end
     redis.call('ZREM', leased, id)
-    if redis.call('EXISTS', event) == 0 then
+    local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction')
+    if not known[1] then
         return 0
     end
     if attempt ~= '' then
@@ -47,10 +73,13 @@ local function settle(target, id, token, outcome, delay, attempt)
     elseif outcome == 'retry' then
         redis.call('ZADD', due, now + tonumber(delay), id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
-    elseif outcome == 'dead' or outcome == 'gone' then
+    elseif outcome ~= 'done' then
         redis.call('ZADD', 'hr:dead:' .. target, now, id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
         redis.call('HSET', event, 'end:' .. target, 'dead')
+        if not (news[target] and news[target].hold) and in_lane(target, known[2]) then
+            advance(target, id, known[3])
+        end
     else
         redis.call('ZREM', due, id)
         redis.call('ZREM', 'hr:dead:' .. target, id)
@@ -59,19 +88,15 @@ local function settle(target, id, token, outcome, delay, attempt)
             return 0
         end
         redis.call('HSET', event, 'end:' .. target, 'done')
+        if in_lane(target, known[2]) then
+            advance(target, id, known[3])
+        end
         if redis.call('HINCRBY', event, 'open', -1) == 0 then
             redis.call('ZREM', 'hr:open', id)
             redis.call('ZADD', 'hr:finished', tonumber(string.sub(id, 5, 15), 16), id)
         end
     end
     return 1
-end
-
--- What the batch says of each target; written once a target, below.
-local news, order = {}, {}
-for i = 2, first - 1, TARGET_WIDTH do
-    order[#order + 1] = ARGV[i]
-    news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1}
 end
 
 local results = {}

@@ -1,0 +1,149 @@
+"""`headrace admit`: send quarantined requests through again after a fix; admit a suppressed copy by hand."""
+
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+
+from shared.cli.consent import confirm, progress, user
+from shared.cli.events import find
+from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
+from shared.cli.parameters import EVENT_ID, span
+from shared.config import Config
+from shared.errors import CommandFailed, StoreUnavailable
+from shared.reading import POISON, Reader
+from shared.store.client import RedisClient
+from shared.store.readmissions import Held, Plan, Readmissions, Readmitted
+from shared.store.records import EventView, InboxView, Records
+
+
+@click.command("admit")
+@click.argument("receipts", metavar="[RECEIPT]...", nargs=-1, type=EVENT_ID)
+@click.option("--all", "all_", is_flag=True, help="Send all that is in quarantine through again.")
+@click.option("--source", help="With --all: only those of this source.")
+@click.option("--code", help="With --all: only those quarantined for this reason, as `quarantine` lists it.")
+@click.option("--dry-run", is_flag=True, help="Say what can be read now, and stop.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+@json_option
+def command(
+    receipts: tuple[str, ...],
+    all_: bool,
+    source: str | None,
+    code: str | None,
+    dry_run: bool,
+    yes: bool,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """Admit RECEIPTs that were held back, or --all that is in quarantine.
+
+    What is in quarantine is read anew, by the adapters and the configuration of now, and goes the way that
+    it would have gone; what still cannot be read stays, with the new reason. A suppressed copy is admitted
+    as an event of its own. Each keeps its id and its time of receipt. It says what it would do, and asks.
+    """
+    if bool(receipts) == all_:
+        raise click.UsageError("say what to admit: RECEIPTs, or --all")
+    if receipts and (source or code):
+        raise click.UsageError("--source and --code narrow --all; they go with no RECEIPTs")
+    settings = running_config(config)
+    ids = tuple(id for id in dict.fromkeys(receipts) if _is_held(settings, id))
+    if receipts and not ids:
+        if as_json:
+            print_json({"planned": None, "admitted": None})
+        return
+
+    async def count(client: RedisClient) -> tuple[Held, Plan]:
+        now_ms = await Records(client).now_ms()
+        # It ends now: what comes in while the operator reads was not selected.
+        held = Held(span(None, now_ms, now_ms), ids, source, code)
+        return held, await _readmissions(client, settings).plan(held)
+
+    held, plan = ask(settings, count)
+    _announce(plan, dry_run=dry_run, err=as_json)
+    left = plan.gone + sum(plan.unserved.values())
+    if dry_run or not plan.total:
+        if as_json:
+            print_json({"planned": plan, "admitted": None})
+        if ids and left:
+            raise CommandFailed(f"{left:,} of {len(ids):,} cannot be admitted: see above")
+        return
+    confirm(f"Send {counted(plan.total, 'request')} through?", yes=yes)
+    result = _run(settings, held, plan)
+    if as_json:
+        print_json({"planned": plan, "admitted": result})
+    else:
+        _report(result)
+    left = len(ids) - result.admitted - result.duplicates
+    if ids and left:
+        raise CommandFailed(f"{left:,} of {len(ids):,} could not be admitted: see above")
+
+
+def _readmissions(client: RedisClient, config: Config) -> Readmissions:
+    return Readmissions(client, Reader(config), retention_ms=config.retention.events.ms)
+
+
+def _is_held(config: Config, receipt: str) -> bool:
+    """Tell whether there is anything to admit. Raises: CommandFailed where nothing is known of it."""
+    kept = find(config, receipt)
+    if isinstance(kept, InboxView):
+        raise CommandFailed(f"{receipt} waits in the inbox: a worker will admit it")
+    if isinstance(kept, EventView):
+        click.echo(f"{receipt} is an event already.", err=True)
+        return False
+    return True
+
+
+def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
+    if plan.total:
+        verb = "Would send" if dry_run else "Sending"
+        click.echo(f"{verb} {counted(plan.total, 'request')} through:", err=err)
+        for source, count in plan.readable.items():
+            click.echo(f"  {source}: {count:,}", err=err)
+        for code, count in plan.unreadable.items():
+            click.echo(f"  still not readable, {code}: {count:,}", err=err)
+    else:
+        click.echo("Nothing to admit.", err=err)
+    for source, count in plan.unserved.items():
+        click.echo(f"Left out, because {source} is not configured: {count:,}", err=err)
+    if plan.poison:
+        click.echo(
+            f"Left out, because workers died of it: {plan.poison:,} (try with --code {POISON})", err=err
+        )
+    if plan.gone:
+        click.echo(
+            f"{plan.gone:,} cannot be admitted: gone meanwhile, or a copy whose body was its first's, which"
+            " retention has removed",
+            err=err,
+        )
+
+
+def _run(config: Config, held: Held, plan: Plan) -> Readmitted:
+    so_far = 0
+
+    def done(count: int) -> None:
+        nonlocal so_far
+        so_far = count
+        progress(count, plan.total)
+
+    def run(client: RedisClient) -> Coroutine[Any, Any, Readmitted]:
+        return _readmissions(client, config).run(held, plan, user=user(), done=done)
+
+    try:
+        return ask(config, run)
+    except StoreUnavailable as error:
+        raise CommandFailed(
+            f"stopped after {so_far:,} of {plan.total:,} requests: {error}. Say it again for the rest"
+        ) from None
+
+
+def _report(result: Readmitted) -> None:
+    sent = sum(result.deliveries.values())
+    click.echo(f"Admitted {counted(result.admitted, 'event')}, {counted(sent, 'delivery', 'deliveries')}.")
+    if result.duplicates:
+        differing = f", {result.differing:,} of them with another body" if result.differing else ""
+        click.echo(f"{counted(result.duplicates, 'duplicate')} of what is held{differing}.")
+    for code, count in result.quarantined.items():
+        click.echo(f"Still not readable, {code}: {count:,}")
+    if result.gone:
+        click.echo(f"{result.gone:,} were gone.")

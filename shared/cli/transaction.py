@@ -1,0 +1,104 @@
+"""`headrace transaction PROVIDER ID`: what happened to one transaction, and where it stands."""
+
+import click
+
+from shared.cli.output import (
+    amount,
+    ask,
+    config_option,
+    copies_suppressed,
+    counted,
+    json_option,
+    plain,
+    print_fields,
+    print_json,
+    print_table,
+    running_config,
+    seconds,
+)
+from shared.errors import CommandFailed
+from shared.providers import ADAPTERS
+from shared.store.client import RedisClient
+from shared.store.transactions import Transactions
+from shared.transactions import Happened, Step, Sum, Timeline, timeline
+
+RECEIVED = "*"
+
+
+@click.command("transaction")
+@click.argument("provider", type=click.Choice(sorted(ADAPTERS)))
+@click.argument("transaction", metavar="ID")
+@config_option
+@json_option
+def command(provider: str, transaction: str, config: str | None, as_json: bool) -> None:
+    """Show the timeline of transaction ID of PROVIDER, over all of its sources.
+
+    ID is the event's `transaction_id`; of Trustap its family is a part: basic_tx/25992. What came late is
+    marked, and never moves a final status back.
+    """
+
+    async def read(client: RedisClient) -> list[Happened]:
+        return await Transactions(client).events(provider, transaction)
+
+    events = ask(running_config(config), read)
+    if not events:
+        raise CommandFailed(
+            f"no event of {provider}'s transaction {plain(transaction)} is here: none came in, or retention"
+            " (retention.events) has removed them"
+        )
+    found = timeline(events, ADAPTERS[provider].lifecycle)
+    if as_json:
+        print_json({"provider": provider, "transaction_id": transaction, "timeline": found})
+        return
+    _print(provider, transaction, found)
+
+
+def _print(provider: str, transaction: str, found: Timeline) -> None:
+    print_fields(
+        [
+            ("transaction", transaction),
+            ("provider", provider),
+            ("status", f"{found.status or 'not said'}{' (final)' if found.final else ''}"),
+            ("received", _sum(found.received)),
+            ("paid out", _sum(found.paid_out)),
+            ("refunded", _sum(found.refunded)),
+            ("held", amount(found.held)),
+        ]
+    )
+    click.echo()
+    print_table(
+        ["EVENT / WHEN (UTC)", "TYPE / SOURCE", "MONEY / PAYMENT", "STATUS", "NOTES"],
+        [
+            [
+                f"{step.event.id}\n{seconds(step.at)}{'' if step.occurred else RECEIVED}",
+                f"{step.event.type}\n{step.event.source}",
+                f"{amount(step.event.money) or '–'}\n{step.event.payment_id or ''}",
+                step.stands or "–",
+                _notes(step),
+            ]
+            for step in found.steps
+        ],
+    )
+    if not all(step.occurred for step in found.steps):
+        click.echo(f"\n{RECEIVED} when it came in: the provider does not say when it happened")
+
+
+def _sum(sum: Sum) -> str:
+    said = ", ".join(amount(money) or "" for money in sum.amounts)
+    if not sum.unsaid:
+        return said or "–"
+    unsaid = f"{counted(sum.unsaid, 'amount')} not said"
+    return f"{said} and {unsaid}" if said else unsaid
+
+
+def _notes(step: Step) -> str:
+    event, notes = step.event, []
+    if step.late:
+        notes.append("late")
+    if event.status is None and event.provider_event:
+        notes.append(event.provider_event)
+    if event.copy_of:
+        notes.append("a copy, admitted by hand")
+    if event.copies:
+        notes.append(copies_suppressed(event.copies, event.differing))
+    return "\n".join(notes)

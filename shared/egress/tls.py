@@ -1,0 +1,88 @@
+"""TLS as deliveries use it: what is trusted, and which certificate is shown. It always verifies."""
+
+import os
+import ssl
+from typing import NoReturn
+
+_Files = tuple[str | None, str | None]
+_Stamp = tuple[tuple[int, int, int] | None, ...]
+
+
+class Contexts:
+    """TLS contexts, one for each pair of files. A file that changed is read again: certificates expire."""
+
+    def __init__(self) -> None:
+        self._known: dict[_Files, tuple[_Stamp, ssl.SSLContext]] = {}
+
+    def get(self, ca_file: str | None, client_cert: str | None) -> ssl.SSLContext:
+        """Return the context for a CA file and a client certificate. Raises: ValueError."""
+        files = (ca_file, client_cert)
+        stamp = tuple(map(_stamp, files))
+        known = self._known.get(files)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        context = make_context(ca_file, client_cert)
+        self._known[files] = (stamp, context)
+        return context
+
+
+def make_context(ca_file: str | None = None, client_cert: str | None = None) -> ssl.SSLContext:
+    """Return a context that trusts the system's store and, beside it, a PEM file of CA certificates.
+
+    `client_cert` is a PEM file with a certificate, its chain and its key, which is not encrypted.
+
+    Raises:
+        ValueError: a file cannot be used. The message holds OpenSSL's reason, and nothing of what is in it.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    _load(context, ca_file, client_cert)
+    return context
+
+
+def check_files(ca_file: str | None, client_cert: str | None) -> None:
+    """See that `make_context` can use files, without the 40 ms that reading the system's store takes.
+
+    Raises: ValueError.
+    """
+    _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_file, client_cert)
+
+
+def _load(context: ssl.SSLContext, ca_file: str | None, client_cert: str | None) -> None:
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # SSLError is one
+            raise ValueError(f"the file {ca_file} cannot be used: {_reason(error)}") from None
+    if client_cert is not None:
+        try:
+            # Without a password of ours OpenSSL would ask at the terminal.
+            context.load_cert_chain(client_cert, password=_encrypted)
+        except OSError as error:
+            raise ValueError(f"the file {client_cert} cannot be used: {_reason(error)}") from None
+
+
+def tls_reason(error: ssl.SSLError) -> str:
+    """Return OpenSSL's reason, which holds names and no keys."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate was not accepted: {error.verify_message}"
+    return (error.reason or "the TLS connection failed").lower().replace("_", " ")
+
+
+def _encrypted() -> NoReturn:
+    raise ValueError("the key is encrypted: write it without a passphrase")
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls_reason(error)
+    return error.strerror or type(error).__name__
+
+
+def _stamp(file: str | None) -> tuple[int, int, int] | None:
+    try:
+        stat = os.stat(file) if file is not None else None
+    except OSError:
+        return None  # reading it will say why
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino) if stat is not None else None

@@ -1,0 +1,79 @@
+"""Reading what was received: the adapter makes an event of it, and the configuration finds its targets.
+
+What becomes of the result is left to admission. Nothing is logged here: workers read, and so do commands.
+"""
+
+from typing import Any
+
+import msgspec
+
+from shared.config import Config
+from shared.errors import Unreadable
+from shared.events import HANDSHAKE, attributes_of, data_of, filter_context
+from shared.ids import received_ms
+from shared.matching import Matcher
+from shared.providers import make_adapter
+from shared.providers.base import RawEvent
+from shared.store import keys
+from shared.store.admission import Admission, Entry, Quarantine
+
+ADAPTER_FAILED = "adapter-failed"
+"""The code of what an adapter failed on, instead of saying what is wrong with it."""
+POISON = "poison"
+"""The code of what workers died of."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Reader:
+    """Reads for the sources of a configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._adapters = {settings.name: make_adapter(settings) for settings in config.sources}
+        self._windows_ms = {
+            settings.name: (settings.window or config.dedupe.window).ms for settings in config.sources
+        }
+        self._matcher = Matcher(config.targets)
+
+    def knows(self, source: str) -> bool:
+        """Tell whether a source is configured: what another sent is left alone."""
+        return source in self._adapters
+
+    def window_ms(self, source: str) -> int:
+        """Return how long a copy for this source is recognised as one, in milliseconds."""
+        return self._windows_ms[source]
+
+    def read(self, entry: Entry) -> Admission | Quarantine:
+        """Have the adapter of the entry's source, which must be configured, read it, and find its targets.
+
+        Raises: MemoryError, and nothing else.
+        """
+        adapter, source = self._adapters[entry.source], entry.source
+        try:
+            event = adapter.normalise(RawEvent(entry.body, entry.headers))
+            attributes = attributes_of(event, id=entry.id, source=source, received_ms=received_ms(entry.id))
+            data = data_of(event, provider=adapter.provider)
+
+            def context() -> dict[str, Any]:
+                return filter_context(attributes, data)
+
+            return Admission(
+                entry=entry,
+                dedupe=event.dedupe,
+                # A handshake is recorded, and nobody's business but ours.
+                targets=()
+                if event.type == HANDSHAKE
+                else self._matcher.targets_for(source, event.type, context),
+                attributes=_encode(attributes),
+                data=_encode(data),
+                content_type=entry.headers.get("content-type", ""),
+                transaction=""
+                if event.transaction_id is None
+                else keys.transaction(adapter.provider, event.transaction_id),
+            )
+        except Unreadable as error:
+            return Quarantine(entry, error.code, error.detail)
+        except MemoryError:
+            raise  # of this moment, perhaps, and not of this entry: it is taken again, alone
+        except Exception as error:
+            return Quarantine(entry, ADAPTER_FAILED, f"the adapter raised {type(error).__name__}")

@@ -1,0 +1,128 @@
+"""Which requests a run sends, in which order, to which source: copies, order and damage by chance."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from shared.errors import CommandFailed
+from shared.providers.base import AnyAdapter
+from shared.providers.truust import Settings as TruustSettings
+from shared.providers.truust import plain_name
+from shared.simulation.scenarios import Fresh, Message, Scenario, Write
+
+Fate = Literal["sound", "cut", "forged"]
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A request to send. What is `cut` is half a body, properly signed; what is `forged` proves nothing."""
+
+    adapter: AnyAdapter
+    message: Message
+    fate: Fate
+    copy: bool
+
+    @property
+    def expected(self) -> frozenset[int]:
+        """The statuses that it should be answered with."""
+        if self.fate == "forged" or (self.fate == "cut" and not self.message.proven):
+            return frozenset({401, 404})
+        return frozenset({200})
+
+
+class Chances(msgspec.Struct, frozen=True):
+    """How often a request is sent again, how often damaged; whether order is kept."""
+
+    duplicates: float = 0.0
+    corrupt: float = 0.0
+    shuffle: bool = False
+
+
+class Plan:
+    """The runs of some scenarios, `count` times each, as tracks: lists of requests whose order matters.
+
+    The same seed makes the same choices; ids and times are fresh whatever the seed is.
+    """
+
+    def __init__(
+        self,
+        adapters: Sequence[AnyAdapter],
+        scenarios: Sequence[Scenario],
+        write: Write,
+        chances: Chances,
+        *,
+        count: int,
+        random: Random,
+    ) -> None:
+        self.adapters = adapters
+        self.scenarios = scenarios
+        self.count = count
+        self._write = write
+        self._chances = chances
+        self._random = random
+        for scenario in scenarios:
+            check_playable(scenario, adapters)
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether a track is a request, and not a lifecycle."""
+        return self._chances.shuffle
+
+    @property
+    def lifecycles(self) -> int:
+        """How many lifecycles are played."""
+        return self.count * len(self.scenarios)
+
+    def tracks(self) -> Iterator[list[Planned]]:
+        """Return a track for each lifecycle; shuffled, one for each request, in an order by chance."""
+        if not self._chances.shuffle:
+            return self._lives()
+        tracks = [[request] for life in self._lives() for request in life]
+        self._random.shuffle(tracks)
+        return iter(tracks)
+
+    def _lives(self) -> Iterator[list[Planned]]:
+        for number in range(self.count):
+            for scenario in self.scenarios:
+                yield list(self._life(scenario, number))
+
+    def _life(self, scenario: Scenario, number: int) -> Iterator[Planned]:
+        for message in self._write(scenario, Fresh(self._random)):
+            takers = _takers(self.adapters, message.event)
+            adapter = takers[number % len(takers)]
+            fate: Fate = "sound"
+            if self._random.random() < self._chances.corrupt:
+                fate = self._random.choice(("cut", "forged"))
+            yield Planned(adapter, message, fate, copy=False)
+            # At once: a dispute sent again after its resolution would be a second dispute.
+            if self._random.random() < self._chances.duplicates:
+                yield Planned(adapter, message, fate, copy=True)
+
+
+def check_playable(scenario: Scenario, adapters: Sequence[AnyAdapter]) -> None:
+    """Check that each of a scenario's requests has a source to go to. Raises: CommandFailed."""
+    for step in scenario.steps:
+        _takers(adapters, step.event)
+
+
+def _takers(adapters: Sequence[AnyAdapter], event: str) -> list[AnyAdapter]:
+    """Return the sources that are given this event: those bound to it, else those bound to none.
+
+    Raises: CommandFailed.
+    """
+    bound, free = [], []
+    for adapter in adapters:
+        settings = adapter.settings
+        binding = settings.event if isinstance(settings, TruustSettings) else None
+        if binding is None:
+            free.append(adapter)
+        elif plain_name(binding) == plain_name(event):
+            bound.append(adapter)
+    if not (bound or free):
+        names = ", ".join(adapter.settings.name for adapter in adapters)
+        raise CommandFailed(
+            f"no source takes {event!r}: each of {names} is bound to another notification"
+            " (choose another --scenario, or configure a source for it)"
+        )
+    return bound or free

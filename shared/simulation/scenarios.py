@@ -1,0 +1,99 @@
+"""What a scenario is, and the fresh ids, times and amounts that each run of one is written with."""
+
+import string
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from random import Random, SystemRandom
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+_fresh = SystemRandom()
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One request of a scenario: the provider's own word for the event, and what is special about it."""
+
+    event: str
+    special: dict[str, Any] = {}
+
+
+def step(event: str, **special: Any) -> Step:
+    """Return a step."""
+    return Step(event, special)
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """A lifecycle as a provider would send it."""
+
+    name: str
+    about: str
+    steps: tuple[Step, ...]
+
+
+def scenario(name: str, about: str, *steps: str | Step) -> Scenario:
+    """Return a scenario; a step that is nothing special may be its event's name."""
+    return Scenario(name, about, tuple(Step(each) if isinstance(each, str) else each for each in steps))
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A request to send. `event` is the key of the provider's mapping, where it has one.
+
+    `id` is the request's own, the same in a copy. One that is not `proven` goes without credentials.
+    """
+
+    event: str
+    body: bytes
+    id: str
+    proven: bool = True
+
+
+class Fresh:
+    """What is new in each lifecycle. Ids never repeat; amounts and pauses repeat with the seed."""
+
+    def __init__(self, random: Random, now: datetime | None = None) -> None:
+        self.random = random
+        # It began some hours ago, so that its last event was not long before now.
+        self._now = (now or datetime.now(UTC)) - timedelta(hours=12)
+
+    def token(self, length: int = 16) -> str:
+        """Return letters and digits."""
+        return "".join(_fresh.choices(string.ascii_letters + string.digits, k=length))
+
+    def base32(self, length: int) -> str:
+        """Return lower-case Crockford base32."""
+        return "".join(_fresh.choices("0123456789abcdefghjkmnpqrstvwxyz", k=length))
+
+    def number(self, digits: int) -> int:
+        """Return an integer of so many digits."""
+        return _fresh.randrange(10 ** (digits - 1), 10**digits)
+
+    def uuid(self) -> str:
+        """Return a random UUID."""
+        return str(uuid4())
+
+    def amount_minor(self) -> int:
+        """Return an even number of minor units: 20.00 to 5,000.00 of most currencies."""
+        return 2 * self.random.randrange(1_000, 250_000)
+
+    def later(self, fraction_digits: int) -> str:
+        """Move the lifecycle's clock on by minutes, and return its time in RFC 3339, UTC."""
+        pause = timedelta(seconds=self.random.randrange(60, 1200), microseconds=_fresh.randrange(10**6))
+        self._now += pause
+        digits = f"{self._now:%f}{_fresh.randrange(1000):03}"[:fraction_digits]
+        return f"{self._now:%Y-%m-%dT%H:%M:%S}{'.' if digits else ''}{digits}Z"
+
+
+def decimal(cents: int) -> msgspec.Raw:
+    """Return the JSON number of an amount of a currency with two digits, as its text: `1049.10`."""
+    return msgspec.Raw(b"%d.%02d" % divmod(cents, 100))
+
+
+Write = Callable[[Scenario, Fresh], list[Message]]
+"""How a provider's module writes a scenario's requests."""
+
+
+def message(event: str, body: Any, fresh: Fresh, *, proven: bool = True) -> Message:
+    """Return the message with this JSON."""
+    return Message(event, msgspec.json.encode(body), f"msg_{fresh.token(24)}", proven)

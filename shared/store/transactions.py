@@ -1,0 +1,99 @@
+"""The events of one transaction, as the index that admission writes finds them."""
+
+from typing import Any
+
+import msgspec
+
+from shared.events import Money, rfc3339_ms
+from shared.ids import received_ms
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+from shared.store.context import Context
+from shared.transactions import Happened
+
+AT_ONCE = 50  # `data` may be as large as a body
+
+_FIELDS = ["attributes", "data", "copies", "differing", "copy_of"]
+
+
+class _Attributes(Context, frozen=True):
+    """What an event is about, and when it occurred."""
+
+    time: str | None = None
+
+
+class _Details(msgspec.Struct, frozen=True):
+    balance: Any = None
+
+
+class _Data(msgspec.Struct, frozen=True):
+    """The part of `data` that a timeline needs; it names nobody."""
+
+    provider: str
+    provider_event: str | None = None
+    transaction_id: str | None = None
+    payment_id: str | None = None
+    money: Money | None = None
+    status: str | None = None
+    provider_status: str | None = None
+    details: _Details = _Details()
+
+
+_attributes = msgspec.json.Decoder(_Attributes).decode
+_data = msgspec.json.Decoder(_Data).decode
+
+
+class Transactions:
+    """What the store holds of transactions."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def events(self, provider: str, transaction_id: str) -> list[Happened]:
+        """Return the events of a transaction that are kept, in order of receipt. Raises: StoreUnavailable."""
+        index = keys.transaction_index(keys.transaction(provider, transaction_id))
+        redis: Any = self._client.redis
+        with translated():
+            ids = [id.decode() for id in await redis.zrange(index, 0, -1)]
+        found: list[Happened] = []
+        for start in range(0, len(ids), AT_ONCE):
+            part = ids[start : start + AT_ONCE]
+            with translated():
+                pipe = redis.pipeline(transaction=False)
+                for id in part:
+                    pipe.hmget(keys.event(id), _FIELDS)
+                replies = await pipe.execute()
+            for id, reply in zip(part, replies, strict=True):
+                if reply[0] is None:
+                    continue  # retention came between
+                attributes, data = _attributes(reply[0]), _data(reply[1])
+                if (data.provider, data.transaction_id) == (provider, transaction_id):
+                    found.append(_happened(id, attributes, data, reply[2:]))
+        return found
+
+
+def _happened(id: str, attributes: _Attributes, data: _Data, counts: list[Any]) -> Happened:
+    copies, differing, copy_of = counts
+    return Happened(
+        id=id,
+        source=attributes.source_name,
+        type=attributes.type,
+        received_at=rfc3339_ms(received_ms(id)),
+        time=attributes.time,
+        provider_event=data.provider_event,
+        payment_id=data.payment_id,
+        money=data.money,
+        status=data.status,
+        provider_status=data.provider_status,
+        balance=_balance(data.details.balance),
+        copies=int(copies or 0),
+        differing=int(differing or 0),
+        copy_of=copy_of.decode() if copy_of else None,
+    )
+
+
+def _balance(value: Any) -> Money | None:
+    try:
+        return msgspec.convert(value, type=Money | None)
+    except msgspec.ValidationError:
+        return None  # a provider of another kind may call something else its balance
