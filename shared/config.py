@@ -14,7 +14,7 @@ import msgspec
 from shared.backoff import Retry
 from shared.egress import Endpoint
 from shared.egress.proxy import Proxy
-from shared.egress.tls import check_files
+from shared.egress.tls import check_ca_file, check_client_cert
 from shared.errors import ConfigError
 from shared.headers import Auth, own_headers
 from shared.ids import source_tag
@@ -299,15 +299,15 @@ def _check_target(target: Target, config: Config, path: str) -> None:
 
 
 def _check_files(target: Target, path: str) -> None:
-    for key, file in (("ca_file", target.ca_file), ("client_cert", target.client_cert)):
+    for key, file, check in (
+        ("ca_file", target.ca_file, check_ca_file),
+        ("client_cert", target.client_cert, check_client_cert),
+    ):
         if file is None:
             continue
         if not file or not target.url.lower().startswith("https://"):
             raise ConfigError(f"{path}.{key}", "is empty" if not file else "needs an https:// url")
-        try:
-            check_files(**{"ca_file": None, "client_cert": None, key: file})
-        except ValueError as error:
-            raise ConfigError(f"{path}.{key}", str(error)) from None
+        _value(check, file, f"{path}.{key}")
 
 
 def _at_least(value: float, least: float, path: str) -> None:

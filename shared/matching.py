@@ -81,6 +81,11 @@ def why_not(target: Selective, source: str, type: str, context: dict[str, Any]) 
     return f"filter: it {reason}" if reason is not None else None
 
 
+def source_matches(target: Selective, source: str) -> bool:
+    """Tell whether a target takes events of a source at all."""
+    return _any_glob(target.sources, source)
+
+
 class Matcher:
     """The targets of a configuration, ready to be asked."""
 
@@ -100,7 +105,7 @@ class Matcher:
             candidates = self._by_globs[source, type] = tuple(
                 (target.name, filter_)
                 for target, filter_ in self._targets
-                if _any_glob(target.sources, source) and _any_glob(target.events, type)
+                if source_matches(target, source) and _any_glob(target.events, type)
             )
         seen: dict[str, Any] | None = None
         names = []

@@ -11,7 +11,7 @@ from shared.config import Config
 from shared.errors import Unreadable
 from shared.events import HANDSHAKE, attributes_of, data_of, filter_context
 from shared.ids import received_ms
-from shared.matching import Matcher
+from shared.matching import Matcher, source_matches
 from shared.providers import make_adapter
 from shared.providers.base import RawEvent
 from shared.store import keys
@@ -34,6 +34,13 @@ class Reader:
             settings.name: (settings.window or config.dedupe.window).ms for settings in config.sources
         }
         self._matcher = Matcher(config.targets)
+        ordered = [target for target in config.targets if target.ordering == "transaction"]
+        self._ordered = frozenset(target.name for target in ordered)
+        self._in_turn = frozenset(
+            source.name
+            for source in config.sources
+            if any(source_matches(target, source.name) for target in ordered)
+        )
 
     def knows(self, source: str) -> bool:
         """Tell whether a source is configured: what another sent is left alone."""
@@ -42,6 +49,10 @@ class Reader:
     def window_ms(self, source: str) -> int:
         """Return how long a copy for this source is recognised as one, in milliseconds."""
         return self._windows_ms[source]
+
+    def in_turn(self, source: str) -> bool:
+        """Tell whether a source feeds an ordered target, so that one worker at a time admits from it."""
+        return source in self._in_turn
 
     def read(self, entry: Entry) -> Admission | Quarantine:
         """Have the adapter of the entry's source, which must be configured, read it, and find its targets.
@@ -70,6 +81,7 @@ class Reader:
                 transaction=""
                 if event.transaction_id is None
                 else keys.transaction(adapter.provider, event.transaction_id),
+                in_order=self._ordered,
             )
         except Unreadable as error:
             return Quarantine(entry, error.code, error.detail)

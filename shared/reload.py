@@ -5,7 +5,6 @@ from pathlib import Path
 
 import structlog
 
-from shared.config import Config
 from shared.configfile import read_config
 from shared.errors import ConfigError
 

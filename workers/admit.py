@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
+from uuid import uuid4
 
 import structlog
 
@@ -48,6 +49,9 @@ class Admitter:
         if not setup.reader.knows(source):
             return
         bell = Doorbell(ADMIT, source)
+        if setup.reader.in_turn(source):
+            self._answer_in_turn(setup, source, bell)
+            return
         # The flag goes down before the inbox is read: what comes after that read rings anew.
         self._runtime.call(self._runtime.bells.answered(bell))
         for _ in range(ROUNDS):
@@ -61,26 +65,55 @@ class Admitter:
             self._runtime.call(self._runtime.bells.ring([bell]))
         self._take_over(setup, source)
 
+    def _answer_in_turn(self, setup: Setup, source: str, bell: Doorbell) -> None:
+        """Admit for an ordered target: one batch at a time fleet-wide, in the inbox's order.
+
+        Whose turn it is not leaves all to the one whose it is.
+        """
+        inbox, holder = self._runtime.inbox, f"{self._runtime.name}:{uuid4().hex}"
+        self._runtime.call(self._runtime.bells.answered(bell))
+        if not self._runtime.call(inbox.begin_turn(source, holder)):
+            return
+        try:
+            for _ in range(ROUNDS):
+                entries = self._runtime.call(inbox.take_in_turn(source))
+                if not entries:
+                    break
+                if entries[0].takes_alone > TAKES_ALONE:
+                    self._commit(setup, source, [_poison(entries[0])], perf_counter(), fence=holder)
+                else:
+                    self._admit(setup, source, entries, fence=holder)
+        finally:
+            self._runtime.call(inbox.end_turn(source, holder))
+        # What came between the last look and the end of the turn was nobody's to take.
+        if self._runtime.call(inbox.waiting(source)):
+            self._runtime.call(self._runtime.bells.ring([bell]))
+
     def _take_over(self, setup: Setup, source: str) -> None:
         """Retry what a dead worker left behind: each entry alone, so that poison takes no neighbour along."""
         while entry := self._runtime.call(self._runtime.inbox.take_over(source, self._runtime.name)):
             if entry.takes_alone > TAKES_ALONE:
-                detail = f"{TAKES_ALONE} workers in turn took it alone and died or were ended"
-                self._commit(setup, source, [Quarantine(entry, POISON, detail)], perf_counter())
+                self._commit(setup, source, [_poison(entry)], perf_counter())
             else:
                 self._admit(setup, source, [entry])
 
-    def _admit(self, setup: Setup, source: str, entries: Sequence[Entry]) -> None:
+    def _admit(self, setup: Setup, source: str, entries: Sequence[Entry], *, fence: str = "") -> None:
         started = perf_counter()
         self._runtime.batch_started()
         try:
             batch = [setup.reader.read(entry) for entry in entries]
         finally:
             self._runtime.batch_ended()
-        self._commit(setup, source, batch, started)
+        self._commit(setup, source, batch, started, fence=fence)
 
     def _commit(
-        self, setup: Setup, source: str, batch: Sequence[Admission | Quarantine], started: float
+        self,
+        setup: Setup,
+        source: str,
+        batch: Sequence[Admission | Quarantine],
+        started: float,
+        *,
+        fence: str = "",
     ) -> None:
         outcomes = self._runtime.call(
             self._runtime.inbox.admit(
@@ -88,6 +121,7 @@ class Admitter:
                 batch,
                 window_ms=setup.reader.window_ms(source),
                 retention_ms=setup.retention_ms,
+                fence=fence,
             )
         )
         admitted = {outcome.entry.stream_id for outcome in outcomes if outcome.what == "admitted"}
@@ -126,3 +160,7 @@ class Admitter:
             reasons=reasons or None,
             duration_ms=round((perf_counter() - started) * 1000, 2),
         )
+
+
+def _poison(entry: Entry) -> Quarantine:
+    return Quarantine(entry, POISON, f"{TAKES_ALONE} workers in turn took it alone and died or were ended")

@@ -37,30 +37,39 @@ def make_context(ca_file: str | None = None, client_cert: str | None = None) -> 
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, ca_file, client_cert)
+    if ca_file is not None:
+        _trust(context, ca_file)
+    if client_cert is not None:
+        _show(context, client_cert)
     return context
 
 
-def check_files(ca_file: str | None, client_cert: str | None) -> None:
-    """See that `make_context` can use files, without the 40 ms that reading the system's store takes.
-
-    Raises: ValueError.
-    """
-    _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_file, client_cert)
+# Checking is apart from making: reading the system's store takes 40 ms, and a configuration has many targets.
 
 
-def _load(context: ssl.SSLContext, ca_file: str | None, client_cert: str | None) -> None:
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:  # SSLError is one
-            raise ValueError(f"the file {ca_file} cannot be used: {_reason(error)}") from None
-    if client_cert is not None:
-        try:
-            # Without a password of ours OpenSSL would ask at the terminal.
-            context.load_cert_chain(client_cert, password=_encrypted)
-        except OSError as error:
-            raise ValueError(f"the file {client_cert} cannot be used: {_reason(error)}") from None
+def check_ca_file(file: str) -> None:
+    """See that a CA file can be used. Raises: ValueError."""
+    _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), file)
+
+
+def check_client_cert(file: str) -> None:
+    """See that a client certificate can be used. Raises: ValueError."""
+    _show(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), file)
+
+
+def _trust(context: ssl.SSLContext, ca_file: str) -> None:
+    try:
+        context.load_verify_locations(ca_file)
+    except OSError as error:  # SSLError is one
+        raise ValueError(f"the file {ca_file} cannot be used: {_reason(error)}") from None
+
+
+def _show(context: ssl.SSLContext, client_cert: str) -> None:
+    try:
+        # Without a password of ours OpenSSL would ask at the terminal.
+        context.load_cert_chain(client_cert, password=_encrypted)
+    except OSError as error:
+        raise ValueError(f"the file {client_cert} cannot be used: {_reason(error)}") from None
 
 
 def tls_reason(error: ssl.SSLError) -> str:

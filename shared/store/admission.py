@@ -4,7 +4,7 @@ It takes requests from where they stand: the inbox, or, where an operator sends 
 quarantine and the recorded duplicates. A request keeps its id wherever it goes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from hashlib import sha256
 
@@ -17,6 +17,7 @@ from shared.store.client import RedisClient
 
 ADMIT_BYTES = 1024 * 1024
 ADMIT_DUE = 2000
+TURN_MS = 15_000
 
 
 class Place(Enum):
@@ -46,6 +47,7 @@ class Admission(msgspec.Struct, frozen=True):
     """What admission makes of an entry that its adapter could read.
 
     `transaction` is what `keys.transaction` makes of the provider and its transaction's id; '' without one.
+    `in_order` names those of `targets` that want each transaction's events one after another.
     """
 
     entry: Entry
@@ -55,6 +57,7 @@ class Admission(msgspec.Struct, frozen=True):
     data: bytes
     content_type: str = ""
     transaction: str = ""
+    in_order: Collection[str] = ()
 
 
 class Quarantine(msgspec.Struct, frozen=True):
@@ -85,17 +88,21 @@ async def admit(
     *,
     window_ms: int,
     retention_ms: int,
+    fence: str = "",
 ) -> list[Outcome]:
     """Admit entries of one source from one place, in as many calls as bounds allow; each all or nothing.
+
+    `fence` names who must hold the source's turn, where its events feed an ordered target.
 
     Raises: StoreUnavailable; what an earlier call admitted stands, the rest is where it was.
     """
     outcomes: list[Outcome] = []
     for part in _parts(batch):
         args: list[str | bytes | int] = [source, keys.GROUP, window_ms, retention_ms, place.value]
+        args += [fence, TURN_MS]
         for item in part:
             args += _arguments(item)
-        replies = await client.run("admit", [keys.inbox(source), keys.alone(source)], args)
+        replies = await client.run("admit", [keys.inbox(source), keys.alone(source), keys.turn(source)], args)
         for item, (what, of, differs) in zip(part, replies, strict=True):
             outcomes.append(Outcome(item.entry, what.decode(), of.decode(), bool(differs)))
     return outcomes
@@ -139,5 +146,5 @@ def _arguments(item: Admission | Quarantine) -> list[str | bytes | int]:
     ]
     if isinstance(item, Quarantine):
         return [*head, "quarantine", item.code, item.detail, msgspec.json.encode(entry.headers), "", ""]
-    targets = ",".join(item.targets)
+    targets = ",".join(f"~{name}" if name in item.in_order else name for name in item.targets)
     return [*head, "event", targets, item.attributes, item.data, item.content_type, item.transaction]

@@ -10,13 +10,14 @@ from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
 from shared.ids import event_id
 from shared.store import keys
-from shared.store.admission import Admission, Entry, Outcome, Place, Quarantine, admit
+from shared.store.admission import TURN_MS, Admission, Entry, Outcome, Place, Quarantine, admit
 from shared.store.bells import ring_arguments
 from shared.store.client import RedisClient, reason, translated
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 512
 LEFT_BEHIND_MS = 30_000
+IN_TURN = "in-turn"
 WAIT_REPLICAS_MS = 500
 
 
@@ -111,9 +112,12 @@ class Inbox:
 
         Raises: StoreUnavailable.
         """
+        return await self._take_left("take_over", source, consumer)
+
+    async def _take_left(self, script: str, source: str, consumer: str) -> Entry | None:
         try:
             found = await self._client.run(
-                "take_over",
+                script,
                 [keys.inbox(source), keys.alone(source)],
                 [keys.GROUP, consumer, LEFT_BEHIND_MS],
             )
@@ -126,12 +130,44 @@ class Inbox:
         id, fields, takes = found
         return _entry(source, id, dict(zip(fields[::2], fields[1::2], strict=True)), takes)
 
+    async def begin_turn(self, source: str, holder: str) -> bool:
+        """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
+
+        False where it is another's turn. Raises: StoreUnavailable.
+        """
+        with translated():
+            return bool(await self._client.redis.set(keys.turn(source), holder, nx=True, px=TURN_MS))
+
+    async def end_turn(self, source: str, holder: str) -> None:
+        """Let another have its turn. Raises: StoreUnavailable."""
+        await self._client.run("end_turn", [keys.turn(source)], [holder])
+
+    async def take_in_turn(self, source: str) -> list[Entry]:
+        """Take the oldest entries in their order: first, one at a time, what a turn before left behind.
+
+        Raises: StoreUnavailable.
+        """
+        left = await self._take_left("left_in_turn", source, IN_TURN)
+        return [left] if left else await self.take(source, IN_TURN)
+
     async def admit(
-        self, source: str, batch: Sequence[Admission | Quarantine], *, window_ms: int, retention_ms: int
+        self,
+        source: str,
+        batch: Sequence[Admission | Quarantine],
+        *,
+        window_ms: int,
+        retention_ms: int,
+        fence: str = "",
     ) -> list[Outcome]:
         """Admit entries that were taken. Raises: StoreUnavailable, as `shared.store.admission.admit` says."""
         return await admit(
-            self._client, Place.INBOX, source, batch, window_ms=window_ms, retention_ms=retention_ms
+            self._client,
+            Place.INBOX,
+            source,
+            batch,
+            window_ms=window_ms,
+            retention_ms=retention_ms,
+            fence=fence,
         )
 
     async def waiting(self, source: str) -> int:

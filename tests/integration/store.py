@@ -43,11 +43,23 @@ class Store:
         entries: Sequence[Entry],
         *targets: str,
         dedupe: Callable[[Entry], DedupeKey | None] = lambda entry: None,
+        transaction: str = "",
+        in_order: Sequence[str] = (),
+        fence: str = "",
     ) -> list[Outcome]:
         """Admit entries for targets, without an adapter."""
-        batch = [Admission(entry, dedupe(entry), targets, ATTRIBUTES, DATA) for entry in entries]
+        batch = [
+            Admission(
+                entry, dedupe(entry), targets, ATTRIBUTES, DATA, transaction=transaction, in_order=in_order
+            )
+            for entry in entries
+        ]
         return await self.inbox.admit(
-            entries[0].source if entries else SOURCE, batch, window_ms=WINDOW_MS, retention_ms=RETENTION_MS
+            entries[0].source if entries else SOURCE,
+            batch,
+            window_ms=WINDOW_MS,
+            retention_ms=RETENTION_MS,
+            fence=fence,
         )
 
     async def event(self, body: bytes, *targets: str) -> str:

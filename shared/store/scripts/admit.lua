@@ -1,20 +1,22 @@
 -- Admits requests: dedupe, event, one due entry a target, then out of where they stood; all or nothing.
---   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>
+--   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>   KEYS[3] hr:turn:<source>
 --   ARGV[1] source   ARGV[2] group   ARGV[3] dedupe window, ms   ARGV[4] retention of events, ms
 --   ARGV[5] where they stand: `inbox`, `quarantine`, or `duplicates` (admitted unchecked, by hand)
+--   ARGV[6] who must hold the source's turn ('' for nobody), and ARGV[7] for how long it holds it then, ms
 --   then for each entry: its id, the event's id, the dedupe digest, the counter it counts, the counter
 --   it raises (digests, or ''), the body's digest, kind (`event` or `quarantine`), and
---     event:       target names with commas, attributes, data, the body's content type ('' for JSON's),
+--     event:       target names with commas, those of ordered targets behind a `~`, attributes, data, the body's content type ('' for JSON's),
 --                  transaction (its key without `hr:transaction:`, or '')
 --     quarantine:  code, detail, headers, '', ''
--- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:transaction:*,
+-- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:lane:*, hr:transaction:*,
 -- hr:duplicates, hr:duplicate:*, hr:quarantine, hr:quarantined:*.
 -- Returns for each entry {what became of it (`admitted`, `quarantined`, `duplicate`, `gone`), of, 1 where
 -- it is a duplicate with another body, else 0}. What is unreadable still stays where it is.
 -- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
 local inbox, alone = KEYS[1], KEYS[2]
 local source, group, window, retention, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local HEAD, WIDTH = 5, 12
+local fence = ARGV[6]
+local HEAD, WIDTH = 7, 12
 local CHAIN = 8  -- a copy of what became a copy itself: this deep at most
 
 local function field(fields, name)
@@ -115,6 +117,14 @@ for i = HEAD + 1, #ARGV, WIDTH do
     end
 end
 
+-- Whoever lost its turn (it was suspended, say) must not admit what is another's to order.
+if fence ~= '' then
+    if redis.call('GET', KEYS[3]) ~= fence then
+        return redis.error_reply('FENCED admit: the turn is over')
+    end
+    redis.call('PEXPIRE', KEYS[3], ARGV[7])
+end
+
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -182,13 +192,25 @@ local function admit(i)
         redis.call('ZADD', 'hr:quarantine', received, id)
     else
         local targets, content_type, transaction, open = ARGV[i + 7], ARGV[i + 10], ARGV[i + 11], 0
-        for target in string.gmatch(targets, '[^,]+') do
-            redis.call('ZADD', 'hr:due:' .. target, now, id)
+        local ordered = ''
+        for mark, target in string.gmatch(targets, '(~?)([^,~]+)') do
             open = open + 1
+            if mark == '' or transaction == '' then
+                redis.call('ZADD', 'hr:due:' .. target, now, id)
+            else
+                -- In a lane: due only if it is the first of its transaction there.
+                ordered = ordered .. ',' .. target
+                if redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
+                    redis.call('ZADD', 'hr:due:' .. target, now, id)
+                end
+            end
         end
         local event = 'hr:event:' .. id
         redis.call('HSET', event, 'attributes', ARGV[i + 8], 'data', ARGV[i + 9],
-            'body', body, 'digest', digest, 'targets', targets, 'open', open)
+            'body', body, 'digest', digest, 'targets', (string.gsub(targets, '~', '')), 'open', open)
+        if ordered ~= '' then
+            redis.call('HSET', event, 'ordered', ordered .. ',')
+        end
         if content_type ~= '' then
             redis.call('HSET', event, 'type', content_type)
         end
