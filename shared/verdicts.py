@@ -35,7 +35,7 @@ class Policy:
     def __init__(
         self, backoff: Backoff, *, longest_s: float, give_up_on: Collection[int], max_age_s: float | None
     ) -> None:
-        """`longest_s` bounds what a `Retry-After` may ask for; `max_age_s` None: the attempts alone decide."""
+        """`longest_s` bounds what a `Retry-After` may ask for; `max_age_s` None: only the attempts count."""
         self.backoff = backoff
         self._longest_s = longest_s
         self._give_up_on = frozenset(give_up_on)

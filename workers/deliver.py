@@ -158,7 +158,8 @@ class Deliverer:
             )
         finally:
             lane.in_flight -= 1
-            if lane.look_again:
+            # In an ordered target what has just ended may have made the next of its transaction due.
+            if lane.look_again or lane.ordered:
                 self.kick(lane.name)
 
     async def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:

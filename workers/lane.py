@@ -28,6 +28,7 @@ class Lane:
     def use(self, config: Config, target: Target) -> None:
         """Take up the target's settings: the next attempt is made by them."""
         self.target = target
+        self.ordered = target.ordering == "transaction"
         self.outgoing = Outgoing(config, target)
         backoff = Backoff(target.retry)
         self.policy = Policy(

@@ -63,7 +63,7 @@ class End(StrEnum):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a target may have: how many in flight, fleet-wide, and one delivery each `interval_us` (0: no rate).
+    """What a target may have: how many in flight, fleet-wide; one delivery each `interval_us` (0: no rate).
 
     `burst` is how many may go at once after a pause; `lease_ms` how long one claim holds.
     """
@@ -103,8 +103,9 @@ class DueSets:
         self._client = client
 
     async def claim(self, target: str, *, most: int, limits: Limits) -> Claims:
-        """Claim up to `most` deliveries that are due, within the target's limits; none from one that is paused,
-        disabled, or whose breaker is open.
+        """Claim up to `most` deliveries that are due, within the target's limits.
+
+        A target that is paused or disabled, or whose breaker is open, gets none.
 
         Raises: StoreUnavailable.
         """

@@ -1,4 +1,4 @@
-"""What is known of targets, and what an operator or a sweep does with them: state, backlog, breaker, removal."""
+"""What is known of targets, and what operators and the sweep do with them: state, burial, removal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -14,7 +14,7 @@ FORGOTTEN_AFTER_MS = 300_000
 
 
 class State(StrEnum):
-    """What a target gets: all that is due; nothing, and all is kept; nothing, and all becomes dead letters."""
+    """What a target gets: all that is due; nothing, and all is kept; nothing, and all is buried."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -81,7 +81,7 @@ class Targets:
         return [_view(now, *row) for row in rows]
 
     async def set_state(self, name: str, state: State, reason: str) -> None:
-        """Pause, disable or make active. An active target starts with a clean slate: no failures, no open breaker.
+        """Pause, disable or make active: then with a clean slate, no failures and no open breaker.
 
         Said twice, the second is the same. Raises: StoreUnavailable.
         """

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from tests.acceptance.gateway import SOURCES, TRUSTSHARE_SECRET, Gateway, target
@@ -47,7 +48,10 @@ def test_a_bad_file_keeps_the_old_configuration_and_says_so_once(folder: Path, s
         sink.wait_for("one", 1)
         good = gateway.config.read_text()
         gateway.config.write_text(good.replace("[[targets]]", "[[targetz]]"))
-        said = lambda: gateway.lines("configuration not reloaded: going on with the old one")  # noqa: E731
+
+        def said() -> list[dict[str, Any]]:
+            return gateway.lines("configuration not reloaded: going on with the old one")
+
         wait_for(lambda: len(said()) == 2, "ingress and worker to say so")
         assert "targetz" in said()[0]["problem"]
         assert gateway.post("trustshare", body()).status == 200
