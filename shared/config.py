@@ -1,36 +1,24 @@
-"""The typed configuration: strict, frozen, checked whole before anything starts.
+"""The typed configuration: what a process of Headrace is told. Frozen; shared by all that it is told to.
 
-The file itself is read by `shared.configfile`; the keys of a source belong to its provider's adapter.
+`shared.configfile` reads the file, `shared.configcheck` types and checks it; the keys of a source belong to
+its provider's adapter.
 """
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from shared.backoff import Retry
 from shared.egress import Endpoint
 from shared.egress.proxy import Proxy
-from shared.egress.tls import check_ca_file, check_client_cert
-from shared.errors import ConfigError
-from shared.headers import Auth, own_headers
-from shared.ids import source_tag
-from shared.matching import Filter
-from shared.providers import ADAPTERS
+from shared.headers import Auth
 from shared.providers.base import SourceSettings
 from shared.secrets import Secret
-from shared.signing import signing_key
-from shared.store.address import parse_address
-from shared.values import Duration, Private, Rate, Secrets, decode_value, parse_network
+from shared.values import Duration, Private, Rate, Secrets
 
 EMBEDDED = "embedded"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WILDCARDS = ("*",)
-
-T = TypeVar("T")
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -137,186 +125,3 @@ class Config(Section, frozen=True):
             client_cert=target.client_cert,
             proxy=self.proxy,
         )
-
-
-def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
-    """Check a configuration tree (as TOML gives it, variables filled in) and type it.
-
-    Files that it names lie relative to `folder`, the configuration's own.
-
-    Raises: ConfigError naming the path of the first key that is wrong.
-    """
-    tree = dict(tree)
-    sources = tuple(
-        _parse_source(entry, f"sources[{i}]")
-        for i, entry in enumerate(_tables(tree.pop("sources", []), "sources"))
-    )
-    config = _convert(tree, Config, "")
-    targets = tuple(_with_files(target, folder) for target in config.targets)
-    config = msgspec.structs.replace(config, sources=sources, targets=targets)
-    _check(config)
-    return config
-
-
-def _with_files(target: Target, folder: Path) -> Target:
-    """Return a target whose files are named from here."""
-    ca_file, client_cert = (
-        str(folder / file) if file else file for file in (target.ca_file, target.client_cert)
-    )
-    return msgspec.structs.replace(target, ca_file=ca_file, client_cert=client_cert)
-
-
-def _tables(value: object, path: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise ConfigError(path, f"must be a list of tables: write [[{path}]]")
-    return value
-
-
-def _parse_source(entry: dict[str, Any], path: str) -> SourceSettings:
-    provider = entry.get("provider")
-    adapter = ADAPTERS.get(provider) if isinstance(provider, str) else None
-    if adapter is None:
-        raise ConfigError(f"{path}.provider", f"must be one of {', '.join(sorted(ADAPTERS))}")
-    return _convert(entry, adapter.Settings, path)
-
-
-def _convert(tree: object, type_: type[T], path: str) -> T:
-    try:
-        return msgspec.convert(tree, type=type_, dec_hook=decode_value)
-    except msgspec.ValidationError as error:
-        raise _locate(str(error), path) from None
-
-
-def _locate(message: str, path: str) -> ConfigError:
-    """Turn msgspec's `… - at `$.targets[0].url`` into the key's own path and a plain sentence."""
-    problem, _, at = message.partition(" - at `$")
-    where = path + at.rstrip("`")
-    if unknown := re.match(r"Object contains unknown field `(.*)`", problem):
-        return ConfigError(f"{where}.{unknown[1]}".lstrip("."), "is not a known key")
-    if missing := re.match(r"Object missing required field `(.*)`", problem):
-        return ConfigError(f"{where}.{missing[1]}".lstrip("."), "is missing")
-    if wrong := re.match(r"Expected `(.*)`, got `(.*)`", problem):
-        problem = f"must be {wrong[1]}, not {wrong[2]}"
-    elif value := re.match(r"Invalid enum value (.*)", problem):
-        problem = f"{value[1]} is not one of its values"
-    return ConfigError(where.replace("[...]", "").lstrip("."), problem)  # msgspec's for any key of a table
-
-
-def _check(config: Config) -> None:
-    if config.redis.url != EMBEDDED:
-        _value(parse_address, config.redis.url, "redis.url")
-    _check_ingress(config.ingress)
-    _value(lambda _: config.proxy, None, "egress.proxy")
-    if config.egress.proxy_resolves and config.egress.proxy is None:
-        raise ConfigError("egress.proxy_resolves", "says nothing without egress.proxy")
-    _at_least(config.redis.wait_replicas, 0, "redis.wait_replicas")
-    _check_names(config.sources, "sources")
-    _check_names(config.targets, "targets")
-    tags: dict[str, str] = {}
-    for i, source in enumerate(config.sources):
-        _check_source(source, f"sources[{i}]")
-        other = tags.setdefault(source_tag(source.name), source.name)
-        if other != source.name:
-            raise ConfigError(
-                f"sources[{i}].name", f"cannot stand beside {other!r}: their event ids could meet"
-            )
-    for i, target in enumerate(config.targets):
-        _check_target(target, config, f"targets[{i}]")
-
-
-def _check_ingress(ingress: IngressSettings) -> None:
-    if not 0 < ingress.port < 65536:
-        raise ConfigError("ingress.port", "must be from 1 to 65535")
-    _at_least(ingress.max_body_bytes, 1, "ingress.max_body_bytes")
-    for i, network in enumerate(ingress.trusted_proxies):
-        _value(parse_network, network, f"ingress.trusted_proxies[{i}]")
-    if ingress.public_url is not None:
-        url = urlsplit(ingress.public_url)
-        if url.scheme not in ("http", "https") or not url.netloc or url.query or url.fragment:
-            raise ConfigError("ingress.public_url", "must be an http(s) URL without query or fragment")
-
-
-def _check_names(entries: Sequence[SourceSettings | Target], path: str) -> None:
-    seen: dict[str, int] = {}
-    for i, entry in enumerate(entries):
-        if not NAME.fullmatch(entry.name):
-            raise ConfigError(
-                f"{path}[{i}].name", "must be 1 to 64 letters, digits, dots, dashes or underscores"
-            )
-        first = seen.setdefault(entry.name, i)
-        if first != i:
-            raise ConfigError(f"{path}[{i}].name", f"{entry.name!r} is the name of {path}[{first}] already")
-
-
-def _check_source(source: SourceSettings, path: str) -> None:
-    for i, network in enumerate(source.allow_ips):
-        _value(parse_network, network, f"{path}.allow_ips[{i}]")
-    # The credentials' fields belong to the provider, but an empty list of them never verifies anything.
-    for field in msgspec.structs.fields(source):
-        value = getattr(source, field.name)
-        if field.required and isinstance(value, tuple | str) and not value:
-            raise ConfigError(f"{path}.{field.name}", "is empty")
-
-
-def _check_target(target: Target, config: Config, path: str) -> None:
-    ingress = config.ingress
-    for i, secret in enumerate(target.secret):
-        _value(signing_key, secret, f"{path}.secret" + (f"[{i}]" if len(target.secret) > 1 else ""))
-    endpoint = _value(config.endpoint_of, target, f"{path}.url")
-    _check_files(target, path)
-    try:
-        own_headers(target.headers, target.auth)
-    except ConfigError as error:
-        raise ConfigError(f"{path}.{error.path}", error.problem) from None
-    own = [(ingress.host, ingress.port)]
-    if ingress.public_url is not None:
-        public = urlsplit(ingress.public_url)
-        own.append((public.hostname or "", public.port or (443 if public.scheme == "https" else 80)))
-    loopback = ("127.0.0.1", "::1", "localhost")
-    if ingress.host in (*loopback, "0.0.0.0", "::"):  # noqa: S104
-        own += [(host, ingress.port) for host in loopback]
-    if (endpoint.host, endpoint.port) in own:
-        raise ConfigError(f"{path}.url", "points at this gateway itself: events would go round for ever")
-    if target.filter is not None:
-        _value(Filter, target.filter, f"{path}.filter")
-    for key, patterns in (("events", target.events), ("sources", target.sources)):
-        if not patterns or not all(patterns):
-            raise ConfigError(f"{path}.{key}", "is empty: nothing would ever match")
-    _at_least(target.concurrency, 1, f"{path}.concurrency")
-    for i, status in enumerate(target.give_up_on):
-        if not 300 <= status <= 599:
-            raise ConfigError(f"{path}.give_up_on[{i}]", "must be a status from 300 to 599")
-    _at_least(target.breaker.failures, 1, f"{path}.breaker.failures")
-    if target.breaker.max < target.breaker.initial:
-        raise ConfigError(f"{path}.breaker.max", "must not be shorter than breaker.initial")
-    retry = target.retry
-    _at_least(retry.attempts, 1, f"{path}.retry.attempts")
-    _at_least(retry.factor, 1, f"{path}.retry.factor")
-    if not 0 <= retry.jitter <= 1:
-        raise ConfigError(f"{path}.retry.jitter", "must be from 0 to 1")
-    if retry.max < retry.initial:
-        raise ConfigError(f"{path}.retry.max", "must not be shorter than retry.initial")
-
-
-def _check_files(target: Target, path: str) -> None:
-    for key, file, check in (
-        ("ca_file", target.ca_file, check_ca_file),
-        ("client_cert", target.client_cert, check_client_cert),
-    ):
-        if file is None:
-            continue
-        if not file or not target.url.lower().startswith("https://"):
-            raise ConfigError(f"{path}.{key}", "is empty" if not file else "needs an https:// url")
-        _value(check, file, f"{path}.{key}")
-
-
-def _at_least(value: float, least: float, path: str) -> None:
-    if value < least:
-        raise ConfigError(path, f"must be at least {least}")
-
-
-def _value(parse: Callable[[Any], T], value: object, path: str) -> T:
-    try:
-        return parse(value)
-    except ValueError as error:
-        raise ConfigError(path, str(error)) from None

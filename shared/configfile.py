@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from shared.config import EMBEDDED, Config, parse_config
+from shared.config import EMBEDDED, Config
+from shared.configcheck import parse_config
 from shared.embedded import FOLDER, data_folder, socket_path
 from shared.errors import ConfigError
 

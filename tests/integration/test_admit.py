@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.config import parse_config
+from shared.configcheck import parse_config
 from shared.doorbell import DELIVER, Doorbell
 from shared.errors import StoreUnavailable
 from shared.ids import stream_id

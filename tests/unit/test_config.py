@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from shared.config import Config, parse_config
+from shared.config import Config
+from shared.configcheck import parse_config
 from shared.configfile import find_config, find_running_config, read_config
 from shared.embedded import data_folder, socket_path
 from shared.errors import ConfigError

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
 from shared.cli.mistakes import warnings_of
-from shared.config import parse_config
+from shared.configcheck import parse_config
 from shared.errors import ConfigError, NoSuchSource, NotVerified, Unreadable
 from shared.events import DedupeKey, Event, Money, data_of
 from shared.providers.base import Adapter, InboundRequest, RawEvent, Verdict

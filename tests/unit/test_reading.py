@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.config import parse_config
+from shared.configcheck import parse_config
 from shared.errors import ConfigError
 from shared.reading import ADAPTER_FAILED, Reader
 from shared.store import keys

@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m tests.bench NAME`. Each compares within one run, and prints ratios beside figures."""

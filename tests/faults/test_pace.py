@@ -1,0 +1,67 @@
+"""Fault cases 25 and 26: what fails for ever ends with its history, and one dead target costs no other its pace."""
+
+import json
+import socket
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.acceptance.gateway import Gateway, target
+from tests.acceptance.sink import Sink
+from tests.waiting import wait_for
+
+
+def body() -> bytes:
+    return json.dumps({"type": "dispute_raised", "from": "a", "to": "b", "token": uuid4().hex}).encode()
+
+
+@pytest.mark.parametrize(
+    ("limit", "attempts"),
+    [
+        pytest.param(
+            {"retry": "{ initial = '0.1s', factor = 2.0, max = '1s', attempts = 4 }"}, 4, id="attempts"
+        ),
+        pytest.param(
+            {
+                "retry": "{ initial = '0.4s', factor = 1.0, max = '0.4s', attempts = 100, jitter = 0.0 }",
+                "max_age": "'1s'",
+            },
+            3,
+            id="max_age",
+        ),
+        pytest.param({"give_up_on": "[500]"}, 1, id="give_up_on"),
+    ],
+)
+def test_what_fails_for_ever_ends_as_a_dead_letter_with_its_history(
+    limit: dict[str, str], attempts: int, folder: Path, sink: Sink
+) -> None:
+    """FAULTS 25."""
+    sink.answers["one"] = lambda *_: 500
+    with Gateway(folder, target("one", sink.port, **limit)) as gateway:
+        id = gateway.post("trustshare", body()).id
+        wait_for(lambda: gateway.redis.zcard("hr:dead:one") == 1, "a dead letter")
+        [row] = gateway.json("deliveries", id)["deliveries"]
+        assert (row["state"], [attempt["n"] for attempt in row["attempts"]]) == (
+            "dead",
+            list(range(1, attempts + 1)),
+        )
+        assert {attempt["status"] for attempt in row["attempts"]} == {500}
+    assert len(sink.of("one")) == attempts
+
+
+def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: Sink) -> None:
+    """FAULTS 26: all that the others get, they get before the dead one's first attempt is over."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as black_hole:
+        port = black_hole.getsockname()[1]
+        names = [f"healthy-{number}" for number in range(49)]
+        targets = "".join(target(name, sink.port) for name in names)
+        targets += target("dead", port, timeout='"60s"', concurrency="500")
+        with Gateway(folder, targets) as gateway:
+            ids = {gateway.post("trustshare", body()).id for _ in range(20)}
+            for name in names:
+                wait_for(lambda name=name: sink.counts(name).keys() == ids, f"all events at {name}")  # type: ignore[misc]
+            assert gateway.redis.zcard("hr:leased:dead") == 20, "its own are still under way"
+            assert all(len(sink.of(name)) == 20 for name in names)
+            for line in gateway.lines("delivery"):
+                assert line["target"] != "dead"
