@@ -15,6 +15,9 @@ JSON = "application/json"
 HANDSHAKE = "source.handshake"
 UNKNOWN = "provider.unknown"
 
+TEST_PROVIDER, TEST_TYPE = "headrace", "headrace.test"
+"""What `headrace targets test` sends: no provider's event, and in no table of types."""
+
 STATUS_OF: dict[str, str | None] = {
     "transaction.initiated": "open",
     "transaction.joined": "open",

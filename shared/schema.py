@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.events import HANDSHAKE, JSON, SOURCE_PREFIX, STATUS_OF, Attributes, Data
+from shared.events import HANDSHAKE, JSON, SOURCE_PREFIX, STATUS_OF, TEST_PROVIDER, Attributes, Data
 from shared.providers import ADAPTERS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -39,7 +39,7 @@ _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "datacontenttype": {"const": JSON},
 }
 _DATA: dict[str, dict[str, Any]] = {
-    "provider": {"enum": sorted(ADAPTERS)},
+    "provider": {"enum": [*sorted(ADAPTERS), TEST_PROVIDER]},
     "provider_event": {"description": "The provider's own word for it."},
     "transaction_id": {},
     "payment_id": {},

@@ -75,7 +75,7 @@ def create_app(file: ConfigFile) -> Celery:
     @app.task(name=DELIVER)
     def deliver(target: str) -> None:
         runtime.answering()
-        runtime.kick(target)
+        runtime.answer(target)
 
     # `worker_process_init` never fires for threads; weak references to these closures would not hold.
     signals.setup_logging.connect(lambda **_: logs.configure("worker"), weak=False)

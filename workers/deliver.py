@@ -59,6 +59,22 @@ class Deliverer:
         # Those of targets that are gone stay, for what is under way.
         self._patience |= {name: lane.patience for name, lane in lanes.items()}
 
+    def answer(self, target: str) -> None:
+        """Answer a doorbell; returns at once."""
+        if not self._stopping:
+            task = asyncio.get_running_loop().create_task(self._answer(target))
+            self._claiming.add(task)
+            task.add_done_callback(self._claiming.discard)
+
+    async def _answer(self, target: str) -> None:
+        try:
+            # The flag goes down before the set is read: what becomes due after that rings anew.
+            await self._bells.answered(Doorbell(DELIVER, target))
+        except StoreUnavailable as error:
+            log.warning("doorbell not answered", target=target, reason=str(error))  # the sweep rings again
+        else:
+            self.kick(target)
+
     def kick(self, target: str) -> None:
         """Look for what is due at a target, unless that is being done; unknown targets are left alone."""
         lane = self._lanes.get(target)

@@ -102,6 +102,10 @@ class Runtime:
         """Let the loop look for what is due at a target; returns at once."""
         self._loop.call_soon_threadsafe(self.deliverer.kick, target)
 
+    def answer(self, target: str) -> None:
+        """Have the loop answer a delivery's doorbell; returns at once."""
+        self._loop.call_soon_threadsafe(self.deliverer.answer, target)
+
     def answering(self) -> None:
         """A doorbell reached this process."""
         self._last_answer = monotonic()

@@ -131,6 +131,8 @@ class Sweeper:
     async def _remove_forgotten(self) -> None:
         """Let go of targets that no live process has had for five minutes: all that waits is buried."""
         for target in await self._targets.know(self._leases_ms):
+            # What a worker that is no more had claimed, nobody else looks after.
+            await self._due.release(target, lease_ms=LEASE_BEYOND_TIMEOUT_MS)
             buried = await self._targets.bury(
                 target, due_before_ms=None, why="not sent: the target was removed"
             )

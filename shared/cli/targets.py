@@ -21,12 +21,11 @@ from shared.cli.output import (
 from shared.config import Config, Target
 from shared.egress import Egress
 from shared.errors import CommandFailed, EgressError
-from shared.events import Event, EventRecord, attributes_of, data_of
+from shared.events import TEST_PROVIDER, TEST_TYPE, Event, EventRecord, attributes_of, data_of
+from shared.ids import event_id
 from shared.outgoing import Outgoing
 from shared.store.client import RedisClient
 from shared.store.targets import BURY_AT_ONCE, State, Targets, TargetView
-
-TEST_TYPE = "headrace.test"
 
 
 @click.group("targets", invoke_without_command=True)
@@ -227,10 +226,10 @@ def test(ctx: click.Context, name: str) -> None:
 
 def _test_event(now_ms: int) -> EventRecord:
     event = Event(type=TEST_TYPE, provider_event=None)
-    id = f"evt_test_{now_ms:x}"
+    id = event_id(TEST_PROVIDER, f"{now_ms}-0")
     return EventRecord(
         id,
-        msgspec.json.encode(attributes_of(event, id=id, source="headrace", received_ms=now_ms)),
-        msgspec.json.encode(data_of(event, provider="headrace")),
+        msgspec.json.encode(attributes_of(event, id=id, source=TEST_PROVIDER, received_ms=now_ms)),
+        msgspec.json.encode(data_of(event, provider=TEST_PROVIDER)),
         json.dumps({"test": True}).encode(),
     )
