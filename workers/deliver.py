@@ -13,12 +13,13 @@ from shared.errors import EgressError, StoreUnavailable
 from shared.events import EventRecord
 from shared.grouping import GroupCommit
 from shared.store.bells import Bells
-from shared.store.due import Attempt, Claimed, DueSets, End, Patience, Settlement
+from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
 from workers.lane import Lane
 
 log = structlog.get_logger()
 
 SLOTS = 1024
+CLAIM_AT_ONCE = 16
 SETTLE_AT_ONCE = 200
 SETTLE_AGAIN_S = 0.5
 ANSWER_KEPT_BYTES = 1024
@@ -34,6 +35,8 @@ class Deliverer:
         self._lanes: dict[str, Lane] = {}
         self._patience: dict[str, Patience] = {}
         self._settling: GroupCommit[Settlement, bool] = GroupCommit(self._settle, limit=SETTLE_AT_ONCE)
+        # Lanes that look at the same moment share a round trip, and never a connection each.
+        self._wishes: GroupCommit[Wish, Claims] = GroupCommit(due.claim_many, limit=CLAIM_AT_ONCE)
         self._in_flight: set[asyncio.Task[None]] = set()
         self._claiming: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -98,7 +101,7 @@ class Deliverer:
                 if most <= 0:
                     lane.look_again = True
                     break
-                claims = await self._due.claim(lane.name, most=most, limits=lane.limits)
+                claims = await self._wishes.add(Wish(lane.name, most, lane.limits))
                 claimed_at = perf_counter()
                 for claimed, event in claims.entries:
                     self._start(lane, claimed, event, claims.now_ms, claimed_at)

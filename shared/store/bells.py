@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from shared.doorbell import Doorbell, envelope
+from shared.errors import StoreUnavailable
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 
@@ -23,8 +24,10 @@ class Bells:
 
     async def ring(self, bells: Iterable[Doorbell]) -> None:
         """Ring each of `bells`, unless it is outstanding. Raises: StoreUnavailable."""
-        for bell in bells:
-            await self._client.run("ring", *ring_arguments(bell))
+        calls = [ring_arguments(bell) for bell in bells]
+        for reply in await self._client.run_many("ring", calls) if calls else []:
+            if isinstance(reply, StoreUnavailable):
+                raise reply
 
     async def answered(self, bell: Doorbell) -> None:
         """Take the flag down, so that what comes from now on rings again. Raises: StoreUnavailable."""

@@ -15,10 +15,13 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 
 from shared.errors import StoreUnavailable
 from shared.store.address import RedisAddress
+
+Call = tuple[Sequence[str], Sequence[str | bytes | int | float]]
+"""The keys and the arguments of a script."""
 
 
 @contextmanager
@@ -72,6 +75,33 @@ class RedisClient:
         """Run a script. Raises: StoreUnavailable."""
         with translated():
             return await self.script(name)(keys=list(keys), args=list(args))
+
+    async def run_many(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        """Run a script several times in one round trip, each by itself; an error stands in its reply's place.
+
+        Raises: StoreUnavailable where the connection broke: nothing is known of any.
+        """
+        replies: list[Any] = await self._evaluate(name, calls)
+        # Redis was restarted and knows no scripts: it has run none of these.
+        unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            with translated():
+                await self.redis.script_load(_source(name))
+            again = await self._evaluate(name, [calls[number] for number in unknown])
+            for number, reply in zip(unknown, again, strict=True):
+                replies[number] = reply
+        return [
+            StoreUnavailable(reason(reply)) if isinstance(reply, RedisError) else reply for reply in replies
+        ]
+
+    async def _evaluate(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        sha = self.script(name).sha
+        with translated():
+            pipe = self.redis.pipeline(transaction=False)
+            for keys, args in calls:
+                pipe.evalsha(sha, len(keys), *keys, *args)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+        return replies
 
     async def close(self) -> None:
         """Close every connection."""

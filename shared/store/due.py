@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 from shared.events import JSON, EventRecord
 from shared.store import keys
-from shared.store.client import RedisClient
+from shared.store.client import Call, RedisClient
 
 CLAIM_BYTES = 1024 * 1024
 LEASE_BEYOND_TIMEOUT_MS = 10_000
@@ -74,6 +75,14 @@ class Limits(msgspec.Struct, frozen=True):
     burst: int = 1
 
 
+class Wish(msgspec.Struct, frozen=True):
+    """What a process wants to claim."""
+
+    target: str
+    most: int
+    limits: Limits
+
+
 class Patience(msgspec.Struct, frozen=True):
     """When a target's breaker opens (failures in a row), for how long at first and at most, and when it is
     disabled for good (after failing for so long). `hold`: in an ordered target, a dead letter holds the rest
@@ -109,23 +118,22 @@ class DueSets:
 
         Raises: StoreUnavailable.
         """
-        now, token, more, next_due, found = await self._client.run(
-            "claim",
-            [keys.due(target), keys.leased(target), keys.target(target), keys.rate(target)],
-            [
-                *(target, most, limits.concurrency, limits.lease_ms, CLAIM_BYTES),
-                *(limits.interval_us or "", limits.burst),
-            ],
-        )
-        entries = [
-            (
-                Claimed(target, event_id := id.decode(), token, failed, since),
-                EventRecord(event_id, attributes, data, body, content_type.decode() or JSON),
-            )
-            for id, failed, since, attributes, data, body, content_type in found
+        [claims] = await self.claim_many([Wish(target, most, limits)])
+        if isinstance(claims, Exception):
+            raise claims
+        return claims
+
+    async def claim_many(self, wishes: Sequence[Wish]) -> list[Claims | Exception]:
+        """Claim for several targets in one round trip; each gets its claims, or a StoreUnavailable.
+
+        Raises: StoreUnavailable where the connection broke. What was claimed then comes back with its lease.
+        """
+        calls = [_claim_call(wish) for wish in wishes]
+        replies = await self._client.run_many("claim", calls)
+        return [
+            reply if isinstance(reply, Exception) else _claims(wish.target, reply)
+            for wish, reply in zip(wishes, replies, strict=True)
         ]
-        wait_s = max(0.0, float(next_due) - now) / 1000 if next_due else None
-        return Claims(now_ms=now, entries=entries, more=more, next_due_s=wait_s)
 
     async def settle(
         self, batch: Sequence[Settlement], patience: Mapping[str, Patience]
@@ -175,3 +183,27 @@ def _wrong(attempt: Attempt | None) -> str:
     if attempt is None:
         return ""
     return attempt.error or f"answered {attempt.status}"
+
+
+def _claim_call(wish: Wish) -> Call:
+    target, limits = wish.target, wish.limits
+    return (
+        [keys.due(target), keys.leased(target), keys.target(target), keys.rate(target)],
+        [
+            *(target, wish.most, limits.concurrency, limits.lease_ms, CLAIM_BYTES),
+            *(limits.interval_us or "", limits.burst),
+        ],
+    )
+
+
+def _claims(target: str, reply: Any) -> Claims:
+    now, token, more, next_due, found = reply
+    entries = [
+        (
+            Claimed(target, event_id := id.decode(), token, failed, since),
+            EventRecord(event_id, attributes, data, body, content_type.decode() or JSON),
+        )
+        for id, failed, since, attributes, data, body, content_type in found
+    ]
+    wait_s = max(0.0, float(next_due) - now) / 1000 if next_due else None
+    return Claims(now_ms=now, entries=entries, more=more, next_due_s=wait_s)

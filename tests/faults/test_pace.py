@@ -65,3 +65,13 @@ def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: S
             assert all(len(sink.of(name)) == 20 for name in names)
             for line in gateway.lines("delivery"):
                 assert line["target"] != "dead"
+
+
+def test_more_targets_than_redis_connections_are_claimed_for_at_once(folder: Path, sink: Sink) -> None:
+    """Each lane had a connection of its own while it claimed, and beyond 100 of them claims failed."""
+    names = [f"t{number}" for number in range(130)]
+    with Gateway(folder, "".join(target(name, sink.port) for name in names)) as gateway:
+        for _ in range(5):
+            gateway.post("trustshare", body())
+        wait_for(lambda: len(sink.deliveries) == 650, "all deliveries", within_s=40)
+        assert gateway.lines("claim failed") == []
