@@ -42,12 +42,13 @@ def test_what_fails_for_ever_ends_as_a_dead_letter_with_its_history(
         id = gateway.post("trustshare", body()).id
         wait_for(lambda: gateway.redis.zcard("hr:dead:one") == 1, "a dead letter")
         [row] = gateway.json("deliveries", id)["deliveries"]
-        assert (row["state"], [attempt["n"] for attempt in row["attempts"]]) == (
-            "dead",
-            list(range(1, attempts + 1)),
-        )
+        made = len(row["attempts"])
+        assert row["state"] == "dead"
+        assert [attempt["n"] for attempt in row["attempts"]] == list(range(1, made + 1))
+        # How many fit into an age depends on when the worker was ready for the first.
+        assert made <= attempts if "max_age" in limit else made == attempts
         assert {attempt["status"] for attempt in row["attempts"]} == {500}
-    assert len(sink.of("one")) == attempts
+    assert len(sink.of("one")) == made
 
 
 def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: Sink) -> None:
