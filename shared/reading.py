@@ -9,7 +9,7 @@ import msgspec
 
 from shared.config import Config
 from shared.errors import Unreadable
-from shared.events import HANDSHAKE, attributes_of, data_of, filter_context
+from shared.events import HANDSHAKE, UNKNOWN, attributes_of, data_of, filter_context
 from shared.ids import received_ms
 from shared.matching import Matcher, source_matches
 from shared.providers import make_adapter
@@ -81,6 +81,7 @@ class Reader:
                 transaction=""
                 if event.transaction_id is None
                 else keys.transaction(adapter.provider, event.transaction_id),
+                unknown=event.type == UNKNOWN,
                 in_order=self._ordered,
             )
         except Unreadable as error:

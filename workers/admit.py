@@ -124,6 +124,7 @@ class Admitter:
                 fence=fence,
             )
         )
+        unknown = self._count_unknown(source, batch, outcomes)
         admitted = {outcome.entry.stream_id for outcome in outcomes if outcome.what == "admitted"}
         targets = {
             target
@@ -134,7 +135,19 @@ class Admitter:
         # This process delivers at once what it can; what it cannot take, it rings for.
         for target in targets:
             self._runtime.kick(target)
-        self._log(source, batch, outcomes, started)
+        self._log(source, batch, outcomes, started, unknown)
+
+    def _count_unknown(
+        self, source: str, batch: Sequence[Admission | Quarantine], outcomes: Sequence[Outcome]
+    ) -> int:
+        """Count new events of a type that no mapping knows: somebody should add it."""
+        unknown = sum(
+            isinstance(item, Admission) and item.unknown and outcome.what == "admitted"
+            for item, outcome in zip(batch, outcomes, strict=True)
+        )
+        if unknown:
+            self._runtime.call(self._runtime.upkeep.count_unknown(source, unknown))
+        return unknown
 
     def _log(
         self,
@@ -142,6 +155,7 @@ class Admitter:
         batch: Sequence[Admission | Quarantine],
         outcomes: Sequence[Outcome],
         started: float,
+        unknown: int,
     ) -> None:
         counts = Counter(outcome.what for outcome in outcomes)
         reasons = sorted({item.code for item in batch if isinstance(item, Quarantine)})
@@ -156,6 +170,7 @@ class Admitter:
             entries=len(batch),
             **counts,
             differing=differing or None,
+            unknown=unknown or None,
             event_id=batch[0].entry.id if len(batch) == 1 else None,
             reasons=reasons or None,
             duration_ms=round((perf_counter() - started) * 1000, 2),

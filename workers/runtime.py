@@ -73,7 +73,7 @@ class Runtime:
         self._egress = Egress()
         self.inbox = Inbox(self._client)
         self.bells = Bells(self._client)
-        upkeep = Upkeep(self._client)
+        self.upkeep = upkeep = Upkeep(self._client)
         due = DueSets(self._client)
         self.deliverer = Deliverer(config, due, self.bells, self._egress)
         self._sweeper = Sweeper(

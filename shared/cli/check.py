@@ -26,18 +26,24 @@ from shared.providers import make_adapter
 from shared.providers.base import SourceSettings
 from shared.signing import signing_key
 from shared.store.address import parse_address
+from shared.store.client import RedisClient
 from shared.store.fitness import Fitness, inspect
+from shared.store.upkeep import Upkeep
 
 TOKEN_LENGTH = 16
 """A segment of a target's path that is this long may be a token: receivers of webhooks have such URLs."""
 
 
 class RedisReport(msgspec.Struct, frozen=True):
-    """What Redis is. `error` says why nothing else is known."""
+    """What Redis is. `error` says why nothing else is known.
+
+    `unknown`: source → how many events came of a type that no mapping knows.
+    """
 
     address: str
     error: str | None
     fitness: Fitness | None
+    unknown: dict[str, int] = {}
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -109,7 +115,7 @@ def command(
         proxy=settings.proxy.shown if settings.proxy else None,
         sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
         targets=[_target(settings, target, show=show_secrets) for target in settings.targets],
-        warnings=warnings_of(settings),
+        warnings=[*warnings_of(settings), *map(_unknown, redis.unknown.items())],
     )
     if as_json:
         print_json(report)
@@ -121,11 +127,24 @@ def command(
 
 def _redis(config: Config) -> RedisReport:
     address = parse_address(config.redis.url).shown
+
+    async def look(client: RedisClient) -> tuple[Fitness, dict[str, int]]:
+        fitness = await inspect(client, require_aof=config.redis.require_aof)
+        return fitness, await Upkeep(client).unknown()
+
     try:
-        fitness = ask(config, lambda client: inspect(client, require_aof=config.redis.require_aof))
+        fitness, unknown = ask(config, look)
     except StoreUnavailable as error:
         return RedisReport(address, str(error), None)
-    return RedisReport(address, None, fitness)
+    return RedisReport(address, None, fitness, unknown)
+
+
+def _unknown(counted_: tuple[str, int]) -> str:
+    source, count = counted_
+    return (
+        f"{source} has sent {counted(count, 'event')} of a type that no mapping knows:"
+        " headrace events --type provider.unknown"
+    )
 
 
 def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceReport:

@@ -47,7 +47,8 @@ class Admission(msgspec.Struct, frozen=True):
     """What admission makes of an entry that its adapter could read.
 
     `transaction` is what `keys.transaction` makes of the provider and its transaction's id; '' without one.
-    `in_order` names those of `targets` that want each transaction's events one after another.
+    `unknown`: no mapping knows its type. `in_order` names those of `targets` that want each transaction's
+    events one after another.
     """
 
     entry: Entry
@@ -57,6 +58,7 @@ class Admission(msgspec.Struct, frozen=True):
     data: bytes
     content_type: str = ""
     transaction: str = ""
+    unknown: bool = False
     in_order: Collection[str] = ()
 
 

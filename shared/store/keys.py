@@ -21,6 +21,7 @@ What came in
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
     hr:open                 zset: event id by receipt, while a delivery of it is not done
     hr:finished             zset: event id by receipt, once none is
+    hr:unknown              hash: source → how many events of a type that no mapping knows came from it
     hr:transaction:<provider>:<d>
                             zset: event id by receipt: the events of one transaction. <d> is a short digest
                             of its id: who reads compares the id. An event leaves it with retention
@@ -67,6 +68,7 @@ QUARANTINE = "hr:quarantine"
 SWEEPER = "hr:sweeper"
 AUDIT = "hr:audit"
 READY = "hr:ready"
+UNKNOWN = "hr:unknown"
 TARGETS = "hr:targets"
 
 

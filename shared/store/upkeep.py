@@ -1,6 +1,7 @@
 """What keeps the store in order: whose turn it is to sweep, where work waits, what may go."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -45,6 +46,20 @@ class Upkeep:
         """Write to Redis. Raises: StoreUnavailable where it takes no writes."""
         with translated():
             await self._client.redis.set(keys.READY, "1", px=READY_MS)
+
+    async def count_unknown(self, source: str, count: int) -> None:
+        """Count events of a source whose type no mapping knows. A hint for people: a crash may lose one.
+
+        Raises: StoreUnavailable.
+        """
+        with translated():
+            await self._client.redis.hincrby(keys.UNKNOWN, source, count)
+
+    async def unknown(self) -> dict[str, int]:
+        """Return, by source, how many events of an unknown type there were. Raises: StoreUnavailable."""
+        with translated():
+            found: dict[Any, Any] = await self._client.redis.hgetall(keys.UNKNOWN)
+        return {source.decode(): int(count) for source, count in found.items()}
 
     async def my_turn(self, worker: str) -> bool:
         """Tell whether this worker sweeps now: one does, for a second. Raises: StoreUnavailable."""

@@ -36,7 +36,7 @@ class Load(threading.Thread):
     def send(self, body: bytes) -> bool:
         while not self.stopping.is_set():
             try:
-                answer = self.gateway.post("trustshare", body, timeout_s=5)
+                answer = self.gateway.post("trustshare", body, timeout_s=5, once=True)
             except (OSError, ValueError) as error:
                 # The connection died with its ingress: like any provider, send it again.
                 self.refused[type(error).__name__] += 1

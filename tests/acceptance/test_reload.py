@@ -25,7 +25,7 @@ def test_a_change_of_the_file_drops_no_request_and_takes_effect(folder: Path, si
 
         def provider() -> None:
             while not stop.is_set():
-                statuses.append(gateway.post("trustshare", body()).status)
+                statuses.append(gateway.post("trustshare", body(), once=True).status)
 
         providers = [threading.Thread(target=provider) for _ in range(3)]
         for thread in providers:

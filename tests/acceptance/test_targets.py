@@ -37,6 +37,19 @@ def test_a_paused_target_keeps_collecting_and_the_others_go_on(folder: Path, sin
     assert len(sink.of("two")) == 3
 
 
+def test_what_waits_for_a_paused_target_for_a_week_becomes_a_dead_letter(folder: Path, sink: Sink) -> None:
+    with Gateway(folder, target("one", sink.port)) as gateway:
+        gateway.command("targets", "pause", "one")
+        old, new = (gateway.post("trustshare", body()).id for _ in range(2))
+        wait_for(lambda: gateway.redis.zcard("hr:due:one") == 2, "both to wait")
+        eight_days_ago = int(new[4:15], 16) - 8 * 86_400_000
+        gateway.redis.zadd("hr:due:one", {old: eight_days_ago})
+        wait_for(lambda: gateway.redis.zcard("hr:dead:one") == 1, "the old one to be given up")
+        [letter] = gateway.json("dead-letters")["dead_letters"]
+        assert (letter["id"], letter["last"]["error"]) == (old, "not sent: the target is paused")
+        assert stands(gateway, "one")["backlog"] == 1
+
+
 def test_410_disables_the_target_until_it_is_enabled_and_its_dead_letters_replayed(
     folder: Path, sink: Sink
 ) -> None:

@@ -42,7 +42,9 @@ def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: P
         def provider(number: int) -> None:
             while not stop.is_set():
                 # A connection each: one that is kept alive may always be closed between two requests.
-                statuses.append(gateway.post("trustshare", BODY % b"%d-%d" % (number, len(statuses))).status)
+                statuses.append(
+                    gateway.post("trustshare", BODY % b"%d-%d" % (number, len(statuses)), once=True).status
+                )
 
         providers = [threading.Thread(target=provider, args=(number,)) for number in range(4)]
         for thread in providers:
