@@ -4,6 +4,7 @@ Nothing is retried here. A command whose reply was lost may have run, and only i
 saying it twice is harmless; redis-py's default of ten retries held a write for 58 s.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -39,9 +40,14 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:120]}".rstrip(": ")
 
 
+_INCLUDE = re.compile(r"^-- include: (\w+)\.lua$", re.MULTILINE)
+
+
 @cache
 def _source(name: str) -> str:
-    return (files("shared.store") / "scripts" / f"{name}.lua").read_text()
+    """Return `scripts/<name>.lua`, with the text of the scripts that it includes in their places."""
+    text = (files("shared.store") / "scripts" / f"{name}.lua").read_text()
+    return _INCLUDE.sub(lambda line: _source(line[1]), text)
 
 
 class RedisClient:

@@ -6,21 +6,7 @@
 -- Said twice: what was buried waits no more.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
--- In an ordered target one transaction's events stand in a lane, and only its first is due or leased: when
--- that has ended, the next is due.
-local function advance(target, id, transaction)
-    local lane = 'hr:lane:' .. target .. ':' .. transaction
-    redis.call('LREM', lane, 1, id)
-    local next = redis.call('LINDEX', lane, 0)
-    if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next)
-        and not redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
-        redis.call('ZADD', 'hr:due:' .. target, 'NX', now, next)
-    end
-end
-
-local function in_lane(target, ordered)
-    return ordered and string.find(ordered, ',' .. target .. ',', 1, true)
-end
+-- include: lanes.lua
 
 local why = cjson.encode({n = 0, at_ms = now, duration_ms = 0, error = ARGV[4]})
 local buried = 0

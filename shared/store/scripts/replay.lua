@@ -8,6 +8,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local target = ARGV[1]
 
+-- include: lanes.lua
+
 local function replay(id)
     local event = 'hr:event:' .. id
     local targets = redis.call('HGET', event, 'targets')
@@ -18,7 +20,7 @@ local function replay(id)
         return 'waiting'
     end
     local waits = redis.call('HMGET', event, 'ordered', 'transaction', 'end:' .. target)
-    if waits[1] and not waits[3] and string.find(waits[1], ',' .. target .. ',', 1, true)
+    if not waits[3] and in_lane(target, waits[1])
         and redis.call('LPOS', 'hr:lane:' .. target .. ':' .. waits[2], id) then
         return 'waiting'
     end
@@ -41,7 +43,7 @@ local function replay(id)
     -- In an ordered target it takes its turn in its transaction's lane: where it stands already (a dead
     -- letter that holds the rest), else behind all others.
     local lane = redis.call('HMGET', event, 'ordered', 'transaction')
-    if lane[1] and string.find(lane[1], ',' .. target .. ',', 1, true) then
+    if in_lane(target, lane[1]) then
         local key = 'hr:lane:' .. target .. ':' .. lane[2]
         local place = redis.call('LPOS', key, id) or redis.call('RPUSH', key, id) - 1
         if place > 0 then

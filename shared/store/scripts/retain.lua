@@ -10,16 +10,7 @@ local limit = ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- A dead letter that held the rest of its transaction in an ordered target holds it no more.
-local function release(target, id, transaction)
-    local lane = 'hr:lane:' .. target .. ':' .. transaction
-    if redis.call('LREM', lane, 1, id) == 1 then
-        local next = redis.call('LINDEX', lane, 0)
-        if next and not redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
-            redis.call('ZADD', 'hr:due:' .. target, 'NX', now, next)
-        end
-    end
-end
+-- include: lanes.lua
 
 local removed = {0, 0, 0, 0}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', 'hr:finished', '-inf', ARGV[1], 'LIMIT', 0, limit)) do
@@ -39,8 +30,9 @@ for i = 6, #ARGV do
         if redis.call('HGET', event, 'end:' .. ARGV[i]) == 'dead' then
             redis.call('HSET', event, 'end:' .. ARGV[i], 'expired')
             local known = redis.call('HMGET', event, 'ordered', 'transaction')
-            if known[1] and string.find(known[1], ',' .. ARGV[i] .. ',', 1, true) then
-                release(ARGV[i], id, known[2])
+            -- One that held the rest of its transaction holds it no more.
+            if in_lane(ARGV[i], known[1]) then
+                advance(ARGV[i], id, known[2])
             end
             if redis.call('HINCRBY', event, 'open', -1) == 0 then
                 redis.call('ZREM', 'hr:open', id)

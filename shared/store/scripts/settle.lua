@@ -33,21 +33,7 @@ for i = 2, first - 1, TARGET_WIDTH do
     news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1, hold = ARGV[i + 5] == 'hold'}
 end
 
--- In an ordered target one transaction's events stand in a lane, and only its first is due or leased: when
--- that has ended, the next is due.
-local function advance(target, id, transaction)
-    local lane = 'hr:lane:' .. target .. ':' .. transaction
-    redis.call('LREM', lane, 1, id)
-    local next = redis.call('LINDEX', lane, 0)
-    if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next)
-        and not redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
-        redis.call('ZADD', 'hr:due:' .. target, 'NX', now, next)
-    end
-end
-
-local function in_lane(target, ordered)
-    return ordered and string.find(ordered, ',' .. target .. ',', 1, true)
-end
+-- include: lanes.lua
 
 local function settle(target, id, token, outcome, delay, attempt)
     local leased, due, event = 'hr:leased:' .. target, 'hr:due:' .. target, 'hr:event:' .. id
