@@ -126,7 +126,7 @@ class Supervisor:
         while not until():
             wait_s = 0.2 if any(child.process is None for child in self._children()) else 1.0
             got = signal.sigtimedwait(_WATCHED, wait_s)
-            if got is not None and got.si_signo == signal.SIGHUP and not sys.stdin.isatty():
+            if got is not None and got.si_signo == signal.SIGHUP and not _on_terminal():
                 # A daemon's reload. On a terminal it is the terminal that went away: that is an end.
                 for child in self._children():
                     if child.reloads:
@@ -169,3 +169,7 @@ class Supervisor:
                     child.process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     continue
+
+
+def _on_terminal() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
