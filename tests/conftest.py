@@ -15,7 +15,6 @@ from shared.embedded import find_server
 from tests.acceptance.sink import Sink
 from tests.receiving import assert_sound
 
-
 # A shared disk stalls for a second now and then; an fsync waits for it, and ingress answers 503, as it should.
 # That is no test's subject: a killed process loses nothing that it has written, on a disk or here.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
