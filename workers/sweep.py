@@ -15,7 +15,7 @@ from shared.errors import StoreUnavailable
 from shared.store.bells import Bells
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, DueSets
 from shared.store.inbox import Inbox
-from shared.store.targets import State, Targets
+from shared.store.targets import REMOVED, State, Targets
 from shared.store.upkeep import Upkeep
 from workers.deliver import Deliverer
 from workers.lane import max_age_s
@@ -133,9 +133,7 @@ class Sweeper:
         for target in await self._targets.know(self._leases_ms):
             # What a worker that is no more had claimed, nobody else looks after.
             await self._due.release(target, lease_ms=LEASE_BEYOND_TIMEOUT_MS)
-            buried = await self._targets.bury(
-                target, due_before_ms=None, why="not sent: the target was removed"
-            )
+            buried = await self._targets.bury(target, due_before_ms=None, why=REMOVED)
             if buried:
                 log.warning("buried", target=target, reason="removed", dead_letters=buried)
             await self._targets.forget(target)

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 
 import click
 import msgspec
 
+from shared.cli.consent import confirm, user
 from shared.cli.output import (
     ask,
     config_option,
@@ -25,7 +25,7 @@ from shared.events import TEST_PROVIDER, TEST_TYPE, Event, EventRecord, attribut
 from shared.ids import event_id
 from shared.outgoing import Outgoing
 from shared.store.client import RedisClient
-from shared.store.targets import BURY_AT_ONCE, State, Targets, TargetView
+from shared.store.targets import State, Targets, TargetView
 
 
 @click.group("targets", invoke_without_command=True)
@@ -107,7 +107,7 @@ def _change(ctx: click.Context, name: str, state: State, reason: str, said: str)
 
     async def change(client: RedisClient) -> TargetView:
         targets = Targets(client)
-        await targets.set_state(name, state, reason)
+        await targets.set_state(name, state, reason, user=user())
         [view] = await targets.views([name])
         return view
 
@@ -167,25 +167,15 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
     if any(target.name == name for target in config.targets):
         raise CommandFailed(f"{name} is in the configuration: take it out first")
 
-    def asking(body: Callable[[Targets], Awaitable[int]]) -> int:
-        return ask(config, lambda client: body(Targets(client)))
+    async def backlog(client: RedisClient) -> int:
+        return (await Targets(client).views([name]))[0].backlog
 
-    async def backlog(targets: Targets) -> int:
-        return (await targets.views([name]))[0].backlog
+    async def let_go(client: RedisClient) -> int:
+        return await Targets(client).remove(name, user=user())
 
-    async def bury(targets: Targets) -> int:
-        total = 0
-        while count := await targets.bury(name, due_before_ms=None, why="not sent: the target was removed"):
-            total += count
-            if count < BURY_AT_ONCE:
-                break
-        await targets.forget(name)
-        return total
-
-    waiting = counted(asking(backlog), "delivery", "deliveries")
-    if not yes:
-        click.confirm(f"{waiting} for {name} become dead letters. Go on?", abort=True)
-    click.echo(f"{name} is removed: {counted(asking(bury), 'dead letter')} made")
+    waiting = counted(ask(config, backlog), "delivery", "deliveries")
+    confirm(f"{waiting} for {name} become dead letters. Go on?", yes=yes)
+    click.echo(f"{name} is removed: {counted(ask(config, let_go), 'dead letter')} made")
 
 
 @command.command("test")

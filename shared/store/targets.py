@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from shared.store import keys
+from shared.store.audit import note
 from shared.store.client import RedisClient, translated
 
 BURY_AT_ONCE = 500
+REMOVED = "not sent: the target was removed"
 FORGOTTEN_AFTER_MS = 300_000
 
 
@@ -80,11 +82,12 @@ class Targets:
         rows = zip(names, *(found[offset::5] for offset in range(5)), strict=True)
         return [_view(now, *row) for row in rows]
 
-    async def set_state(self, name: str, state: State, reason: str) -> None:
+    async def set_state(self, name: str, state: State, reason: str, *, user: str) -> None:
         """Pause, disable or make active: then with a clean slate, no failures and no open breaker.
 
         Said twice, the second is the same. Raises: StoreUnavailable.
         """
+        await note(self._client, f"target {state.value}", user, {"target": name, "reason": reason})
         with translated():
             seconds, micros = await self._client.redis.time()
             pipe = self._client.redis.pipeline(transaction=True)
@@ -96,12 +99,6 @@ class Targets:
                     keys.target(name),
                     mapping={"state": state.value, "reason": reason, "state_since": since},
                 )
-            pipe.xadd(
-                keys.AUDIT,
-                {"what": f"target {state.value}", "target": name, "reason": reason},
-                maxlen=10_000,
-                approximate=True,
-            )
             await pipe.execute()
 
     async def bury(self, name: str, *, due_before_ms: int | None, why: str, hold: bool = False) -> int:
@@ -122,6 +119,18 @@ class Targets:
             ],
         )
         return count
+
+    async def remove(self, name: str, *, user: str) -> int:
+        """Make dead letters of all that waits for a target that left the configuration, and let go of it.
+
+        Returns how many. Raises: StoreUnavailable.
+        """
+        await note(self._client, "target removed", user, {"target": name})
+        total = 0
+        while count := await self.bury(name, due_before_ms=None, why=REMOVED):
+            total += count
+        await self.forget(name)
+        return total
 
     async def know(self, names: Iterable[str]) -> list[str]:
         """Say that a live process has these targets in its configuration.

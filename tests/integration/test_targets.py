@@ -109,7 +109,7 @@ def test_410_disables_the_target_and_a_long_failure_too(redis_url: str) -> None:
         assert await settle(store, claimed, End.GONE) == "disabled"
         gone = await view(store)
         assert (gone.state, gone.reason, gone.dead_letters) == ("disabled", "it answered 410 Gone", 1)
-        await store.targets.set_state("one", State.ACTIVE, "")
+        await store.targets.set_state("one", State.ACTIVE, "", user="me")
         assert (await view(store)).state == "active"
 
         impatient = Patience(failures=1000, first_ms=1, longest_ms=1, disable_after_ms=30)
@@ -128,14 +128,14 @@ def test_410_disables_the_target_and_a_long_failure_too(redis_url: str) -> None:
 def test_a_target_that_is_not_active_gets_nothing_and_collects(state: State, redis_url: str) -> None:
     async def check(store: Store) -> None:
         for _ in range(2):
-            await store.targets.set_state("one", state, "by hand")
+            await store.targets.set_state("one", state, "by hand", user="me")
         await store.event(b"x", "one")
         assert await claim(store) == []
         waiting = await store.upkeep.waiting([], ["one"])
         assert (waiting.due, waiting.blocked) == ([], [f"{state.value} one"])
         stands = await view(store)
         assert (stands.state, stands.reason, stands.backlog) == (state.value, "by hand", 1)
-        await store.targets.set_state("one", State.ACTIVE, "")
+        await store.targets.set_state("one", State.ACTIVE, "", user="me")
         assert len(await claim(store)) == 1
         assert await store.redis.xlen("hr:audit") == 3
 
