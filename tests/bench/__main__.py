@@ -1,12 +1,46 @@
-"""`python -m tests.bench NAME`."""
+"""`python -m tests.bench NAME …`: measures, and says on what."""
 
+import argparse
 import sys
+from importlib import import_module
+from pathlib import Path
 
-from tests.bench import fair
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-BENCHMARKS = {"fair": fair.main}
+from tests.bench.machine import describe
+from tests.bench.report import Report, Result, show, write_json
+from tests.bench.run import Run
+
+NAMES = ("ingest", "deliver")
+
+
+def main() -> int:
+    """Run benchmarks. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(NAMES)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, help="how many rounds, of which medians are taken")
+    parser.add_argument("--short", action="store_true", help="less of everything: a glance, and for CI")
+    parser.add_argument("--folder", type=Path, help="where Redis keeps its data (the temporary folder)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
+    console = Console()
+    machine = describe(options.folder)
+    for key, value in machine.items():
+        console.print(f"{key:10} {value}", highlight=False)
+    results: list[Result] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    for name in options.names or NAMES:
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            run = Run(progress, rounds=options.rounds, short=options.short, folder=options.folder)
+            results.append(import_module(f"tests.bench.{name}").main(run))
+        show(results[-1], console)
+    if options.json:
+        write_json(Report(machine, results), options.json)
+    return 0
+
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in BENCHMARKS:
-        sys.exit(f"usage: python -m tests.bench {'|'.join(BENCHMARKS)}")
-    BENCHMARKS[sys.argv[1]]()
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Authenticated, committed requests a second, over a bare Starlette route and over a raw ASGI function."""
+
+import sys
+
+from tests.acceptance.gateway import REQUESTS
+from tests.bench.events import body
+from tests.bench.load import Load, generator, hammer
+from tests.bench.report import Goal, Result
+from tests.bench.run import Run
+from tests.bench.stack import stack, wait_until
+
+DELAY_MS = 2
+
+
+def main(run: Run) -> Result:
+    """Measure ingress, the references and ingress with a slow Redis, in turns."""
+    result = Result(
+        "ingest", f"one process each, Redis on appendfsync always, logs on, load by {generator()}"
+    )
+    path, headers = REQUESTS["trustshare"]
+    headers = {**headers, "content-type": "application/json"}
+    with stack(run.folder) as it:
+        it.configure()
+        ours, _ = it.ingress()
+        slow = it.folder / "slow.sock"
+        it.start([sys.executable, "-m", "tests.bench.delay", str(slow), str(it.socket), str(DELAY_MS)])
+        wait_until(slow.exists, "the proxy")
+        it.configure(socket=slow)
+        delayed, _ = it.ingress()
+        ports = {
+            "headrace": ours,
+            "route": it.serve("tests.bench.bare", "route"),
+            "asgi": it.serve("tests.bench.bare", "asgi"),
+            "delayed": delayed,
+        }
+        found: dict[str, list[Load]] = {name: [] for name in ports}
+        for port in ports.values():
+            hammer(port, path, headers, body(0), seconds=1)
+        for _ in run.rounds("ingest"):
+            for name, port in ports.items():
+                found[name].append(hammer(port, path, headers, body(0), seconds=run.seconds(4)))
+                it.redis.flushall()
+    rates = {name: [load.per_second for load in loads] for name, loads in found.items()}
+    result.add("headrace", "req/s", rates["headrace"])
+    result.add("bare Starlette route", "req/s", rates["route"])
+    result.add("raw ASGI function", "req/s", rates["asgi"])
+    result.add_ratio("÷ bare route", rates["headrace"], rates["route"], Goal(0.85, 1.0))
+    result.add_ratio("÷ raw ASGI", rates["headrace"], rates["asgi"], Goal(0.67, 0.8))
+    result.add(f"headrace, replies {DELAY_MS} ms late", "req/s", rates["delayed"])
+    result.add_ratio("replies late ÷ bare route", rates["delayed"], rates["route"])
+    result.add("headrace p99", "ms", [load.p99_ms for load in found["headrace"]])
+    result.add("bare route p99", "ms", [load.p99_ms for load in found["route"]])
+    return result

@@ -1,0 +1,164 @@
+"""The processes that are measured: a Redis, ingress, workers, sinks and the references, each by itself.
+
+Redis writes its log with `appendfsync always`, in a folder on the disk: what a commit costs is part of it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.client import HTTPConnection
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from shared.cli.processes import listen
+from shared.embedded import find_server
+from tests.acceptance.gateway import SOURCES, clean_env, free_port
+
+START_S = 20.0
+
+
+class Proc:
+    """A child process, and what it cost."""
+
+    def __init__(self, argv: Sequence[str], log: Path, *, pass_fds: Sequence[int] = ()) -> None:
+        with open(log, "ab") as output:
+            self._process = subprocess.Popen(
+                argv, stdout=output, stderr=output, env=clean_env(), pass_fds=tuple(pass_fds)
+            )
+        self.pid = self._process.pid
+
+    def cpu_s(self) -> float:
+        """Return the processor time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mib(self) -> float:
+        """Return the memory that it holds."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Stack:
+    """A folder, a Redis in it, and whatever is started beside."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "headrace.toml"
+        self.socket = folder / "redis.sock"
+        self.log = folder / "processes.log"
+        self._children: list[Proc] = []
+        self.redis = Redis(unix_socket_path=str(self.socket), socket_timeout=60)
+        self.server = self.start(
+            [
+                str(find_server()),
+                *("--port", "0", "--unixsocket", str(self.socket), "--dir", str(folder), "--save", ""),
+                *("--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "12gb"),
+                *("--maxmemory-policy", "noeviction", "--loglevel", "warning"),
+            ]
+        )
+        wait_until(self._answers, "Redis")
+
+    def _answers(self) -> bool:
+        with suppress(RedisError):
+            return bool(self.redis.ping())
+        return False
+
+    def configure(self, targets: str = "", *, socket: Path | None = None, more: str = "") -> None:
+        """Write the configuration; `socket` is where its Redis is, if not at its own socket."""
+        url = f'redis.url = "unix://{socket or self.socket}"\n'
+        self.config.write_text(f"{url}{more}{SOURCES}{targets}")
+
+    def start(self, argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> Proc:
+        child = Proc(argv, self.log, pass_fds=pass_fds)
+        self._children.append(child)
+        return child
+
+    def ingress(self, count: int = 1) -> tuple[int, list[Proc]]:
+        """Start ingress processes on one port, and wait until they take requests."""
+        port = free_port()
+        with listen("127.0.0.1", port) as listener:
+            fd = str(listener.fileno())
+            argv = [sys.executable, "-m", "ingress", "--config", str(self.config), "--fd", fd]
+            started = [self.start(argv, pass_fds=[listener.fileno()]) for _ in range(count)]
+        wait_until(lambda: answers(port, "/readyz"), "ingress")
+        return port, started
+
+    def worker(self, count: int = 1) -> list[Proc]:
+        """Start worker processes; they are not waited for."""
+        argv = [sys.executable, "-m", "workers", "--config", str(self.config)]
+        return [self.start(argv) for _ in range(count)]
+
+    def serve(self, module: str, *arguments: str) -> int:
+        """Start one of our own HTTP servers, `python -m MODULE PORT …`, and wait for it."""
+        port = free_port()
+        self.start([sys.executable, "-m", module, str(port), *arguments])
+        wait_until(lambda: answers(port, "/"), module)
+        return port
+
+    def sink(self) -> int:
+        """Start what answers 200 at once to everything: nginx where it is installed, else our own."""
+        if not shutil.which("nginx"):
+            return self.serve("tests.bench.sink")
+        port = free_port()
+        conf = self.folder / "nginx.conf"
+        conf.write_text(
+            f"daemon off; worker_processes 1; pid {self.folder}/nginx.pid; error_log stderr crit;\n"
+            f"events {{ worker_connections 8192; }}\nhttp {{ access_log off; keepalive_requests 100000000;\n"
+            f"client_body_temp_path {self.folder}; client_body_buffer_size 128k;\n"
+            f"proxy_temp_path {self.folder}; fastcgi_temp_path {self.folder};"
+            f"uwsgi_temp_path {self.folder}; scgi_temp_path {self.folder};\n"
+            f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ return 200 'ok'; }} }} }}\n"
+        )
+        self.start(["nginx", "-p", str(self.folder), "-c", str(conf)])
+        wait_until(lambda: answers(port, "/"), "nginx")
+        return port
+
+    def close(self) -> None:
+        self.redis.close()
+        for child in reversed(self._children):
+            child.end()
+
+
+@contextmanager
+def stack(parent: Path | None = None) -> Iterator[Stack]:
+    """Give a Stack in a new folder, and take all of it away again."""
+    with tempfile.TemporaryDirectory(prefix="hr-bench-", dir=parent, ignore_cleanup_errors=True) as folder:
+        it = Stack(Path(folder))
+        try:
+            yield it
+        finally:
+            it.close()
+
+
+def answers(port: int, path: str) -> bool:
+    """Tell whether an HTTP server answers 200."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def wait_until(holds: Callable[[], bool], what: str, within_s: float = START_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {within_s:.0f} s")
+        time.sleep(0.005)
