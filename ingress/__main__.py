@@ -37,6 +37,7 @@ def main() -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(file),
+            interface="asgi3",
             loop="uvloop",
             http=LimitedProtocol,
             ws="none",

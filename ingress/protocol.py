@@ -6,9 +6,15 @@ drip does not extend it, and `HEADER_BYTES` in at most `HEADER_COUNT` headers (e
 """
 
 import asyncio
+import math
+from enum import Enum
 from typing import Any
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from ingress.cycle import Cycle
 
 HEADER_BYTES = 16 * 1024
 HEADER_COUNT = 100
@@ -21,16 +27,29 @@ class TooManyHeaders(Exception):
     """Raised inside the parser's callbacks to stop it; answered as 431."""
 
 
+class Phase(Enum):
+    """How far a request has come."""
+
+    HEAD = "head"
+    BODY = "body"
+    DONE = "done"
+
+
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    One timer serves all deadlines of a connection: it is set once, and looks when it fires whether the
+    deadline has been put off. Timers set and cancelled for every request were a tenth of its cost.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline = 0.0  # by the loop's clock; 0: none
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self._heads = 0
-        self._in_body = False
+        self._phase = self._clock_for = Phase.DONE
         self._leaving = False
-        self._header_bytes = 0
         self._unfinished_bytes = 0
         self._refused_as: int | None = None
 
@@ -41,57 +60,100 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
-        self._clear_deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, and bound a header section that has not ended yet."""
-        heads, waiting = self._heads, not self._in_body
+        """Feed the parser, and bound what has not ended yet."""
+        self._unfinished_bytes += len(data)
+        heads = self._heads
         super().data_received(data)
-        if waiting and self._heads == heads and not self.transport.is_closing():
+        if self._phase is Phase.DONE:
+            return  # the usual case: a request that came whole has needed no clock
+        if self._phase is Phase.HEAD and self._heads == heads and self._unfinished_bytes > HEADER_BYTES:
             # A single endless header never reaches `on_header`: the parser would buffer it whole.
-            self._unfinished_bytes += len(data)
-            if self._unfinished_bytes > HEADER_BYTES:
+            if not self.transport.is_closing():
                 self._refuse(431)
+        elif self._clock_for is not self._phase or self._heads != heads:
+            self._clock_for = self._phase
+            self._set_deadline(HEADERS_S if self._phase is Phase.HEAD else BODY_S)
 
     def on_message_begin(self) -> None:
         """A request's first byte is here."""
         super().on_message_begin()
-        self._header_bytes = 0
-        self._unfinished_bytes = 0
-        self._set_deadline(HEADERS_S)
-
-    def on_url(self, url: bytes) -> None:
-        """A part of the request line, which counts as the headers do."""
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One header is complete."""
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count(self, length: int) -> None:
-        self._header_bytes += length
-        if self._header_bytes > HEADER_BYTES or len(self.headers) >= HEADER_COUNT:
-            self._refused_as = 431
-            raise TooManyHeaders
+        self._phase = Phase.HEAD
 
     def on_headers_complete(self) -> None:
         """The headers are complete; now the body has its time."""
+        # What came together cannot be longer than this: the sum is made only where it may matter.
+        if len(self.headers) > HEADER_COUNT or (
+            self._unfinished_bytes > HEADER_BYTES and self._header_bytes() > HEADER_BYTES
+        ):
+            self._refused_as = 431
+            raise TooManyHeaders
         self._heads += 1
-        self._unfinished_bytes = 0
-        self._in_body = True
-        self._set_deadline(BODY_S)
-        super().on_headers_complete()
-        if self._leaving:
-            self.cycle.keep_alive = False
+        self._phase = Phase.BODY
+        self._begin_cycle()
+
+    def _begin_cycle(self) -> None:
+        """Start on the request, or put it behind the one that is being answered.
+
+        As uvicorn does, without what does not exist here (upgrades, a root path, its own limit of
+        concurrency), and with a cycle of ours.
+        """
+        scope = self.scope
+        scope["method"] = self.parser.get_method().decode("ascii")
+        version = self.parser.get_http_version()
+        scope["http_version"] = version
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        before = self.cycle
+        self.cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self._leaving,
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def _header_bytes(self) -> int:
+        """Count the headers, and the request line, which counts as they do."""
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on it is ours to answer."""
-        self._clear_deadline()
-        self._in_body = False
+        self._phase = self._clock_for = Phase.DONE
+        self._deadline = 0.0
+        self._unfinished_bytes = 0
+        if self.cycle.response_complete:  # refused before its body was here
+            self._set_deadline(self.timeout_keep_alive)
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is out: the next request may come, for as long as a connection is kept."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        if self._phase is Phase.DONE:  # else the rest of a refused body still comes
+            self._set_deadline(self.timeout_keep_alive)
 
     def shutdown(self) -> None:
         """End this connection, because the process ends: but answer a request that is on its way already.
@@ -114,7 +176,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refuse(self._refused_as or 400)
 
     def _refuse(self, status: int) -> None:
-        self._clear_deadline()
+        self._deadline = 0.0
         body = b'{"error":"header fields too large"}' if status == 431 else b'{"error":"bad request"}'
         self.transport.write(
             STATUS_LINE[status]
@@ -124,15 +186,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _set_deadline(self, seconds: float) -> None:
-        self._clear_deadline()
-        self._deadline = self.loop.call_later(seconds, self._too_late)
+        self._deadline = self.loop.time() + seconds
+        if self._deadline < self._timer_at:
+            self._arm(self._deadline)
 
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _arm(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self.loop.call_at(when, self._look_at_clock)
 
-    def _too_late(self) -> None:
-        self._deadline = None
-        if self.transport is not None and not self.transport.is_closing():
+    def _look_at_clock(self) -> None:
+        now = self.loop.time()
+        if not self._deadline:
+            # A request is being answered; whatever deadline comes next and is sooner arms the timer anew.
+            self._arm(now + self.timeout_keep_alive)
+        elif now < self._deadline:
+            self._arm(self._deadline)
+        elif not self.transport.is_closing():
             self.transport.close()

@@ -3,6 +3,7 @@
 A plain ASGI endpoint: Starlette's Request and Response objects cost more than all that happens here.
 """
 
+from functools import lru_cache
 from time import perf_counter, time
 
 import structlog
@@ -37,11 +38,15 @@ UNAVAILABLE: Reply = (
 NOTHING_TO_STORE: Reply = (200, b"{}", ())
 
 
+@lru_cache(maxsize=256)
+def _headers(length: int, extra: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"content-type", b"application/json"), (b"content-length", b"%d" % length), *extra
+
+
 async def respond(send: Send, reply: Reply) -> None:
     """Send a reply of JSON bytes."""
     status, body, extra = reply
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": _headers(len(body), extra)})
     await send({"type": "http.response.body", "body": body})
 
 

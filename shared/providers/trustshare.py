@@ -81,8 +81,7 @@ class Trustshare(Adapter[Settings]):
         answered and not kept. One that carries the secret is an event; one that carries a wrong one is not.
         """
         check_no_path_token(request)
-        bare = all(header != _SECRET_HEADER for header, _ in request.headers)
-        if bare and _HANDSHAKE.fullmatch(request.body):
+        if _HANDSHAKE.fullmatch(request.body) and all(name != _SECRET_HEADER for name, _ in request.headers):
             return Verdict.ANSWER_ONLY
         check_header(request, _SECRET_HEADER, self.settings.secrets)
         return Verdict.STORE

@@ -21,6 +21,8 @@ from redis.exceptions import NoScriptError, RedisError
 from shared.errors import StoreUnavailable
 from shared.store.address import RedisAddress
 
+WAIT_REPLICAS_MS = 500
+
 Call = tuple[Sequence[str], Sequence[str | bytes | int | float]]
 """The keys and the arguments of a script."""
 
@@ -82,31 +84,37 @@ class RedisClient:
         with translated():
             return await self.script(name)(keys=list(keys), args=list(args))
 
-    async def run_many(self, name: str, calls: Sequence[Call]) -> list[Any]:
+    async def run_many(self, name: str, calls: Sequence[Call], *, replicas: int = 0) -> list[Any]:
         """Run a script several times in one round trip, each by itself; an error stands in its reply's place.
 
-        Raises: StoreUnavailable where the connection broke: nothing is known of any.
+        Raises: StoreUnavailable where the connection broke: nothing is known of any; and where fewer than
+        `replicas` confirmed in time what was written.
         """
-        replies: list[Any] = await self._evaluate(name, calls)
-        # Redis was restarted and knows no scripts: it has run none of these.
-        unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
-            with translated():
+        with translated():
+            replies = await self._evaluate(name, calls, replicas)
+            unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+            if unknown:
+                # Redis was restarted and knows no scripts: it has run none of these.
                 await self.redis.script_load(_source(name))
-            again = await self._evaluate(name, [calls[number] for number in unknown])
-            for number, reply in zip(unknown, again, strict=True):
-                replies[number] = reply
+                again = await self._evaluate(name, [calls[number] for number in unknown], replicas)
+                for number, reply in zip(unknown, again, strict=True):
+                    replies[number] = reply
         return [
             StoreUnavailable(reason(reply)) if isinstance(reply, RedisError) else reply for reply in replies
         ]
 
-    async def _evaluate(self, name: str, calls: Sequence[Call]) -> list[Any]:
+    async def _evaluate(self, name: str, calls: Sequence[Call], replicas: int) -> list[Any]:
         sha = self.script(name).sha
-        with translated():
-            pipe = self.redis.pipeline(transaction=False)
-            for keys, args in calls:
-                pipe.evalsha(sha, len(keys), *keys, *args)
-            replies: list[Any] = await pipe.execute(raise_on_error=False)
+        pipe = self.redis.pipeline(transaction=False)
+        for keys, args in calls:
+            pipe.evalsha(sha, len(keys), *keys, *args)
+        if replicas:
+            pipe.wait(replicas, WAIT_REPLICAS_MS)
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+        if replicas:
+            confirmed = replies.pop()
+            if isinstance(confirmed, Exception) or confirmed < replicas:
+                raise StoreUnavailable(f"fewer than {replicas} replicas confirmed the write")
         return replies
 
     async def close(self) -> None:

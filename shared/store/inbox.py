@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
@@ -12,13 +12,13 @@ from shared.ids import event_id
 from shared.store import keys
 from shared.store.admission import TURN_MS, Admission, Entry, Outcome, Place, Quarantine, admit
 from shared.store.bells import ring_arguments
-from shared.store.client import RedisClient, reason, translated
+from shared.store.client import Call, RedisClient, reason, translated
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 512
 LEFT_BEHIND_MS = 30_000
 IN_TURN = "in-turn"
-WAIT_REPLICAS_MS = 500
+PUT_BYTES = 1024 * 1024
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -43,34 +43,16 @@ class Inbox:
         Returns, for each, its event id or a StoreUnavailable. Raises: StoreUnavailable where nothing is
         known of any (the connection broke: some may be stored, and the providers' re-sends are copies).
         """
-        ring = self._client.script("ring")
-        sources = list(dict.fromkeys(item.source for item in batch))
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for item in batch:
-                fields: dict[Any, Any] = {"body": item.body}
-                if item.headers:
-                    fields["headers"] = msgspec.json.encode(item.headers)
-                pipe.xadd(keys.inbox(item.source), fields)
-            if self._wait_replicas:
-                pipe.wait(self._wait_replicas, WAIT_REPLICAS_MS)
-            for source in sources:
-                rung, args = ring_arguments(Doorbell(ADMIT, source))
-                pipe.evalsha(ring.sha, len(rung), *rung, *args)
-            replies: list[Any] = await pipe.execute(raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies[-len(sources) :]):
-            await self._ring_unknown(sources)
-        if self._wait_replicas and _fewer(replies[len(batch)], self._wait_replicas):
-            raise StoreUnavailable(f"fewer than {self._wait_replicas} replicas confirmed the write")
-        return [_receipt(item, reply) for item, reply in zip(batch, replies, strict=False)]
-
-    async def _ring_unknown(self, sources: Sequence[str]) -> None:
-        """Ring through a Script, which loads it: Redis was restarted and knows no scripts."""
-        for source in sources:
-            try:
-                await self._client.run("ring", *ring_arguments(Doorbell(ADMIT, source)))
-            except StoreUnavailable:
-                return  # the events are committed; the sweep rings
+        parts = _parts(batch)
+        replies = await self._client.run_many(
+            "put", [part.call() for part in parts], replicas=self._wait_replicas
+        )
+        results: list[str | Exception] = [""] * len(batch)
+        for part, reply in zip(parts, replies, strict=True):
+            entries = [reply] * len(part.places) if isinstance(reply, Exception) else reply
+            for place, entry in zip(part.places, entries, strict=True):
+                results[place] = _receipt(part.source, entry)
+        return results
 
     async def take(self, source: str, consumer: str) -> list[Entry]:
         """Take the oldest entries that no worker has taken, as many as memory allows.
@@ -181,14 +163,45 @@ class Inbox:
         await self._client.run("tidy", [keys.inbox(source)], [keys.GROUP, idle_ms])
 
 
-def _receipt(item: Received, reply: Any) -> str | Exception:
+class _Part:
+    """What goes into one source's inbox in one call: its requests, and their places in the batch."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.places: list[int] = []
+        self.bytes = 0
+        self._args: list[str | bytes | int | float] = []
+
+    def add(self, place: int, item: Received) -> None:
+        self.places.append(place)
+        self.bytes += len(item.body)
+        self._args.append(item.body)
+        self._args.append(msgspec.json.encode(item.headers) if item.headers else b"")
+
+    def call(self) -> Call:
+        rung, ring = ring_arguments(Doorbell(ADMIT, self.source))
+        return [keys.inbox(self.source), *rung], [*ring, *self._args]
+
+
+def _parts(batch: Sequence[Received]) -> list[_Part]:
+    """Divide a batch by source, and so that no call holds Redis for long."""
+    parts: list[_Part] = []
+    filling: dict[str, _Part] = {}
+    for place, item in enumerate(batch):
+        part = filling.get(item.source)
+        if part is None or part.bytes + len(item.body) > PUT_BYTES:
+            part = filling[item.source] = _Part(item.source)
+            parts.append(part)
+        part.add(place, item)
+    return parts
+
+
+def _receipt(source: str, reply: Any) -> str | Exception:
+    if isinstance(reply, StoreUnavailable):
+        return reply
     if isinstance(reply, RedisError):
         return StoreUnavailable(reason(reply))
-    return event_id(item.source, reply.decode())
-
-
-def _fewer(reply: Any, wanted: int) -> bool:
-    return isinstance(reply, Exception) or reply < wanted
+    return event_id(source, reply.decode())
 
 
 def _entry(source: str, id: bytes, fields: dict[bytes, bytes], takes_alone: int = 0) -> Entry:

@@ -32,7 +32,7 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
 
 if __name__ == "__main__":
     uvicorn.run(
-        {"route": route, "asgi": asgi}[sys.argv[2]],
+        route if sys.argv[2] == "route" else asgi,
         port=int(sys.argv[1]),
         loop="uvloop",
         http="httptools",

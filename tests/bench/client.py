@@ -74,6 +74,4 @@ async def main(port: int, connections: int, seconds: float, request: bytes) -> N
 
 
 if __name__ == "__main__":
-    uvloop.run(
-        main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), bytes.fromhex(sys.stdin.read()))
-    )
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), bytes.fromhex(sys.stdin.read())))

@@ -41,7 +41,9 @@ class Proc:
 
     def rss_mib(self) -> float:
         """Return the memory that it holds."""
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        return (
+            int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        )
 
     def end(self) -> None:
         self._process.terminate()

@@ -1,0 +1,23 @@
+-- Puts requests of one source into its inbox, and rings for them.
+--   KEYS[1] hr:inbox:<source>   KEYS[2] hr:rung:<doorbell>   KEYS[3] Celery's queue
+--   ARGV[1] the doorbell's message   ARGV[2] how long its flag stands, ms   ARGV[3] the longest queue
+--   then for each request: body, headers as JSON ('' for none)
+-- Returns for each request its entry's id, or the error that Redis refused it with.
+-- Said twice: the requests are there twice, as if the provider had sent them again: admission drops copies.
+-- include: bell.lua
+local replies, stored = {}, false
+for i = 4, #ARGV, 2 do
+    local reply
+    if ARGV[i + 1] == '' then
+        reply = redis.pcall('XADD', KEYS[1], '*', 'body', ARGV[i])
+    else
+        reply = redis.pcall('XADD', KEYS[1], '*', 'body', ARGV[i], 'headers', ARGV[i + 1])
+    end
+    stored = stored or not reply.err
+    replies[#replies + 1] = reply
+end
+-- A bell that cannot be rung is no reason to refuse what is stored: the sweep rings.
+if stored then
+    pcall(ring, KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3])
+end
+return replies
