@@ -1,4 +1,21 @@
-"""Bodies as a provider sends them, each another event."""
+"""Bodies as a provider sends them, each another event; and an inbox filled with them."""
+
+import asyncio
+from functools import cache
+from pathlib import Path
+
+from shared.config import Config
+from shared.configfile import read_config
+from shared.events import EventRecord, compose
+from shared.reading import Reader
+from shared.store.address import parse_address
+from shared.store.admission import Admission, Entry
+from shared.store.client import RedisClient
+from shared.store.inbox import Inbox, Received
+from tests.acceptance.gateway import SOURCES
+
+SOURCE = "trustshare"
+AT_ONCE = 256
 
 
 def body(number: int) -> bytes:
@@ -8,3 +25,37 @@ def body(number: int) -> bytes:
         b'"verification":{"from":"in_review","to":"verified"},"token":"%010d","paymentToken":"%016d",'
         b'"currency":"gbp","description":"my transaction description","amount":150000,"balance":150000}'
     ) % (number, number)
+
+
+@cache
+def _reader() -> Reader:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "headrace.toml"
+        path.write_text(f'redis.url = "unix:///nowhere"\n{SOURCES}')
+        config: Config = read_config(path)
+    return Reader(config)
+
+
+def composed(number: int) -> bytes:
+    """Return what a target is sent for `body(number)`."""
+    entry = Entry(f"1767225600000-{number}", SOURCE, body(number), {})
+    read = _reader().read(entry)
+    assert isinstance(read, Admission)
+    return compose(EventRecord(entry.id, read.attributes, read.data, entry.body), "cloudevents")[1]
+
+
+def fill(socket: Path, first: int, count: int) -> None:
+    """Put `count` events into the inbox, as ingress does, numbered from `first`."""
+
+    async def put() -> None:
+        client = RedisClient(parse_address(f"unix://{socket}"), timeout_s=60)
+        inbox = Inbox(client)
+        for start in range(first, first + count, AT_ONCE):
+            numbers = range(start, min(start + AT_ONCE, first + count))
+            results = await inbox.put([Received(SOURCE, body(number), {}) for number in numbers])
+            assert all(isinstance(result, str) for result in results)
+        await client.close()
+
+    asyncio.run(put())

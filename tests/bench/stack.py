@@ -158,9 +158,11 @@ def answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def wait_until(holds: Callable[[], bool], what: str, within_s: float = START_S) -> None:
+def wait_until(
+    holds: Callable[[], bool], what: str, *, within_s: float = START_S, every_s: float = 0.002
+) -> None:
     deadline = time.monotonic() + within_s
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {within_s:.0f} s")
-        time.sleep(0.005)
+        time.sleep(every_s)

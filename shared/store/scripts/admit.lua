@@ -32,22 +32,29 @@ end
 -- of it were suppressed, and how many of these had another body), and how it leaves.
 local find, leave = {}, {}
 
+-- What is written for many at once, when all have been looked at: name of a key → arguments, and of the inbox
+-- the entries that leave it. A command costs more than what it does.
+local added, left = {}, {}
+
+local function add(key, score, id)
+    local members = added[key] or {}
+    added[key] = members
+    members[#members + 1] = score
+    members[#members + 1] = id
+end
+
 function find.inbox(entry)
-    if #redis.call('XPENDING', inbox, group, entry, entry, 1) == 0 then
-        return nil
-    end
+    -- An entry leaves as it is admitted: while it is there, nobody has.
     local found = redis.call('XRANGE', inbox, entry, entry)
     if #found == 0 then
-        redis.call('XACK', inbox, group, entry)
+        left[#left + 1] = entry  -- Redis 6.2 keeps what was deleted pending for ever
         return nil
     end
     return field(found[1][2], 'body'), field(found[1][2], 'headers'), 0, 0
 end
 
 function leave.inbox(entry)
-    redis.call('XACK', inbox, group, entry)
-    redis.call('XDEL', inbox, entry)
-    redis.call('HDEL', alone, entry)
+    left[#left + 1] = entry
 end
 
 function find.quarantine(_, id)
@@ -196,35 +203,40 @@ local function admit(i)
         for mark, target in string.gmatch(targets, '(~?)([^,~]+)') do
             open = open + 1
             if mark == '' or transaction == '' then
-                redis.call('ZADD', 'hr:due:' .. target, now, id)
+                add('hr:due:' .. target, now, id)
             else
                 -- In a lane: due only if it is the first of its transaction there.
                 ordered = ordered .. ',' .. target
                 if redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
-                    redis.call('ZADD', 'hr:due:' .. target, now, id)
+                    add('hr:due:' .. target, now, id)
                 end
             end
         end
-        local event = 'hr:event:' .. id
-        redis.call('HSET', event, 'attributes', ARGV[i + 8], 'data', ARGV[i + 9],
-            'body', body, 'digest', digest, 'targets', (string.gsub(targets, '~', '')), 'open', open)
+        local fields = {'attributes', ARGV[i + 8], 'data', ARGV[i + 9], 'body', body, 'digest', digest,
+            'targets', (string.gsub(targets, '~', '')), 'open', open}
+        local function set(name, value)
+            fields[#fields + 1] = name
+            fields[#fields + 1] = value
+        end
         if ordered ~= '' then
-            redis.call('HSET', event, 'ordered', ordered .. ',')
+            set('ordered', ordered .. ',')
         end
         if content_type ~= '' then
-            redis.call('HSET', event, 'type', content_type)
+            set('type', content_type)
         end
         if transaction ~= '' then
-            redis.call('HSET', event, 'transaction', transaction)
-            redis.call('ZADD', 'hr:transaction:' .. transaction, received, id)
+            set('transaction', transaction)
+            add('hr:transaction:' .. transaction, received, id)
         end
         if copies > 0 then
-            redis.call('HSET', event, 'copies', copies, 'differing', differing)
+            set('copies', copies)
+            set('differing', differing)
         end
         if place == 'duplicates' then
-            redis.call('HSET', event, 'copy_of', first_of(id))
+            set('copy_of', first_of(id))
         end
-        redis.call('ZADD', open > 0 and 'hr:open' or 'hr:finished', received, id)
+        redis.call('HSET', 'hr:event:' .. id, unpack(fields))
+        add(open > 0 and 'hr:open' or 'hr:finished', received, id)
         if raises ~= '' then
             redis.call('INCR', counter(raises))
             redis.call('PEXPIRE', counter(raises), window)
@@ -237,5 +249,13 @@ end
 local results = {}
 for i = HEAD + 1, #ARGV, WIDTH do
     results[#results + 1] = admit(i)
+end
+for key, members in pairs(added) do
+    redis.call('ZADD', key, unpack(members))
+end
+if #left > 0 then
+    redis.call('XACK', inbox, group, unpack(left))
+    redis.call('XDEL', inbox, unpack(left))
+    redis.call('HDEL', alone, unpack(left))
 end
 return results

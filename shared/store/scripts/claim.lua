@@ -34,6 +34,7 @@ if interval then
 end
 
 local bytes, entries = 0, {}
+local looked_at, leased = {}, {}
 if room > 0 then
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)) do
         if bytes >= tonumber(ARGV[5]) then
@@ -41,14 +42,21 @@ if room > 0 then
         end
         local event = redis.call('HMGET', 'hr:event:' .. id,
             'attributes', 'data', 'body', 'type', 'failed:' .. ARGV[1], 'since:' .. ARGV[1])
-        redis.call('ZREM', KEYS[1], id)
+        looked_at[#looked_at + 1] = id
         if event[1] then
-            redis.call('ZADD', KEYS[2], token, id)
+            leased[#leased + 1] = token
+            leased[#leased + 1] = id
             bytes = bytes + #event[1] + #event[2] + #event[3]
             local since = tonumber(event[6] or tonumber(string.sub(id, 5, 15), 16))
             entries[#entries + 1] =
                 {id, tonumber(event[5] or 0), since, event[1], event[2], event[3], event[4] or ''}
         end
+    end
+    if #looked_at > 0 then
+        redis.call('ZREM', KEYS[1], unpack(looked_at))
+    end
+    if #leased > 0 then
+        redis.call('ZADD', KEYS[2], unpack(leased))
     end
     if interval and #entries > 0 then
         next_slot = next_slot + interval * #entries

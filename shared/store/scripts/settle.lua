@@ -10,8 +10,8 @@
 -- Returns {for each delivery 1 where it changed something, else 0; for each target what changed with it:
 -- '', `opened`, `closed` or `disabled`}.
 -- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
--- the token is spent, or the end is written. The first write frees memory, which lets Redis finish a
--- script when it is full.
+-- the token is spent, or the end is written. The first write (of what was leased) frees memory, which lets
+-- Redis finish a script when it is full.
 local WIDTH, TARGET_WIDTH = 7, 6
 local first = 2 + tonumber(ARGV[1]) * TARGET_WIDTH
 if (#ARGV - first + 1) % WIDTH ~= 0 then
@@ -35,19 +35,34 @@ end
 
 -- include: lanes.lua
 
-local function settle(target, id, token, outcome, delay, attempt)
-    local leased, due, event = 'hr:leased:' .. target, 'hr:due:' .. target, 'hr:event:' .. id
-    local held = redis.call('ZSCORE', leased, id)
-    local mine = held and tonumber(held) == tonumber(token)
-    if not mine and outcome ~= 'done' then
-        return 0
-    end
+-- Which claims count, by delivery: those whose token still holds, and successes that were never written.
+local HOLDS, WAS_LOST = 1, 2
+local counts, ended, spent = {}, {}, {}
+for i = first, #ARGV, WIDTH do
+    local target, id, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local claim = target .. ' ' .. id
+    local held = not spent[claim] and redis.call('ZSCORE', 'hr:leased:' .. target, id)
+    if held and tonumber(held) == tonumber(token) then
+        counts[i] = HOLDS
+        spent[claim] = true
     -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
-    if not mine and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 1 then
-        return 0
+    elseif ARGV[i + 3] == 'done' and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 0 then
+        counts[i] = WAS_LOST
     end
-    redis.call('ZREM', leased, id)
-    local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction')
+    if counts[i] then
+        ended[target] = ended[target] or {}
+        ended[target][#ended[target] + 1] = id
+    end
+end
+for target, ids in pairs(ended) do
+    redis.call('ZREM', 'hr:leased:' .. target, unpack(ids))
+end
+
+local finished = {}
+
+local function settle(count, target, id, token, outcome, delay, attempt)
+    local due, event = 'hr:due:' .. target, 'hr:event:' .. id
+    local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction', 'end:' .. target)
     if not known[1] then
         return 0
     end
@@ -67,19 +82,21 @@ local function settle(target, id, token, outcome, delay, attempt)
             advance(target, id, known[3])
         end
     else
-        redis.call('ZREM', due, id)
-        redis.call('ZREM', 'hr:dead:' .. target, id)
-        local before = redis.call('HGET', event, 'end:' .. target)
-        if before == 'done' or before == 'expired' then
+        if count == WAS_LOST then
+            -- Its lease ran out meanwhile: it waits again, or is a dead letter.
+            redis.call('ZREM', due, id)
+            redis.call('ZREM', 'hr:dead:' .. target, id)
+        end
+        if known[4] == 'done' or known[4] == 'expired' then
             return 0
         end
-        redis.call('HSET', event, 'end:' .. target, 'done')
+        local open = tonumber(known[1]) - 1
+        redis.call('HSET', event, 'end:' .. target, 'done', 'open', open)
         if in_lane(target, known[2]) then
             advance(target, id, known[3])
         end
-        if redis.call('HINCRBY', event, 'open', -1) == 0 then
-            redis.call('ZREM', 'hr:open', id)
-            redis.call('ZADD', 'hr:finished', tonumber(string.sub(id, 5, 15), 16), id)
+        if open == 0 then
+            finished[#finished + 1] = id
         end
     end
     return 1
@@ -87,7 +104,7 @@ end
 
 local results = {}
 for i = first, #ARGV, WIDTH do
-    local changed = settle(unpack(ARGV, i, i + WIDTH - 2))
+    local changed = counts[i] and settle(counts[i], unpack(ARGV, i, i + WIDTH - 2)) or 0
     results[#results + 1] = changed
     local of, outcome = news[ARGV[i]], ARGV[i + 3]
     if of and changed == 1 and outcome ~= 'back' then
@@ -98,6 +115,15 @@ for i = first, #ARGV, WIDTH do
             of.gone = of.gone or outcome == 'gone'
         end
     end
+end
+if #finished > 0 then
+    local received = {}
+    for _, id in ipairs(finished) do
+        received[#received + 1] = tonumber(string.sub(id, 5, 15), 16)
+        received[#received + 1] = id
+    end
+    redis.call('ZREM', 'hr:open', unpack(finished))
+    redis.call('ZADD', 'hr:finished', unpack(received))
 end
 
 -- The breaker and the counts of one target. The counts are of this hour and of the one before.

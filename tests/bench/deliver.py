@@ -1,0 +1,63 @@
+"""Events a second of one worker, from a filled inbox to the sink, over one aiohttp process that only POSTs."""
+
+import subprocess
+import sys
+import time
+
+from tests.acceptance.gateway import clean_env, target
+from tests.bench.events import fill
+from tests.bench.machine import nginx_version
+from tests.bench.report import Goal, Result
+from tests.bench.run import Run
+from tests.bench.stack import Stack, stack, wait_until
+
+EVENTS = 20_000
+CONCURRENCY = 64
+PATIENCE_S = 300.0
+
+
+def main(run: Run) -> Result:
+    """Measure a worker and aiohttp in turns."""
+    result = Result(
+        "deliver",
+        f"one process each to {nginx_version()}, {CONCURRENCY} at once; Redis on appendfsync always, logs on",
+    )
+    count = run.count(EVENTS)
+    ours: list[float] = []
+    theirs: list[float] = []
+    with stack(run.folder) as it:
+        sink = it.sink()
+        it.configure(target("sink", sink, concurrency=str(CONCURRENCY)))
+        for _ in run.rounds("deliver"):
+            it.redis.flushall()
+            fill(it.socket, 0, count)
+            ours.append(count / drain(it, count))
+            theirs.append(count / post(sink, count))
+    result.add("headrace", "events/s", ours)
+    result.add("aiohttp alone", "requests/s", theirs)
+    result.add_ratio("÷ aiohttp alone", ours, theirs, Goal(1.2, 2.0))
+    return result
+
+
+def drain(it: Stack, count: int) -> float:
+    """Start a worker on a filled inbox; return how many seconds passed from its first take to the last delivery."""
+    [worker] = it.worker()
+    try:
+        wait_until(lambda: it.redis.exists("hr:open", "hr:finished") > 0, "the worker")
+        started = time.perf_counter()
+        wait_until(
+            lambda: it.redis.zcard("hr:finished") >= count,
+            "delivery",
+            within_s=PATIENCE_S,
+            every_s=0.02,
+        )
+        return time.perf_counter() - started
+    finally:
+        worker.end()
+
+
+def post(port: int, count: int) -> float:
+    """Return how many seconds aiohttp took."""
+    argv = [sys.executable, "-m", "tests.bench.posting", str(port), str(count), str(CONCURRENCY)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=clean_env())
+    return float(done.stdout)
