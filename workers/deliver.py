@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from time import perf_counter
+from typing import NamedTuple
 
 import structlog
 
@@ -11,7 +12,6 @@ from shared.doorbell import DELIVER, Doorbell
 from shared.egress import Answer, Egress
 from shared.errors import EgressError, StoreUnavailable
 from shared.events import EventRecord
-from shared.grouping import GroupCommit
 from shared.store.bells import Bells
 from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
 from workers.lane import Lane
@@ -25,8 +25,20 @@ SETTLE_AGAIN_S = 0.5
 ANSWER_KEPT_BYTES = 1024
 
 
+class Ended(NamedTuple):
+    """A claim that has ended, and what its log line says beside: written to Redis in the next turn."""
+
+    lane: Lane
+    settlement: Settlement
+    source: str | None = None
+
+
 class Deliverer:
-    """Delivers what is due, for all targets of this process's configuration."""
+    """Delivers what is due, for all targets of this process's configuration.
+
+    Claims and their ends are said to Redis in turns: while one round trip is under way, what ends and who
+    wants more gather for the next. A turn settles before it claims, so that the room made is used at once.
+    """
 
     def __init__(self, config: Config, due: DueSets, bells: Bells, egress: Egress) -> None:
         self._due = due
@@ -34,11 +46,11 @@ class Deliverer:
         self._egress = egress
         self._lanes: dict[str, Lane] = {}
         self._patience: dict[str, Patience] = {}
-        self._settling: GroupCommit[Settlement, bool] = GroupCommit(self._settle, limit=SETTLE_AT_ONCE)
-        # Lanes that look at the same moment share a round trip, and never a connection each.
-        self._wishes: GroupCommit[Wish, Claims] = GroupCommit(due.claim_many, limit=CLAIM_AT_ONCE)
+        self._ended: list[Ended] = []
+        self._wanting: dict[str, None] = {}
+        self._turning: asyncio.Task[None] | None = None
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._claiming: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.use(config)
 
@@ -66,8 +78,8 @@ class Deliverer:
         """Answer a doorbell; returns at once."""
         if not self._stopping:
             task = asyncio.get_running_loop().create_task(self._answer(target))
-            self._claiming.add(task)
-            task.add_done_callback(self._claiming.discard)
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
 
     async def _answer(self, target: str) -> None:
         try:
@@ -79,46 +91,89 @@ class Deliverer:
             self.kick(target)
 
     def kick(self, target: str) -> None:
-        """Look for what is due at a target, unless that is being done; unknown targets are left alone."""
-        lane = self._lanes.get(target)
-        if lane is None or self._stopping:
-            return
-        if lane.claiming:
-            lane.look_again = True
-            return
-        lane.claiming = True
-        task = asyncio.get_running_loop().create_task(self._claim(lane))
-        self._claiming.add(task)
-        task.add_done_callback(self._claiming.discard)
+        """Look for what is due at a target, in the next turn; unknown targets are left alone."""
+        if target in self._lanes and not self._stopping:
+            self._wanting[target] = None
+            self._turn()
 
-    async def _claim(self, lane: Lane) -> None:
+    def _turn(self) -> None:
+        if self._turning is None:
+            self._turning = asyncio.get_running_loop().create_task(self._take_turns())
+
+    async def _take_turns(self) -> None:
         try:
-            while not self._stopping:
-                lane.look_again = False
-                # At most half of what is free goes to one target, so that no target ever takes the last.
-                free = SLOTS - len(self._in_flight)
-                most = min(lane.target.concurrency - lane.in_flight, (free + 1) // 2)
-                if most <= 0:
-                    lane.look_again = True
-                    break
-                claims = await self._wishes.add(Wish(lane.name, most, lane.limits))
-                claimed_at = perf_counter()
-                for claimed, event in claims.entries:
-                    self._start(lane, claimed, event, claims.now_ms, claimed_at)
-                if claims.more:
-                    lane.look_again = True
-                    if len(claims.entries) < most:
-                        break  # the target's concurrency is used up, by us or by others
-                    if lane.in_flight < lane.target.concurrency:
-                        await self._bells.ring([Doorbell(DELIVER, lane.name)])
-                    continue
-                self._wake_at(lane, claims.next_due_s)
-                if not lane.look_again:
-                    break
-        except StoreUnavailable as error:
-            log.warning("claim failed", target=lane.name, reason=str(error))  # the sweep rings again
+            while self._ended or self._wanting:
+                ended, self._ended = self._ended[:SETTLE_AT_ONCE], self._ended[SETTLE_AT_ONCE:]
+                wishes = self._wishes()
+                if not await self._take_turn(ended, wishes):
+                    # All of it can be said twice; in order, so that what has waited longest goes first.
+                    self._ended = ended + self._ended
+                    if self._stopping:
+                        return  # the leases run out, and another worker delivers again
+                    await asyncio.sleep(SETTLE_AGAIN_S)
         finally:
-            lane.claiming = False
+            self._turning = None
+
+    def _wishes(self) -> list[Wish]:
+        """Say what this process could start now, for some of the lanes that want more."""
+        wishes: list[Wish] = []
+        free = SLOTS - len(self._in_flight)
+        for name in list(self._wanting)[:CLAIM_AT_ONCE]:
+            del self._wanting[name]
+            lane = self._lanes.get(name)
+            if lane is None or self._stopping:
+                continue
+            # At most half of what is free goes to one target, so that no target ever takes the last.
+            most = min(lane.target.concurrency - lane.in_flight, (free + 1) // 2)
+            lane.look_again = most <= 0
+            if most > 0:
+                free -= most
+                wishes.append(Wish(name, most, lane.limits))
+        return wishes
+
+    async def _take_turn(self, ended: Sequence[Ended], wishes: Sequence[Wish]) -> bool:
+        """Settle and claim in one round trip. Returns False where the settlements must be said again."""
+        if not ended and not wishes:
+            return True
+        try:
+            turn = await self._due.turn([item.settlement for item in ended], self._patience, wishes)
+        except StoreUnavailable as error:
+            # What is due and not claimed, the sweep rings for.
+            log.warning("Redis did not answer", deliveries=len(ended), claims=len(wishes), reason=str(error))
+            return not ended
+        claimed_at = perf_counter()
+        for wish, claims in zip(wishes, turn.claims, strict=True):
+            lane = self._lanes.get(wish.target)
+            if isinstance(claims, Exception):
+                log.warning("claim failed", target=wish.target, reason=str(claims))  # the sweep rings again
+            elif lane is not None:  # else its lease runs out, and whoever has the target delivers
+                await self._start_claims(lane, wish, claims, claimed_at)
+        if turn.failure:
+            log.warning("settling failed", deliveries=len(ended), reason=str(turn.failure))
+            return False
+        for item, counted in zip(ended, turn.counted, strict=True):
+            _log(item, counted)
+        for target, change in turn.news.items():
+            log.error(f"target {change}", target=target) if change == "disabled" else log.warning(
+                f"breaker {change}", target=target
+            )
+        return True
+
+    async def _start_claims(self, lane: Lane, wish: Wish, claims: Claims, claimed_at: float) -> None:
+        for claimed, event in claims.entries:
+            self._start(lane, claimed, event, claims.now_ms, claimed_at)
+        if not claims.more:
+            self._wake_at(lane, claims.next_due_s)
+            return
+        lane.look_again = True
+        # Fewer than wanted: the target's concurrency is used up, by us or by others. As many: there is more
+        # than this process takes at once, and others may join in.
+        if len(claims.entries) == wish.most and lane.in_flight < lane.target.concurrency:
+            self._wanting[lane.name] = None
+            try:
+                await self._bells.ring([Doorbell(DELIVER, lane.name)])
+            except StoreUnavailable as error:
+                log.warning("doorbell not rung", target=lane.name, reason=str(error))  # the sweep rings
 
     def _wake_at(self, lane: Lane, next_due_s: float | None) -> None:
         """Be back for the next retry when it is due: the sweep alone would be up to a second late."""
@@ -147,47 +202,38 @@ class Deliverer:
         answer: Answer | None = None
         failure = ""
         try:
-            try:
-                headers, body = lane.outgoing.request(event, at_ms)
-                answer = await self._egress.post(lane.outgoing.endpoint, headers, body, lane.target.timeout)
-            except EgressError as error:
-                failure = str(error)
-            except asyncio.CancelledError:
-                self._settling.add(Settlement(claimed, End.BACK))
-                raise
-            except Exception as error:
-                # A mistake of ours must not hold the delivery in a circle of leases that run out: it is a
-                # failed attempt, and the schedule goes on. The error's text may quote the payload.
-                log.error("attempt failed by itself", event_id=claimed.event_id, error=type(error).__name__)
-                failure = f"internal: {type(error).__name__}"
-            attempt = Attempt(
-                n=claimed.failed + 1,
-                at_ms=at_ms,
-                duration_ms=round((perf_counter() - started) * 1000, 2),
-                status=answer.status if answer else None,
-                error=failure,
-                answer=answer.body[:ANSWER_KEPT_BYTES].decode("utf-8", "replace") if answer else "",
-            )
-            await self._finish(
-                lane,
-                claimed,
-                attempt,
-                retry_after=answer.retry_after if answer else None,
-                source=event.source,
-            )
+            headers, body = lane.outgoing.request(event, at_ms)
+            answer = await self._egress.post(lane.outgoing.endpoint, headers, body, lane.target.timeout)
+        except EgressError as error:
+            failure = str(error)
+        except asyncio.CancelledError:
+            self._ended.append(Ended(lane, Settlement(claimed, End.BACK)))
+            raise
+        except Exception as error:
+            # A mistake of ours must not hold the delivery in a circle of leases that run out: it is a
+            # failed attempt, and the schedule goes on. The error's text may quote the payload.
+            log.error("attempt failed by itself", event_id=claimed.event_id, error=type(error).__name__)
+            failure = f"internal: {type(error).__name__}"
         finally:
             lane.in_flight -= 1
-            # In an ordered target what has just ended may have made the next of its transaction due.
-            if lane.look_again or lane.ordered:
-                self.kick(lane.name)
+        attempt = Attempt(
+            n=claimed.failed + 1,
+            at_ms=at_ms,
+            duration_ms=round((perf_counter() - started) * 1000, 2),
+            status=answer.status if answer else None,
+            error=failure,
+            answer=answer.body[:ANSWER_KEPT_BYTES].decode("utf-8", "replace") if answer else "",
+        )
+        retry_after = answer.retry_after if answer else None
+        self._finish(lane, claimed, attempt, retry_after=retry_after, source=event.source)
 
-    async def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:
+    def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:
         """Count a delivery that workers died with again and again as a failed attempt."""
         error = "lease: the workers that held it died, ten times"
         attempt = Attempt(n=claimed.failed + 1, at_ms=now_ms, duration_ms=0, error=error)
-        await self._finish(self._lanes[claimed.target], claimed, attempt)
+        self._finish(self._lanes[claimed.target], claimed, attempt)
 
-    async def _finish(
+    def _finish(
         self,
         lane: Lane,
         claimed: Claimed,
@@ -203,57 +249,58 @@ class Deliverer:
             now_s=(attempt.at_ms + attempt.duration_ms) / 1000,
             since_s=claimed.since_ms / 1000,
         )
-        end, delay_ms = End(verdict.outcome.value), int(verdict.delay_s * 1000)
-        counted = await self._settling.add(Settlement(claimed, end, delay_ms, attempt))
+        end = End(verdict.outcome.value)
+        settlement = Settlement(claimed, end, int(verdict.delay_s * 1000), attempt)
+        self._ended.append(Ended(lane, settlement, source))
         if end is End.RETRY:
             self._wake_no_later(lane, verdict.delay_s)
-        log.info(
-            "delivery",
-            event_id=claimed.event_id,
-            source=source,
-            target=lane.name,
-            outcome=end.value if counted else f"{end.value}, too late to count",
-            attempt=attempt.n,
-            status=attempt.status,
-            error=attempt.error or None,
-            duration_ms=attempt.duration_ms,
-            next_in_s=round(verdict.delay_s, 3) if end is End.RETRY else None,
-        )
+        # In an ordered target what has just ended may have made the next of its transaction due.
+        if (lane.look_again or lane.ordered) and lane.name in self._lanes and not self._stopping:
+            self._wanting[lane.name] = None
+        self._turn()
 
     def _wake_no_later(self, lane: Lane, delay_s: float) -> None:
         when = asyncio.get_running_loop().time() + delay_s
         if lane.timer is None or lane.timer.cancelled() or lane.timer.when() > when:
             self._wake_at(lane, delay_s)
 
-    async def _settle(self, batch: Sequence[Settlement]) -> Sequence[bool | Exception]:
-        """Write how attempts ended; again while Redis is away: all of it can be said twice."""
-        while True:
-            try:
-                settled, news = await self._due.settle(batch, self._patience)
-            except StoreUnavailable as error:
-                log.warning("settling failed, trying again", deliveries=len(batch), reason=str(error))
-                if self._stopping:
-                    raise  # the leases run out, and another worker delivers again
-                await asyncio.sleep(SETTLE_AGAIN_S)
-            else:
-                for target, change in news.items():
-                    log.error(f"target {change}", target=target) if change == "disabled" else log.warning(
-                        f"breaker {change}", target=target
-                    )
-                return settled
-
     async def drain(self, grace_s: float) -> None:
         """Claim no more, wait for what is in flight, then hand the rest back uncharged."""
         self._stopping = True
         for lane in self._lanes.values():
             self._wake_at(lane, None)
-        if self._claiming:
-            await asyncio.wait(self._claiming, timeout=grace_s)
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=grace_s)
+        if self._turning:
+            await asyncio.wait([self._turning], timeout=grace_s)
         if self._in_flight:
             await asyncio.wait(self._in_flight, timeout=grace_s)
         left = list(self._in_flight)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        await self._settling.flush()
+        if self._ended:
+            self._turn()
+        if self._turning:
+            await asyncio.wait([self._turning])
         log.info("drained", handed_back=len(left))
+
+
+def _log(item: Ended, counted: bool) -> None:
+    """Write the one line of an attempt."""
+    settlement, attempt = item.settlement, item.settlement.attempt
+    if attempt is None:
+        return  # handed back: no attempt
+    end = settlement.end
+    log.info(
+        "delivery",
+        event_id=settlement.claimed.event_id,
+        source=item.source,
+        target=item.lane.name,
+        outcome=end.value if counted else f"{end.value}, too late to count",
+        attempt=attempt.n,
+        status=attempt.status,
+        error=attempt.error or None,
+        duration_ms=attempt.duration_ms,
+        next_in_s=settlement.delay_ms / 1000 if end is End.RETRY else None,
+    )

@@ -20,7 +20,6 @@ class Lane:
     def __init__(self, config: Config, target: Target) -> None:
         self.name = target.name
         self.in_flight = 0
-        self.claiming = False
         self.look_again = False
         self.timer: asyncio.TimerHandle | None = None
         self.use(config, target)

@@ -111,7 +111,7 @@ class Sweeper:
         log.warning("leases ran out", target=target, put_back=back, charged=len(spent))
         for claimed in spent:
             # The lease that the script has just made tells Redis's own time: this machine's has no effect.
-            await self._deliverer.finish_lapsed(claimed, claimed.token - self._leases_ms[target])
+            self._deliverer.finish_lapsed(claimed, claimed.token - self._leases_ms[target])
 
     async def _bury(self, state: str, target: str) -> None:
         """Make dead letters of what a disabled target would get, or of what waited too long for another."""

@@ -29,18 +29,20 @@ class Place(Enum):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A request to admit. `takes_alone` counts how often it was taken again after a worker's death."""
+    """A request to admit. `takes_alone` counts how often it was taken again after a worker's death.
+
+    `id`, made of the others, is what the event will have; also the receipt in the 200.
+    """
 
     stream_id: str
     source: str
     body: bytes
     headers: dict[str, str]
     takes_alone: int = 0
+    id: str = ""
 
-    @property
-    def id(self) -> str:
-        """The id that the event will have; also the receipt in the 200."""
-        return event_id(self.source, self.stream_id)
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "id", event_id(self.source, self.stream_id))
 
 
 class Admission(msgspec.Struct, frozen=True):

@@ -26,6 +26,9 @@ WAIT_REPLICAS_MS = 500
 Call = tuple[Sequence[str], Sequence[str | bytes | int | float]]
 """The keys and the arguments of a script."""
 
+NamedCall = tuple[str, Sequence[str], Sequence[str | bytes | int | float]]
+"""A script's name, its keys and its arguments."""
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -85,29 +88,33 @@ class RedisClient:
             return await self.script(name)(keys=list(keys), args=list(args))
 
     async def run_many(self, name: str, calls: Sequence[Call], *, replicas: int = 0) -> list[Any]:
-        """Run a script several times in one round trip, each by itself; an error stands in its reply's place.
+        """Run a script several times in one round trip; see `run_each`."""
+        return await self.run_each([(name, *call) for call in calls], replicas=replicas)
+
+    async def run_each(self, calls: Sequence[NamedCall], *, replicas: int = 0) -> list[Any]:
+        """Run scripts in one round trip, each by itself; an error stands in its reply's place.
 
         Raises: StoreUnavailable where the connection broke: nothing is known of any; and where fewer than
         `replicas` confirmed in time what was written.
         """
         with translated():
-            replies = await self._evaluate(name, calls, replicas)
+            replies = await self._evaluate(calls, replicas)
             unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if unknown:
                 # Redis was restarted and knows no scripts: it has run none of these.
-                await self.redis.script_load(_source(name))
-                again = await self._evaluate(name, [calls[number] for number in unknown], replicas)
+                for name in {calls[number][0] for number in unknown}:
+                    await self.redis.script_load(_source(name))
+                again = await self._evaluate([calls[number] for number in unknown], replicas)
                 for number, reply in zip(unknown, again, strict=True):
                     replies[number] = reply
         return [
             StoreUnavailable(reason(reply)) if isinstance(reply, RedisError) else reply for reply in replies
         ]
 
-    async def _evaluate(self, name: str, calls: Sequence[Call], replicas: int) -> list[Any]:
-        sha = self.script(name).sha
+    async def _evaluate(self, calls: Sequence[NamedCall], replicas: int) -> list[Any]:
         pipe = self.redis.pipeline(transaction=False)
-        for keys, args in calls:
-            pipe.evalsha(sha, len(keys), *keys, *args)
+        for name, keys, args in calls:
+            pipe.evalsha(self.script(name).sha, len(keys), *keys, *args)
         if replicas:
             pipe.wait(replicas, WAIT_REPLICAS_MS)
         replies: list[Any] = await pipe.execute(raise_on_error=False)

@@ -6,14 +6,17 @@ from typing import Any
 
 import msgspec
 
+from shared.errors import StoreUnavailable
 from shared.events import JSON, EventRecord
 from shared.store import keys
-from shared.store.client import Call, RedisClient
+from shared.store.client import NamedCall, RedisClient
 
 CLAIM_BYTES = 1024 * 1024
 LEASE_BEYOND_TIMEOUT_MS = 10_000
 RELEASE_AT_ONCE = 500
 LAPSES_UNCHARGED = 10
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -105,6 +108,20 @@ class Settlement(msgspec.Struct, frozen=True):
     attempt: Attempt | None = None
 
 
+class Turn(msgspec.Struct):
+    """What one round trip brought.
+
+    `counted` says for each settlement whether it changed anything (False: its token was spent); `news` names
+    the targets that changed by them: `opened`, `closed` (the breaker) or `disabled`. `failure`: why all the
+    settlements were refused. `claims`: for each wish its claims, or why there are none.
+    """
+
+    counted: list[bool] = []
+    news: dict[str, str] = {}
+    failure: StoreUnavailable | None = None
+    claims: list[Claims | Exception] = []
+
+
 class DueSets:
     """The due sets of all targets."""
 
@@ -118,51 +135,48 @@ class DueSets:
 
         Raises: StoreUnavailable.
         """
-        [claims] = await self.claim_many([Wish(target, most, limits)])
+        turn = await self.turn([], {}, [Wish(target, most, limits)])
+        [claims] = turn.claims
         if isinstance(claims, Exception):
             raise claims
         return claims
 
-    async def claim_many(self, wishes: Sequence[Wish]) -> list[Claims | Exception]:
-        """Claim for several targets in one round trip; each gets its claims, or a StoreUnavailable.
-
-        Raises: StoreUnavailable where the connection broke. What was claimed then comes back with its lease.
-        """
-        calls = [_claim_call(wish) for wish in wishes]
-        replies = await self._client.run_many("claim", calls)
-        return [
-            reply if isinstance(reply, Exception) else _claims(wish.target, reply)
-            for wish, reply in zip(wishes, replies, strict=True)
-        ]
-
     async def settle(
         self, batch: Sequence[Settlement], patience: Mapping[str, Patience]
     ) -> tuple[list[bool], dict[str, str]]:
-        """Write how claims ended, and what that says of their targets.
+        """Write how claims ended, as `turn` does. Raises: StoreUnavailable."""
+        turn = await self.turn(batch, patience, [])
+        if turn.failure:
+            raise turn.failure
+        return turn.counted, turn.news
 
-        Returns, for each claim, False where its token was spent; and for the targets that changed by it
-        `opened`, `closed` (the breaker) or `disabled`. Raises: StoreUnavailable.
+    async def turn(
+        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], wishes: Sequence[Wish]
+    ) -> Turn:
+        """Write how claims ended, then claim what there is room for, all in one round trip.
+
+        Raises: StoreUnavailable where the connection broke: nothing is known. Settlements can be said again,
+        and what was claimed then comes back with its lease.
         """
-        names = list(dict.fromkeys(item.claimed.target for item in batch))
-        args: list[str | bytes | int] = [len(names)]
-        for name in names:
-            rules = patience[name]
-            args += [name, rules.failures, rules.first_ms, rules.longest_ms, rules.disable_after_ms]
-            args.append("hold" if rules.hold else "")
-        for item in batch:
-            claimed = item.claimed
-            args += [
-                claimed.target,
-                claimed.event_id,
-                claimed.token,
-                item.end,
-                item.delay_ms if item.end is End.RETRY else "",
-                msgspec.json.encode(item.attempt) if item.attempt else "",
-                _wrong(item.attempt),
-            ]
-        settled, changes = await self._client.run("settle", [], args)
-        news = {name: change.decode() for name, change in zip(names, changes, strict=True) if change}
-        return [changed == 1 for changed in settled], news
+        calls = [_settle_call(batch, patience)] if batch else []
+        replies = await self._client.run_each([*calls, *map(_claim_call, wishes)])
+        turn = Turn()
+        if batch:
+            reply = replies.pop(0)
+            if isinstance(reply, StoreUnavailable):
+                turn.failure = reply
+            else:
+                settled, changes = reply
+                turn.counted = [changed == 1 for changed in settled]
+                names = dict.fromkeys(item.claimed.target for item in batch)
+                turn.news = {
+                    name: change.decode() for name, change in zip(names, changes, strict=True) if change
+                }
+        turn.claims = [
+            reply if isinstance(reply, Exception) else _claims(wish.target, reply)
+            for wish, reply in zip(wishes, replies, strict=True)
+        ]
+        return turn
 
     async def release(self, target: str, *, lease_ms: int) -> tuple[int, list[Claimed]]:
         """Make due again what a dead worker had claimed.
@@ -185,9 +199,31 @@ def _wrong(attempt: Attempt | None) -> str:
     return attempt.error or f"answered {attempt.status}"
 
 
-def _claim_call(wish: Wish) -> Call:
+def _settle_call(batch: Sequence[Settlement], patience: Mapping[str, Patience]) -> NamedCall:
+    names = dict.fromkeys(item.claimed.target for item in batch)
+    args: list[str | bytes | int | float] = [len(names)]
+    for name in names:
+        rules = patience[name]
+        args += [name, rules.failures, rules.first_ms, rules.longest_ms, rules.disable_after_ms]
+        args.append("hold" if rules.hold else "")
+    for item in batch:
+        claimed = item.claimed
+        args += [
+            claimed.target,
+            claimed.event_id,
+            claimed.token,
+            item.end,
+            item.delay_ms if item.end is End.RETRY else "",
+            _encode(item.attempt) if item.attempt else "",
+            "" if item.end is End.DONE else _wrong(item.attempt),
+        ]
+    return "settle", [], args
+
+
+def _claim_call(wish: Wish) -> NamedCall:
     target, limits = wish.target, wish.limits
     return (
+        "claim",
         [keys.due(target), keys.leased(target), keys.target(target), keys.rate(target)],
         [
             *(target, wish.most, limits.concurrency, limits.lease_ms, CLAIM_BYTES),

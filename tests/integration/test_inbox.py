@@ -254,7 +254,7 @@ def test_arguments_that_are_wrong_write_nothing(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.put(b"a", b"b")
         good, bad = await store.inbox.take(SOURCE, WORKER)
-        bad = Entry(stream_id="nonsense-1", source=SOURCE, body=b"b", headers={})
+        bad = Entry(stream_id=" 5-1", source=SOURCE, body=b"b", headers={})
         batch = [Admission(entry, None, ["one"], ATTRIBUTES, DATA) for entry in (good,)]
         with pytest.raises((StoreUnavailable, ValueError)):
             await store.inbox.admit(
