@@ -1,8 +1,12 @@
-"""uvicorn's HTTP protocol with limits on what comes before a request is complete.
+"""uvicorn's HTTP protocol with limits on what comes before a request is complete, and on how many there are.
 
-uvicorn leaves partial headers and bodies open for ever and takes headers of any size. Here a request
-has `HEADERS_S` to send its headers and `BODY_S` for its body, counted in wall-clock time so that a
-drip does not extend it, and `HEADER_BYTES` in at most `HEADER_COUNT` headers (else 431).
+uvicorn leaves partial headers and bodies open for ever and takes headers of any size. Here a request has
+`ingress.header_timeout` to send its headers and `ingress.body_timeout` for its body, counted in wall-clock
+time so that a drip does not extend it, and `max_header_bytes` in at most `max_header_count` headers (else
+431). What is beyond `max_requests_in_flight` or `max_connections` is told to come again: 503.
+
+uvicorn's own `limit_concurrency` counts idle connections as load, answers without `retry-after`, turns the
+health checks away too, and starts the application's task to say so.
 """
 
 import asyncio
@@ -10,22 +14,41 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-HEADER_BYTES = 16 * 1024
-HEADER_COUNT = 100
-HEADERS_S = 10.0
-BODY_S = 20.0
+from ingress.gate import LINGERING_AT_MOST, Gate
+from ingress.health import PATHS as HEALTH
+from ingress.webhooks import RETRY_AFTER_S, UNAVAILABLE
+
 LAST_CALL_S = 0.5
+LINGER_S = 0.5
+
+BUSY = STATUS_LINE[503] + b"content-type: application/json\r\nretry-after: %b\r\ncontent-length: %d\r\n" % (
+    RETRY_AFTER_S,
+    len(UNAVAILABLE[1]),
+)
 
 
 class TooManyHeaders(Exception):
     """Raised inside the parser's callbacks to stop it; answered as 431."""
 
 
+class Answered:
+    """Stands for the cycle of a request that was answered without one: what still comes of it is dropped."""
+
+    response_complete = True
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.message_event = asyncio.Event()
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._gate = gate
+        self._entered = False
+        self._turned_away = False
         self._deadline: asyncio.TimerHandle | None = None
         self._heads = 0
         self._in_body = False
@@ -37,21 +60,30 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that sends nothing counts as one that drips its headers."""
         super().connection_made(transport)
-        self._set_deadline(HEADERS_S)
+        if self._gate.enter():
+            self._entered = True
+            self._gate.idle[self] = None
+            self._set_deadline(self._gate.header_timeout_s)
+        else:
+            self._turn_away()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
         self._clear_deadline()
+        self._leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and bound a header section that has not ended yet."""
+        if self._turned_away:
+            return
+        self._gate.idle.pop(self, None)
         heads, waiting = self._heads, not self._in_body
         super().data_received(data)
         if waiting and self._heads == heads and not self.transport.is_closing():
             # A single endless header never reaches `on_header`: the parser would buffer it whole.
             self._unfinished_bytes += len(data)
-            if self._unfinished_bytes > HEADER_BYTES:
+            if self._unfinished_bytes > self._gate.max_header_bytes:
                 self._refuse(431)
 
     def on_message_begin(self) -> None:
@@ -59,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._header_bytes = 0
         self._unfinished_bytes = 0
-        self._set_deadline(HEADERS_S)
+        self._set_deadline(self._gate.header_timeout_s)
 
     def on_url(self, url: bytes) -> None:
         """A part of the request line, which counts as the headers do."""
@@ -73,7 +105,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _count(self, length: int) -> None:
         self._header_bytes += length
-        if self._header_bytes > HEADER_BYTES or len(self.headers) >= HEADER_COUNT:
+        gate = self._gate
+        if self._header_bytes > gate.max_header_bytes or len(self.headers) >= gate.max_header_count:
             self._refused_as = 431
             raise TooManyHeaders
 
@@ -82,16 +115,79 @@ class LimitedProtocol(HttpToolsProtocol):
         self._heads += 1
         self._unfinished_bytes = 0
         self._in_body = True
-        self._set_deadline(BODY_S)
+        self._set_deadline(self._gate.body_timeout_s)
+        if len(self.tasks) >= self._gate.max_requests_in_flight and self._shed():
+            return
         super().on_headers_complete()
         if self._leaving:
             self.cycle.keep_alive = False
+
+    def _shed(self) -> bool:
+        """Answer 503 before the body is read; False where this request must be taken all the same."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False  # pipelined: an answer now would be taken for the one before
+        if self.url.partition(b"?")[0] in HEALTH:
+            return False  # being busy is no reason to be ended
+        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        cycle = Answered(keep_alive=keep_alive and not self._leaving)
+        self.cycle = cycle  # type: ignore[assignment]
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self.transport.write(BUSY + end + UNAVAILABLE[1])
+        self._gate.tell("requests_refused")
+        return True
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on it is ours to answer."""
         self._clear_deadline()
         self._in_body = False
         super().on_message_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            # It was answered before its body was here. uvicorn would wait for the next one for ever.
+            if self.cycle.keep_alive:
+                self._wait_for_next()
+            else:
+                self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """The answer is out: go on with what was pipelined, or wait for the next request."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None and not self._in_body:
+            self._gate.idle[self] = None
+
+    def _wait_for_next(self) -> None:
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+        self._gate.idle[self] = None
+
+    def make_room(self) -> None:
+        """Close at once and leave the gate: it is idle, and another needs its place."""
+        self._leave()
+        self.transport.close()
+
+    def _leave(self) -> None:
+        self._gate.idle.pop(self, None)
+        if self._entered:
+            self._entered = False
+            self._gate.open -= 1
+        elif self._turned_away:
+            self._turned_away = False
+            self._gate.lingering -= 1
+
+    def _turn_away(self) -> None:
+        """Say that there is no room. What comes is dropped for a moment: a socket that is closed with data
+
+        unread is reset, and its sender would never see the answer. Few at a time have that moment.
+        """
+        self._turned_away = True
+        self._gate.lingering += 1
+        self.transport.write(BUSY + b"connection: close\r\n\r\n" + UNAVAILABLE[1])
+        if self._gate.lingering > LINGERING_AT_MOST:
+            self.transport.close()
+        else:
+            self.transport.write_eof()
+            self._set_deadline(LINGER_S)
 
     def shutdown(self) -> None:
         """End this connection, because the process ends: but answer a request that is on its way already.
