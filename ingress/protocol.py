@@ -50,6 +50,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._entered = False
         self._turned_away = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._may_take_s: float | None = None
+        self._new_part = False
         self._heads = 0
         self._in_body = False
         self._leaving = False
@@ -80,6 +82,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._gate.idle.pop(self, None)
         heads, waiting = self._heads, not self._in_body
         super().data_received(data)
+        if self._new_part:
+            # Only now: most requests are here whole, and need no timer for a part that has ended already.
+            self._new_part = False
+            self._clear_deadline()
+            if self._may_take_s is not None:
+                self._set_deadline(self._may_take_s)
         if waiting and self._heads == heads and not self.transport.is_closing():
             # A single endless header never reaches `on_header`: the parser would buffer it whole.
             self._unfinished_bytes += len(data)
@@ -91,7 +99,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._header_bytes = 0
         self._unfinished_bytes = 0
-        self._set_deadline(self._gate.header_timeout_s)
+        self._part(self._gate.header_timeout_s)
 
     def on_url(self, url: bytes) -> None:
         """A part of the request line, which counts as the headers do."""
@@ -115,7 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._heads += 1
         self._unfinished_bytes = 0
         self._in_body = True
-        self._set_deadline(self._gate.body_timeout_s)
+        self._part(self._gate.body_timeout_s)
         if len(self.tasks) >= self._gate.max_requests_in_flight and self._shed():
             return
         super().on_headers_complete()
@@ -138,7 +146,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on it is ours to answer."""
-        self._clear_deadline()
+        self._part(None)
         self._in_body = False
         super().on_message_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
@@ -218,6 +226,11 @@ class LimitedProtocol(HttpToolsProtocol):
             + body
         )
         self.transport.close()
+
+    def _part(self, may_take_s: float | None) -> None:
+        """Another part of a request begins, with its own time; None: what follows is up to us."""
+        self._may_take_s = may_take_s
+        self._new_part = True
 
     def _set_deadline(self, seconds: float) -> None:
         self._clear_deadline()
