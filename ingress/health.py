@@ -12,8 +12,6 @@ from shared.store.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-PATHS = (b"/livez", b"/readyz")
-
 
 class Health:
     """The health endpoints."""

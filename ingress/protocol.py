@@ -15,7 +15,6 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from ingress.gate import LINGERING_AT_MOST, Gate
-from ingress.health import PATHS as HEALTH
 from ingress.webhooks import RETRY_AFTER_S, UNAVAILABLE
 
 LAST_CALL_S = 0.5
@@ -134,8 +133,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Answer 503 before the body is read; False where this request must be taken all the same."""
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # pipelined: an answer now would be taken for the one before
-        if self.url.partition(b"?")[0] in HEALTH:
-            return False  # being busy is no reason to be ended
+        if self.parser.get_method() != b"POST":
+            return False  # health, which must not fail for being busy; all else is refused unread anyway
         keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         cycle = Answered(keep_alive=keep_alive and not self._leaving)
         self.cycle = cycle  # type: ignore[assignment]
@@ -184,9 +183,9 @@ class LimitedProtocol(HttpToolsProtocol):
             self._gate.lingering -= 1
 
     def _turn_away(self) -> None:
-        """Say that there is no room. What comes is dropped for a moment: a socket that is closed with data
+        """Say that there is no room, and drop what comes for a moment; few at a time have that moment.
 
-        unread is reset, and its sender would never see the answer. Few at a time have that moment.
+        A socket that is closed with data unread is reset, and its sender would never see the answer.
         """
         self._turned_away = True
         self._gate.lingering += 1

@@ -228,7 +228,8 @@ def test_requests_beyond_those_in_flight_are_503_at_once_and_the_connection_goes
         assert b"connection: close" not in busy
         second.sendall(b"x" * 300_000)
         assert ask(second).startswith(b"HTTP/1.1 503 ")
-        assert ask(second, b"/readyz?x").startswith(b"HTTP/1.1 200 "), "being busy is no reason to be ended"
+        second.sendall(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert second.recv(65536).endswith(b"\r\n\r\n"), "an answer to HEAD has no body, busy or not"
         assert answer(first).startswith(b"HTTP/1.1 200 "), "the one in flight is not disturbed"
         # It is in flight until all its work is done, which is a moment after its answer.
         wait_for(lambda: ask(second).startswith(b"HTTP/1.1 200 "), "the next to be taken")
