@@ -4,11 +4,13 @@ import argparse
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
 
 from ingress.app import create_app
+from ingress.gate import Gate
 from ingress.protocol import LimitedProtocol
 from shared import logs
 from shared.errors import ConfigError, StoreUnfit
@@ -34,12 +36,13 @@ def main() -> int:
     except (ConfigError, StoreUnfit) as error:
         print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
+    gate = Gate(file.config.ingress)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(file),
+            create_app(file, gate),
             interface="asgi3",
             loop="uvloop",
-            http=LimitedProtocol,
+            http=partial(LimitedProtocol, gate),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             backlog=BACKLOG,

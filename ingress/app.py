@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ingress.commit import Committer
+from ingress.gate import Gate
 from ingress.health import Health
 from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
 from shared.reload import ConfigFile
@@ -47,8 +48,11 @@ class Ingress(Starlette):
         return super().__call__(scope, receive, send)
 
 
-def create_app(file: ConfigFile) -> Starlette:
-    """Return the application. Nothing connects before its lifespan starts."""
+def create_app(file: ConfigFile, gate: Gate) -> Starlette:
+    """Return the application, which keeps the gate's limits as the file has them.
+
+    Nothing connects before its lifespan starts.
+    """
     config = file.config
     client = RedisClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
     committer = Committer(client, config)
@@ -60,6 +64,8 @@ def create_app(file: ConfigFile) -> Starlette:
         def reload(*, always: bool) -> None:
             if file.reload(always=always):
                 webhooks.use(file.config)
+                committer.use(file.config)
+                gate.use(file.config.ingress)
 
         async def watch_file() -> None:
             while True:

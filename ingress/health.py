@@ -25,7 +25,11 @@ class Health:
         return _json(200, {"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:
-        """Answer 200 where an event would be taken now, else 503 and why."""
+        """Answer 200 where an event would be taken now, else 503 and why.
+
+        A source whose inbox is full makes no process unready while others are taken from: no other process
+        would take its events either. It is counted, not named: who asks here has shown no credentials.
+        """
         refusal = self._committer.refusal
         if refusal is None:
             try:
@@ -33,9 +37,10 @@ class Health:
             except StoreUnavailable as error:
                 refusal = str(error)
         if refusal is None:
-            return _json(200, {"status": "ready"})
+            full = len(self._committer.full)
+            return _json(200, {"status": "ready", **({"full_inboxes": full} if full else {})})
         return _json(503, {"status": "not ready", "reason": refusal})
 
 
-def _json(status: int, content: dict[str, str]) -> Response:
+def _json(status: int, content: dict[str, str | int]) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")

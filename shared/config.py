@@ -34,13 +34,28 @@ class RedisSettings(Section, frozen=True):
 
 
 class IngressSettings(Section, frozen=True):
-    """Where providers POST to."""
+    """Where providers POST to, and how much at once: of a request, a process, a source."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     public_url: str | None = None
     max_body_bytes: int = 262144
+    max_header_bytes: int = 16384
+    max_header_count: int = 100
+    header_timeout: Duration = Duration.parse("10s")
+    body_timeout: Duration = Duration.parse("20s")
+    max_requests_in_flight: int = 1024
+    max_connections: int = 4096
+    max_inbox_events: int = 1_000_000
+    max_inbox_bytes: int = 1024 * 1024 * 1024
     trusted_proxies: tuple[str, ...] = ()
+
+
+class AdmissionSettings(Section, frozen=True):
+    """What a worker reads; a request beyond it goes to quarantine."""
+
+    max_json_bytes: int = 1024 * 1024
+    max_json_depth: int = 128
 
 
 class DedupeSettings(Section, frozen=True):
@@ -50,10 +65,12 @@ class DedupeSettings(Section, frozen=True):
 
 
 class RetentionSettings(Section, frozen=True):
-    """How long what is finished is kept."""
+    """How long what is finished is kept, and how much of what was said about it."""
 
     events: Duration = Duration.parse("7d")
     dead_letters: Duration = Duration.parse("30d")
+    max_answer_bytes: int = 1024
+    max_error_bytes: int = 1024
 
 
 class EgressSettings(Section, frozen=True):
@@ -103,6 +120,7 @@ class Config(Section, frozen=True):
 
     redis: RedisSettings = RedisSettings()
     ingress: IngressSettings = IngressSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     egress: EgressSettings = EgressSettings()
     dedupe: DedupeSettings = DedupeSettings()
     retention: RetentionSettings = RetentionSettings()

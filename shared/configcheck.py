@@ -13,14 +13,33 @@ from shared.egress.tls import check_ca_file, check_client_cert
 from shared.errors import ConfigError
 from shared.headers import own_headers
 from shared.ids import source_tag
+from shared.jsonbody import MAX_DEPTH
 from shared.matching import Filter
 from shared.providers import ADAPTERS
 from shared.providers.base import SourceSettings
 from shared.signing import signing_key
 from shared.store.address import parse_address
-from shared.values import decode_value, parse_network
+from shared.values import Duration, decode_value, parse_network
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+LARGEST_BODY = 64 * 1024 * 1024  # what a worker takes out of an inbox at once
+# Key → the least and the most. With less than the least, no provider's request would pass.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "ingress.max_body_bytes": (1, LARGEST_BODY),
+    "ingress.max_header_bytes": (1024, 65535),  # the parser holds no longer request line
+    "ingress.max_header_count": (16, 1000),
+    "ingress.header_timeout": (0, 600),
+    "ingress.body_timeout": (0, 600),
+    "ingress.max_requests_in_flight": (1, 1_000_000),
+    "ingress.max_connections": (1, 1_000_000),
+    "ingress.max_inbox_events": (1, 10**9),
+    "ingress.max_inbox_bytes": (1, 2**50),
+    "admission.max_json_bytes": (1, LARGEST_BODY),
+    "admission.max_json_depth": (1, MAX_DEPTH),
+    "retention.max_answer_bytes": (0, 65536),  # no more is read of an answer
+    "retention.max_error_bytes": (64, 65536),
+}
 
 T = TypeVar("T")
 
@@ -91,6 +110,7 @@ def _locate(message: str, path: str) -> ConfigError:
 def _check(config: Config) -> None:
     if config.redis.url != EMBEDDED:
         _value(parse_address, config.redis.url, "redis.url")
+    _check_bounds(config)
     _check_ingress(config.ingress)
     _value(lambda _: config.proxy, None, "egress.proxy")
     if config.egress.proxy_resolves and config.egress.proxy is None:
@@ -110,10 +130,21 @@ def _check(config: Config) -> None:
         _check_target(target, config, f"targets[{i}]")
 
 
+def _check_bounds(config: Config) -> None:
+    for path, (least, most) in BOUNDS.items():
+        section, _, key = path.partition(".")
+        value = getattr(getattr(config, section), key)
+        if isinstance(value, Duration) and value > most:
+            raise ConfigError(path, f"must be at most {most}s")
+        if not least <= value <= most:
+            raise ConfigError(path, f"must be from {least} to {most}")
+
+
 def _check_ingress(ingress: IngressSettings) -> None:
     if not 0 < ingress.port < 65536:
         raise ConfigError("ingress.port", "must be from 1 to 65535")
-    _at_least(ingress.max_body_bytes, 1, "ingress.max_body_bytes")
+    if ingress.max_inbox_bytes < ingress.max_body_bytes:
+        raise ConfigError("ingress.max_inbox_bytes", "must not be smaller than ingress.max_body_bytes")
     for i, network in enumerate(ingress.trusted_proxies):
         _value(parse_network, network, f"ingress.trusted_proxies[{i}]")
     if ingress.public_url is not None:

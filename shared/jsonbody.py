@@ -10,8 +10,9 @@ import msgspec
 
 from shared.errors import Unreadable
 
-MAX_DEPTH = 128
-"""How many objects and lists may stand inside one another. Real payloads stay below ten."""
+MAX_DEPTH = 512
+"""How many objects and lists may stand inside one another: what the parser and those who walk what it
+returns can do. What a configuration allows is less (`within`); real payloads stay below ten."""
 
 _WHITE_SPACE = b" \t\r\n"
 _POSITION = re.compile(r"\(byte \d{1,12}\)$")
@@ -54,9 +55,24 @@ def read(body: bytes) -> Json:
         position = _POSITION.search(str(error))
         detail = "the body is not strict UTF-8 JSON"
         raise Unreadable("not-json", f"{detail} {position[0]}" if position else detail) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper_than(MAX_DEPTH, value):
+    if _brackets(body) > MAX_DEPTH and _deeper_than(MAX_DEPTH, value):
         raise _too_deep()
     return value
+
+
+def within(max_depth: int, body: bytes) -> bool:
+    """Tell whether a body nests at most `max_depth` levels; so does one that is no JSON at all.
+
+    It is read for that only where it holds more brackets, as few do.
+    """
+    if _brackets(body) <= max_depth:
+        return True
+    try:
+        return not _deeper_than(max_depth, _decoder.decode(body))
+    except RecursionError:
+        return False
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return True
 
 
 def read_object(body: bytes) -> dict[str, Json]:
@@ -68,6 +84,10 @@ def read_object(body: bytes) -> dict[str, Json]:
     if not isinstance(value, dict):
         raise Unreadable("not-an-object", "the body's outermost value is not a JSON object")
     return value
+
+
+def _brackets(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
 
 
 def _deeper_than(limit: int, value: Json) -> bool:

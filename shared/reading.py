@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shared import jsonbody
 from shared.config import Config
 from shared.errors import Unreadable
 from shared.events import HANDSHAKE, UNKNOWN, attributes_of, data_of, filter_context
@@ -16,6 +17,7 @@ from shared.providers import make_adapter
 from shared.providers.base import RawEvent
 from shared.store import keys
 from shared.store.admission import Admission, Entry, Quarantine
+from shared.values import clipped
 
 ADAPTER_FAILED = "adapter-failed"
 """The code of what an adapter failed on, instead of saying what is wrong with it."""
@@ -29,6 +31,8 @@ class Reader:
     """Reads for the sources of a configuration."""
 
     def __init__(self, config: Config) -> None:
+        self._limits = config.admission
+        self._most_detail = config.retention.max_error_bytes
         self._adapters = {settings.name: make_adapter(settings) for settings in config.sources}
         self._windows_ms = {
             settings.name: (settings.window or config.dedupe.window).ms for settings in config.sources
@@ -61,6 +65,7 @@ class Reader:
         """
         adapter, source = self._adapters[entry.source], entry.source
         try:
+            self._refuse_beyond_limits(entry.body)
             event = adapter.normalise(RawEvent(entry.body, entry.headers))
             attributes = attributes_of(event, id=entry.id, source=source, received_ms=received_ms(entry.id))
             data = data_of(event, provider=adapter.provider)
@@ -85,8 +90,22 @@ class Reader:
                 in_order=self._ordered,
             )
         except Unreadable as error:
-            return Quarantine(entry, error.code, error.detail)
+            return Quarantine(entry, error.code, clipped(error.detail, self._most_detail))
         except MemoryError:
             raise  # of this moment, perhaps, and not of this entry: it is taken again, alone
         except Exception as error:
             return Quarantine(entry, ADAPTER_FAILED, f"the adapter raised {type(error).__name__}")
+
+    def _refuse_beyond_limits(self, body: bytes) -> None:
+        """Hold back what could cost a worker too much. Raises: Unreadable, naming the key to raise."""
+        limits = self._limits
+        if len(body) > limits.max_json_bytes:
+            raise Unreadable(
+                "too-large",
+                f"the body has {len(body)} bytes, and admission.max_json_bytes is {limits.max_json_bytes}",
+            )
+        if not jsonbody.within(limits.max_json_depth, body):
+            raise Unreadable(
+                "too-deep",
+                f"the body nests more levels than admission.max_json_depth, {limits.max_json_depth}",
+            )

@@ -1,6 +1,7 @@
 """Taking up a changed configuration file while the process runs."""
 
 import os
+from operator import attrgetter
 from pathlib import Path
 
 import structlog
@@ -9,6 +10,8 @@ from shared.configfile import read_config
 from shared.errors import ConfigError
 
 log = structlog.get_logger()
+
+NEED_RESTART = ("redis", "ingress.host", "ingress.port", "retention.max_answer_bytes")
 
 
 class ConfigFile:
@@ -42,13 +45,10 @@ class ConfigFile:
             return False
         if fresh == self.config:
             return False
-        for name, before, after in (
-            ("redis", self.config.redis, fresh.redis),
-            ("ingress.host", self.config.ingress.host, fresh.ingress.host),
-            ("ingress.port", self.config.ingress.port, fresh.ingress.port),
-        ):
-            if before != after:
-                log.warning("a change that needs a restart", key=name)
+        for key in NEED_RESTART:
+            value = attrgetter(key)
+            if value(self.config) != value(fresh):
+                log.warning("a change that needs a restart", key=key)
         self.config = fresh
         log.info("configuration reloaded", sources=len(fresh.sources), targets=len(fresh.targets))
         return True

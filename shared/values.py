@@ -97,6 +97,11 @@ def parse_network(value: object) -> Network:
         raise ValueError('is not a network: write a CIDR as in "203.0.113.0/24"') from None
 
 
+def clipped(text: str, most_bytes: int) -> str:
+    """Return a text's first `most_bytes` bytes of UTF-8, whole characters only."""
+    return text.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore")
+
+
 def decode_value(type_: type, value: object) -> Any:
     """Build one of this module's types from a configuration value: msgspec's `dec_hook`."""
     if type_ is Secret:

@@ -14,6 +14,7 @@ from shared.errors import EgressError, StoreUnavailable
 from shared.events import EventRecord
 from shared.store.bells import Bells
 from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
+from shared.values import clipped
 from workers.lane import Lane
 
 log = structlog.get_logger()
@@ -22,7 +23,6 @@ SLOTS = 1024
 CLAIM_AT_ONCE = 16
 SETTLE_AT_ONCE = 200
 SETTLE_AGAIN_S = 0.5
-ANSWER_KEPT_BYTES = 1024
 
 
 class Ended(NamedTuple):
@@ -59,6 +59,7 @@ class Deliverer:
 
         A target that is not in it any more is left alone: another process may still have it.
         """
+        self._most_error_bytes = config.retention.max_error_bytes
         lanes = {}
         for target in config.targets:
             lane = self._lanes.get(target.name)
@@ -205,7 +206,7 @@ class Deliverer:
             headers, body = lane.outgoing.request(event, at_ms)
             answer = await self._egress.post(lane.outgoing.endpoint, headers, body, lane.target.timeout)
         except EgressError as error:
-            failure = str(error)
+            failure = clipped(str(error), self._most_error_bytes)
         except asyncio.CancelledError:
             self._ended.append(Ended(lane, Settlement(claimed, End.BACK)))
             raise
@@ -222,7 +223,7 @@ class Deliverer:
             duration_ms=round((perf_counter() - started) * 1000, 2),
             status=answer.status if answer else None,
             error=failure,
-            answer=answer.body[:ANSWER_KEPT_BYTES].decode("utf-8", "replace") if answer else "",
+            answer=answer.body.decode("utf-8", "replace") if answer else "",
         )
         retry_after = answer.retry_after if answer else None
         self._finish(lane, claimed, attempt, retry_after=retry_after, source=event.source)

@@ -70,7 +70,7 @@ class Runtime:
     async def _open(self) -> None:
         config = self._file.config
         self._client = RedisClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
-        self._egress = Egress()
+        self._egress = Egress(keep_body_bytes=config.retention.max_answer_bytes)
         self.inbox = Inbox(self._client)
         self.bells = Bells(self._client)
         self.upkeep = upkeep = Upkeep(self._client)

@@ -23,6 +23,11 @@ def warnings_of(config: Config) -> list[str]:
         found.append("sources: there is none, so nothing can come in")
     if not config.targets:
         found.append("targets: there is none, so events are kept and sent nowhere")
+    if config.ingress.max_body_bytes > config.admission.max_json_bytes:
+        found.append(
+            "ingress.max_body_bytes: is larger than admission.max_json_bytes, and what lies between goes to"
+            " quarantine"
+        )
     for i, source in enumerate(config.sources):
         found += [f"sources[{i}] ({source.name}): {text}" for text in _of_source(source)]
     for i, target in enumerate(config.targets):

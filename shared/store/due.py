@@ -45,7 +45,7 @@ class Claims(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One delivery attempt. `status` is None where no answer came, and `error` says why.
 
-    `at_ms` is the start by Redis's clock; `answer` the first 1 KiB of the answer's body as text.
+    `at_ms` is the start by Redis's clock; `answer` the answer's body as text, as far as it is kept.
     """
 
     n: int

@@ -196,6 +196,8 @@ MISTAKES = {
     "targets[1].name": target("t", 1) + target("t", 2),
     "targets[0].concurrency": target("t", 1, concurrency='"many"'),
     "dedupe.window": 'dedupe.window = "0s"\n',
+    "ingress.max_header_bytes": "ingress.max_header_bytes = 100000\n",
+    "admission.max_json_depth": "[admission]\nmax_json_depth = 0\n",
     "headrace.toml: ": "this is not TOML",
 }
 

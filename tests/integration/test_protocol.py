@@ -1,44 +1,70 @@
 """The limits of ingress's HTTP protocol, on a real socket: time and size before a request is complete."""
 
+import asyncio
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 
+import msgspec
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from ingress import protocol
+from ingress.gate import Gate
 from ingress.limits import BodyTooLarge, read_body
 from ingress.protocol import LimitedProtocol
 from ingress.webhooks import respond
+from shared.config import IngressSettings
+from shared.values import Duration
 from tests.waiting import wait_for
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/early":
+        await respond(send, (404, b"{}", ()))
+        return
     try:
         body = await read_body(scope, receive, 1000)
     except BodyTooLarge:
         await respond(send, (413, b"{}", ()))
-    else:
-        await respond(send, (200, b"%d" % len(body), ()))
+        return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(1.0)
+    await respond(send, (200, b"%d" % len(body), ()))
 
 
-@pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    monkeypatch.setattr(protocol, "HEADERS_S", 0.4)
-    monkeypatch.setattr(protocol, "BODY_S", 0.4)
+@contextmanager
+def served(*, keep_alive_s: int = 5, **limits: int | Duration) -> Iterator[tuple[int, Gate]]:
+    """Serve `app` under limits that the configuration would give; yields its port and its gate."""
+    gate = Gate(msgspec.structs.replace(IngressSettings(), **limits))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, http=LimitedProtocol, loop="uvloop", lifespan="off", log_config=None)
+        uvicorn.Config(
+            app,
+            http=partial(LimitedProtocol, gate),  # type: ignore[arg-type]
+            loop="uvloop",
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=keep_alive_s,
+        )
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    wait_for(lambda: server.started, "the server to start")
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    thread.join()
+    try:
+        wait_for(lambda: server.started, "the server to start")
+        yield listener.getsockname()[1], gate
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with served(header_timeout=Duration(0.4), body_timeout=Duration(0.4)) as (port, _):
+        yield port
 
 
 def talk(port: int, *pieces: bytes, pause_s: float = 0.1) -> bytes:
@@ -129,6 +155,177 @@ def test_broken_http_is_400_and_the_connection_ends(port: int, data: bytes) -> N
 def test_a_body_over_the_limit_is_read_out_so_that_its_sender_sees_the_answer(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(HEAD + b"content-length: 300000\r\n\r\n" + b"x" * 300_000)
-        assert connection.recv(65536).startswith(b"HTTP/1.1 413 ")
+        assert answer(connection).startswith(b"HTTP/1.1 413 ")
         connection.sendall(HEAD + b"content-length: 0\r\n\r\n")
         assert b"HTTP/1.1 200 " in connection.recv(65536), "and the connection goes on"
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def ask(connection: socket.socket, path: bytes = b"/") -> bytes:
+    """Send a small request on a connection, and return the answer."""
+    connection.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab" % path)
+    return answer(connection)
+
+
+def answer(connection: socket.socket) -> bytes:
+    """Read one answer, whole."""
+    said = b""
+    while b"\r\n\r\n" not in said:
+        said += (data := connection.recv(65536))
+        assert data, "closed without an answer"
+    length = int(said.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(said.partition(b"\r\n\r\n")[2]) < length:
+        said += connection.recv(65536)
+    return said
+
+
+def said_until_closed(connection: socket.socket) -> bytes:
+    said = b""
+    while data := connection.recv(65536):
+        said += data
+    return said
+
+
+def test_header_limits_are_the_configuration_s_and_may_change() -> None:
+    big = HEAD + b"x: " + b"y" * 2000 + b"\r\n" + CLOSE + b"\r\n"
+    many = HEAD + b"".join(b"x-%d: y\r\n" % i for i in range(20)) + CLOSE + b"\r\n"
+    with served(max_header_bytes=1024, max_header_count=16) as (port, gate):
+        assert [talk(port, request)[:12] for request in (big, many)] == [b"HTTP/1.1 431"] * 2
+        gate.use(IngressSettings(max_header_bytes=65535, max_header_count=22))
+        assert [talk(port, request)[:12] for request in (big, many)] == [b"HTTP/1.1 200"] * 2
+        # As much as the configuration may allow is as much as the parser can do.
+        assert talk(port, HEAD + b"x: " + b"y" * 65_000 + b"\r\n" + CLOSE + b"\r\n").startswith(
+            b"HTTP/1.1 200 "
+        )
+        assert talk(port, b"POST /" + b"p" * 65_400 + b" HTTP/1.1\r\n" + CLOSE + b"\r\n").startswith(
+            b"HTTP/1.1 200 "
+        )
+
+
+@pytest.mark.parametrize("path", [b"/early", b"/"])
+def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(path: bytes) -> None:
+    with served(keep_alive_s=1) as (port, gate), connect(port) as connection:
+        length = 2 if path == b"/early" else 1001  # one path is answered before any body, one by its length
+        connection.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path, length))
+        assert answer(connection).startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 413 "))
+        connection.sendall(b"x" * length)
+        assert connection.recv(65536) == b"", "it ends, and no request of ours made it"
+        wait_for(lambda: gate.open == 0, "the connection to be counted out")
+
+
+def test_requests_beyond_those_in_flight_are_503_at_once_and_the_connection_goes_on() -> None:
+    with served(max_requests_in_flight=1) as (port, _), connect(port) as first, connect(port) as second:
+        first.sendall(b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        time.sleep(0.2)
+        # Before its body is here, and the body that comes all the same is read and dropped.
+        second.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+        busy = answer(second)
+        assert busy.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5\r\n" in busy
+        assert b"connection: close" not in busy
+        second.sendall(b"x" * 300_000)
+        assert ask(second).startswith(b"HTTP/1.1 503 ")
+        second.sendall(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert second.recv(65536).endswith(b"\r\n\r\n"), "an answer to HEAD has no body, busy or not"
+        assert answer(first).startswith(b"HTTP/1.1 200 "), "the one in flight is not disturbed"
+        # It is in flight until all its work is done, which is a moment after its answer.
+        wait_for(lambda: ask(second).startswith(b"HTTP/1.1 200 "), "the next to be taken")
+
+
+def test_a_503_in_between_closes_where_its_sender_wants_that_and_never_overtakes() -> None:
+    with served(max_requests_in_flight=1) as (port, _), connect(port) as first, connect(port) as second:
+        slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+        # The second of two on one connection is taken: its 503 would be read as the first one's answer.
+        first.sendall(slow + HEAD + CLOSE + b"content-length: 3\r\n\r\nabc")
+        time.sleep(0.2)
+        second.sendall(HEAD + CLOSE + b"content-length: 2\r\n\r\nab")
+        said = said_until_closed(second)
+        assert said.startswith(b"HTTP/1.1 503 ")
+        assert b"connection: close\r\n" in said
+        answers = said_until_closed(first)
+        assert answers.count(b"HTTP/1.1 200 ") == 2
+        assert answers.endswith(b"3")
+
+
+def test_a_body_that_drips_after_its_503_has_no_more_time_than_another() -> None:
+    with (
+        served(max_requests_in_flight=1, body_timeout=Duration(0.4)) as (port, gate),
+        connect(port) as first,
+        connect(port) as second,
+    ):
+        first.sendall(b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        time.sleep(0.1)
+        second.sendall(HEAD + b"content-length: 900\r\n\r\n")
+        assert answer(second).startswith(b"HTTP/1.1 503 ")
+        sent = 0
+        with suppress(ConnectionResetError, BrokenPipeError):
+            for _ in range(900):
+                second.sendall(b"x")
+                sent += 1
+                time.sleep(0.05)
+        assert sent < 100, "closed long before its 900 drips"
+        wait_for(lambda: gate.open <= 1, "the connection to be counted out")
+
+
+def test_a_connection_beyond_the_limit_takes_the_place_of_the_longest_idle_one() -> None:
+    with served(max_connections=3) as (port, gate):
+        connections = [connect(port) for _ in range(3)]
+        for connection in connections:
+            assert ask(connection).startswith(b"HTTP/1.1 200 ")
+        assert ask(connections[0]).startswith(b"HTTP/1.1 200 ")  # now the second one is the longest idle
+        with connect(port) as another:
+            assert ask(another).startswith(b"HTTP/1.1 200 ")
+            assert connections[1].recv(65536) == b""
+            assert ask(connections[0]).startswith(b"HTTP/1.1 200 ")
+            assert ask(connections[2]).startswith(b"HTTP/1.1 200 ")
+            assert gate.open == 3
+        for connection in connections:
+            connection.close()
+        wait_for(lambda: gate.open == 0 and not gate.idle, "all to be counted out")
+
+
+def test_silent_connections_never_keep_a_new_one_out() -> None:
+    with served(max_connections=4) as (port, _):
+        silent = [connect(port) for _ in range(40)]
+        with connect(port) as another:
+            assert ask(another).startswith(b"HTTP/1.1 200 ")
+        for connection in silent:
+            connection.close()
+
+
+def test_where_all_connections_are_at_work_a_new_one_is_told_to_come_again() -> None:
+    with served(max_connections=2, header_timeout=Duration(2.0)) as (port, gate):
+        half_open = [connect(port) for _ in range(2)]
+        for connection in half_open:
+            connection.sendall(HEAD)
+        time.sleep(0.1)
+        with connect(port) as another:
+            # It sends a whole request, and sees the answer for all that.
+            another.sendall(HEAD + b"content-length: 200000\r\n\r\n" + b"x" * 200_000)
+            said = said_until_closed(another)
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 5\r\n" in said
+            assert b"connection: close\r\n" in said
+        for connection in half_open:
+            assert said_until_closed(connection) == b"", "their time is up"
+            connection.close()
+        wait_for(lambda: gate.open == 0 and gate.lingering == 0, "all to be counted out")
+        with connect(port) as another:
+            assert ask(another).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_flood_of_connections_is_turned_away_and_none_lingers() -> None:
+    with served(max_connections=1) as (port, gate), connect(port) as one:
+        one.sendall(HEAD)
+        time.sleep(0.1)
+        flood = [connect(port) for _ in range(300)]
+        wait_for(lambda: gate.lingering == 0, "all to be let go")
+        assert gate.open == 1
+        for connection in flood:
+            assert answer(connection).startswith(b"HTTP/1.1 503 ")
+            connection.close()
+        one.sendall(b"content-length: 0\r\n\r\n")
+        assert answer(one).startswith(b"HTTP/1.1 200 ")

@@ -13,7 +13,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from shared.config import Config
+from shared.cli.mistakes import warnings_of
+from shared.config import (
+    AdmissionSettings,
+    Config,
+    DedupeSettings,
+    IngressSettings,
+    RedisSettings,
+    RetentionSettings,
+)
 from shared.configcheck import parse_config
 from shared.configfile import find_config, find_running_config, read_config
 from shared.embedded import data_folder, socket_path
@@ -74,6 +82,31 @@ def test_an_empty_configuration_has_the_documented_defaults() -> None:
         ('ingress.port = "8000"', "ingress.port"),
         ("ingress.port = 0", "ingress.port"),
         ("ingress.port = 70000", "ingress.port"),
+        ("ingress.max_body_bytes = 0", "ingress.max_body_bytes"),
+        ("ingress.max_body_bytes = 67108865", "ingress.max_body_bytes"),
+        ("ingress.max_body_bytes = true", "ingress.max_body_bytes"),
+        ("ingress.max_header_bytes = 0", "ingress.max_header_bytes"),
+        ("ingress.max_header_bytes = 65536", "ingress.max_header_bytes"),
+        ("ingress.max_header_count = 0", "ingress.max_header_count"),
+        ("ingress.max_header_count = -100", "ingress.max_header_count"),
+        ('ingress.header_timeout = "0s"', "ingress.header_timeout"),
+        ("ingress.header_timeout = 10", "ingress.header_timeout"),
+        ('ingress.header_timeout = "1h"', "ingress.header_timeout"),
+        ('ingress.body_timeout = "-20s"', "ingress.body_timeout"),
+        ('ingress.body_timeout = "601s"', "ingress.body_timeout"),
+        ("ingress.max_requests_in_flight = 0", "ingress.max_requests_in_flight"),
+        ("ingress.max_connections = 0", "ingress.max_connections"),
+        ("ingress.max_inbox_events = 0", "ingress.max_inbox_events"),
+        ("ingress.max_inbox_events = 1e6", "ingress.max_inbox_events"),
+        ("ingress.max_inbox_bytes = -1", "ingress.max_inbox_bytes"),
+        ("ingress.max_inbox_bytes = 262143", "ingress.max_inbox_bytes"),
+        ("admission.max_json_bytes = 0", "admission.max_json_bytes"),
+        ("admission.max_json_depth = 0", "admission.max_json_depth"),
+        ("admission.max_json_depth = 513", "admission.max_json_depth"),
+        ("admission.max_depth = 1", "admission.max_depth"),
+        ("retention.max_answer_bytes = -1", "retention.max_answer_bytes"),
+        ("retention.max_answer_bytes = 65537", "retention.max_answer_bytes"),
+        ("retention.max_error_bytes = 0", "retention.max_error_bytes"),
         ('ingress.trusted_proxies = ["10.0.0.0/33"]', "ingress.trusted_proxies[0]"),
         ('ingress.public_url = "hooks.example.com"', "ingress.public_url"),
         ("redis.wait_replicas = -1", "redis.wait_replicas"),
@@ -139,6 +172,33 @@ def test_a_mistake_is_named_by_its_key(text: str, path: str) -> None:
     assert error.value.path == path
     assert "\n" not in str(error.value)
     assert "`$" not in str(error.value), "msgspec's own notation"
+
+
+def test_the_documented_example_shows_every_key_and_its_default() -> None:
+    """What one reads there is what one gets without it; so no key is forgotten there either."""
+    shown = tomllib.loads(EXAMPLE)
+    for section, settings in (
+        ("ingress", IngressSettings()),
+        ("admission", AdmissionSettings()),
+        ("dedupe", DedupeSettings()),
+        ("retention", RetentionSettings()),
+        ("redis", RedisSettings()),
+    ):
+        assert set(shown[section]) == set(settings.__struct_fields__), section
+        if section == "ingress":
+            shown[section].pop("public_url")  # it has none
+        typed = getattr(parse_config({section: shown[section]}), section)
+        assert typed == settings, section
+
+
+def test_what_may_come_in_but_not_be_admitted_is_warned_of() -> None:
+    [warning] = [
+        text
+        for text in warnings_of(parse("ingress.max_body_bytes = 2000000"))
+        if text.startswith("ingress.max_body_bytes: ")
+    ]
+    assert "admission.max_json_bytes" in warning
+    assert not any("max_body_bytes" in text for text in warnings_of(parse("")))
 
 
 def test_a_list_of_secrets_signs_with_each_and_a_bad_one_is_named() -> None:

@@ -1,0 +1,199 @@
+"""The limits of the real gateway: what is beyond one is refused politely, and nothing else is."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from tests.acceptance.gateway import SOURCES, TRUSTSHARE_SECRET, Answer, Gateway, target
+from tests.acceptance.sink import Delivery, Sink
+from tests.waiting import wait_for
+
+HEAD = (
+    b"POST /webhooks/trustshare HTTP/1.1\r\nhost: x\r\n"
+    b"x-trustshare-secret: %b\r\ncontent-type: application/json\r\n" % TRUSTSHARE_SECRET.encode()
+)
+ONE_SOURCE = f'[[sources]]\nname = "trustshare"\nprovider = "trustshare"\nsecrets = ["{TRUSTSHARE_SECRET}"]\n'
+ENOUGH = 3000
+
+
+def body(**more: object) -> bytes:
+    fields = {"type": "dispute_raised", "from": "a", "to": "b", "token": uuid4().hex, **more}
+    return json.dumps(fields).encode()
+
+
+def limited(folder: Path, targets: str, *lines: str, sources: str = SOURCES) -> Gateway:
+    return Gateway(folder, targets, sources="".join(f"{line}\n" for line in lines) + sources)
+
+
+@contextmanager
+def no_worker(gateway: Gateway) -> Iterator[None]:
+    """Have no worker at work; afterwards another starts in its place."""
+    [worker] = gateway.children("workers")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def fill(gateway: Gateway, filler: str = "") -> tuple[list[str], Answer]:
+    """POST until the inbox is full. Returns the receipts, and the first refusal."""
+    receipts: list[str] = []
+    deadline = time.monotonic() + 20
+    for _ in range(ENOUGH):
+        answer = gateway.post("trustshare", body(filler=filler), once=True)
+        if answer.status != 200:
+            return receipts, answer
+        receipts.append(answer.id)
+        assert time.monotonic() < deadline, "never refused"
+        time.sleep(0.02)
+    raise AssertionError("never refused")
+
+
+def refused(gateway: Gateway) -> bool:
+    return gateway.post("trustshare", body(), once=True).status == 503
+
+
+def at_once(answer: Answer) -> bool:
+    return answer.status == 503 and answer.headers["retry-after"] == "5"
+
+
+def test_a_source_whose_inbox_is_full_is_refused_alone_and_nothing_is_lost(folder: Path, sink: Sink) -> None:
+    with limited(folder, target("ledger", sink.port), "ingress.max_inbox_events = 20") as gateway:
+        with no_worker(gateway):
+            receipts, refusal = fill(gateway)
+            assert at_once(refusal)
+            waiting = gateway.redis.xlen("hr:inbox:trustshare")
+            assert 20 < waiting == len(receipts)
+            # One that is full makes no other wait, nor this process unready.
+            others = [gateway.post("trustap", body(), once=True) for _ in range(5)]
+            assert {answer.status for answer in others} == {200}
+            ready = gateway.request("GET", "/readyz")
+            assert (ready.status, json.loads(ready.body)) == (200, {"status": "ready", "full_inboxes": 1})
+            for _ in range(15):  # over several looks of ingress
+                assert refused(gateway)
+                time.sleep(0.2)
+            assert gateway.redis.xlen("hr:inbox:trustshare") == waiting
+            [line] = gateway.lines("refusing a source")
+            assert (line["source"], f"{waiting} events" in line["reason"]) == ("trustshare", True)
+        receipts.append(gateway.post("trustshare", body()).id)  # taken again within ten seconds
+        wait_for(lambda: {*receipts} <= sink.counts("ledger").keys(), "all that was taken to be delivered")
+        assert json.loads(gateway.request("GET", "/readyz").body) == {"status": "ready"}
+        assert len(gateway.lines("accepting a source")) == 1
+        assert gateway.redis.xlen("hr:inbox:trustshare") == 0
+
+
+def test_where_no_source_has_room_it_is_not_ready_until_the_limit_is_raised(folder: Path, sink: Sink) -> None:
+    limits = ("ingress.max_body_bytes = 2000", "ingress.max_inbox_bytes = 30000")
+    with limited(folder, target("ledger", sink.port), *limits, sources=ONE_SOURCE) as gateway:
+        with no_worker(gateway):
+            receipts, refusal = fill(gateway, filler="x" * 1000)
+            assert at_once(refusal)
+            # The sum of the bodies is near the memory that they take, and a second's requests come on top.
+            assert 10 < len(receipts) < 200
+            ready = gateway.request("GET", "/readyz")
+            assert ready.status == 503
+            assert json.loads(ready.body)["reason"] == "the inbox of every source is full"
+            gateway.config.write_text(gateway.config.read_text().replace("= 30000", "= 30000000"))
+            receipts.append(gateway.post("trustshare", body()).id)  # within ten seconds, and still no worker
+            assert gateway.ready()
+        wait_for(lambda: {*receipts} <= sink.counts("ledger").keys(), "all that was taken to be delivered")
+
+
+def test_requests_beyond_those_in_flight_are_refused_before_their_body_and_health_is_not(
+    folder: Path, sink: Sink
+) -> None:
+    with (
+        limited(folder, target("ledger", sink.port), "ingress.max_requests_in_flight = 2") as gateway,
+        ExitStack() as open_,
+    ):
+        events = [body(), body()]
+        in_flight = [
+            open_.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=10))
+            for _ in events
+        ]
+        for connection, event in zip(in_flight, events, strict=True):
+            connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(event) + event[:5])
+        wait_for(lambda: at_once(gateway.post("trustshare", body(), once=True)), "a request to be refused")
+        assert [gateway.request("GET", path).status for path in ("/livez", "/readyz")] == [200, 200]
+        for connection, event in zip(in_flight, events, strict=True):
+            connection.sendall(event[5:])
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 "), "what was in flight is not disturbed"
+        assert gateway.post("trustshare", body()).status == 200
+        wait_for(lambda: gateway.lines("at a limit"), "the log to say so")
+        assert gateway.lines("at a limit")[0]["requests_refused"] >= 1
+        sink.wait_for("ledger", 3)
+        assert len(sink.counts("ledger")) == 3, "and what was refused was not kept"
+
+
+def test_idle_connections_make_room_and_busy_ones_do_not(folder: Path, sink: Sink) -> None:
+    with (
+        limited(folder, target("ledger", sink.port), "ingress.max_connections = 4") as gateway,
+        ExitStack() as open_,
+    ):
+
+        def connect() -> socket.socket:
+            address = ("127.0.0.1", gateway.port)
+            return open_.enter_context(socket.create_connection(address, timeout=10))
+
+        idle = [connect() for _ in range(4)]
+        assert gateway.post("trustshare", body(), once=True).status == 200
+        assert idle[0].recv(1) == b"", "the longest idle one made room"
+        for connection in (half_open := [connect() for _ in range(4)]):
+            connection.sendall(HEAD)
+        time.sleep(0.2)
+        assert at_once(gateway.post("trustshare", body(), once=True))
+        for connection in half_open:
+            connection.close()
+        assert gateway.post("trustshare", body()).status == 200
+        wait_for(lambda: gateway.lines("at a limit"), "the log to say so")
+
+
+def test_json_beyond_the_limits_is_quarantined_and_admitted_once_they_are_raised(
+    folder: Path, sink: Sink
+) -> None:
+    limits = ("admission.max_json_depth = 4", "admission.max_json_bytes = 2000")
+    with limited(folder, target("ledger", sink.port), *limits) as gateway:
+        deep = gateway.post("trustshare", body(x=[[[[]]]])).id
+        large = gateway.post("trustshare", body(x="x" * 2000)).id
+        within = gateway.post("trustshare", body(x=[[[]]])).id
+        wait_for(lambda: gateway.redis.zcard("hr:quarantine") == 2, "two to be quarantined")
+        held = {each["id"]: each for each in gateway.json("quarantine")["quarantined"]}
+        assert {id: each["code"] for id, each in held.items()} == {deep: "too-deep", large: "too-large"}
+        assert "admission.max_json_depth, 4" in held[deep]["detail"]
+        assert "admission.max_json_bytes is 2000" in held[large]["detail"]
+        assert gateway.command("admit", "--all", "--yes").returncode == 0
+        assert gateway.redis.zcard("hr:quarantine") == 2, "nothing has changed yet"
+        raised = gateway.config.read_text().replace("max_json_depth = 4", "max_json_depth = 5")
+        gateway.config.write_text(raised.replace("max_json_bytes = 2000", "max_json_bytes = 3000"))
+        assert gateway.command("admit", "--all", "--yes").returncode == 0
+        sink.wait_for("ledger", 3)
+        assert sink.counts("ledger") == {deep: 1, large: 1, within: 1}
+        # The workers have taken up the limits by themselves.
+        wait_for(lambda: len(gateway.lines("configuration reloaded")) == 2, "ingress and worker to reload")
+        last = gateway.post("trustshare", body(x=[[[[]]]])).id
+        wait_for(lambda: last in sink.counts("ledger"), "it to be delivered without a hand")
+
+
+def test_of_an_answer_and_of_an_error_as_much_is_kept_as_is_configured(folder: Path, sink: Sink) -> None:
+    def hang_up(delivery: Delivery, before: int) -> int:
+        raise ConnectionError
+
+    sink.answers["gone"] = hang_up
+    limits = ("retention.max_answer_bytes = 3", "retention.max_error_bytes = 64")
+    targets = target("ledger", sink.port) + target("gone", sink.port, retry="{ attempts = 1 }")
+    with limited(folder, targets, *limits) as gateway:
+        event = gateway.post("trustshare", body()).id
+        wait_for(lambda: gateway.redis.zcard("hr:dead:gone") == 1, "the delivery to fail for good")
+        wait_for(lambda: len(gateway.redis.hvals(f"hr:attempts:{event}")) == 2, "both to be recorded")
+        attempts = [json.loads(text) for text in gateway.redis.hvals(f"hr:attempts:{event}")]
+        assert sorted(attempt.get("answer", "") for attempt in attempts) == ["", "see"]
+        whole = "protocol: the connection was closed by the target before an answer came"
+        assert sorted(attempt.get("error", "") for attempt in attempts) == ["", whole[:64]]
+        assert gateway.redis.hget("hr:target:gone", "last_error") == whole[:64].encode()

@@ -1,0 +1,132 @@
+"""How much waits in an inbox, by Redis's own word, and when ingress takes from a source and when not."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ingress.commit import Committer
+from shared.configcheck import parse_config
+from shared.errors import StoreUnavailable
+from shared.store import keys
+from shared.store.inbox import Received
+from tests.integration.store import Store, with_store
+
+NOISY, QUIET = "noisy", "quiet"
+
+
+def committer(store: Store, **limits: int) -> Committer:
+    sources = [{"name": name, "provider": "trustshare", "secrets": ["s"]} for name in (NOISY, QUIET)]
+    return Committer(store.client, parse_config({"sources": sources, "ingress": limits}))
+
+
+async def send(to: Committer, source: str, size: int = 10) -> bool:
+    """Commit a request as ingress does; False where it is refused."""
+    if source in to.full:
+        with pytest.raises(StoreUnavailable, match="the inbox is full"):
+            await to.commit(Received(source, b"x" * size, {}))
+        return False
+    await to.commit(Received(source, b"x" * size, {}))
+    return True
+
+
+async def remove(store: Store, source: str, count: int) -> None:
+    """Take the oldest away, as admission does."""
+    entries: Any = await store.redis.xrange(keys.inbox(source), count=count)
+    await store.redis.xdel(keys.inbox(source), *(id for id, _ in entries))
+
+
+def test_a_full_inbox_is_left_alone_until_a_tenth_is_gone(redis_url: str) -> None:
+    async def test(store: Store) -> None:
+        commits = committer(store, max_inbox_events=20)
+        await commits.check()
+        for _ in range(20):
+            assert await send(commits, NOISY)
+        await commits.check()
+        assert await send(commits, NOISY), "at its limit it is not past it"
+        await commits.check()
+        assert not await send(commits, NOISY)
+        assert await send(commits, QUIET)
+        assert commits.refusal is None
+        assert set(commits.full) == {NOISY}
+        await remove(store, NOISY, 2)
+        await commits.check()
+        assert not await send(commits, NOISY), "19 are below the limit, and it does not flap"
+        await remove(store, NOISY, 1)
+        await commits.check()
+        assert await send(commits, NOISY)
+        assert not commits.full
+
+    with_store(redis_url, test)
+
+
+def test_bytes_count_as_events_do(redis_url: str) -> None:
+    async def test(store: Store) -> None:
+        commits = committer(store, max_inbox_bytes=2_000_000, max_inbox_events=10_000)
+        await commits.check()
+        sent = 0
+        while await send(commits, NOISY, 100_000):
+            sent += 1
+            assert sent < 100
+            await commits.check()
+        # A stream takes a little more than the bodies in it.
+        assert 15 <= sent <= 21
+        await remove(store, NOISY, sent)
+        await commits.check()
+        assert await send(commits, NOISY)
+
+    with_store(redis_url, test)
+
+
+@pytest.mark.parametrize("size", [20, 2_000, 100_000])
+def test_redis_s_estimate_is_near_what_the_bodies_take(size: int, redis_url: str) -> None:
+    async def test(store: Store) -> None:
+        count = 4_000_000 // max(size, 400)
+        for _ in range(count // 100 + 1):
+            await store.put(*[b"x" * size] * min(100, count))
+        [noted, none] = await store.inbox.backlogs(["trustshare", "nothing-there"])
+        assert (none.events, none.bytes) == (0, 0)
+        assert noted.events == await store.redis.xlen(keys.inbox("trustshare"))
+        assert noted.events * size <= noted.bytes <= noted.events * (size * 1.5 + 100) + 10_000
+
+    with_store(redis_url, test)
+
+
+def test_a_source_that_is_full_everywhere_is_looked_at_without_a_request(redis_url: str) -> None:
+    """Nobody may send for a while: readiness must tell of the inbox as it is."""
+
+    async def test(store: Store) -> None:
+        commits = committer(store, max_inbox_events=1)
+        await commits.check()
+        for source in (NOISY, QUIET):
+            await send(commits, source)
+            await send(commits, source)
+        await commits.check()
+        assert str(commits.refusal) == "the inbox of every source is full"
+        await store.redis.delete(keys.inbox(NOISY))
+        await commits.check()
+        assert str(commits.refusal) == "None"
+        assert set(commits.full) == {QUIET}
+
+    with_store(redis_url, test)
+
+
+def test_looking_costs_no_command_a_request(redis_url: str) -> None:
+    async def test(store: Store) -> None:
+        commits = committer(store)
+        await commits.check()
+        before = await store.redis.info("commandstats")
+        for _ in range(50):
+            await asyncio.gather(*(send(commits, NOISY) for _ in range(4)))
+        await commits.check()
+        after = await store.redis.info("commandstats")
+
+        def calls(command: str) -> int:
+            name = next((name for name in after if name.partition("|")[0] == f"cmdstat_{command}"), None)
+            if name is None:
+                return 0
+            return int(after[name]["calls"]) - int(before.get(name, {"calls": 0})["calls"])
+
+        assert (calls("xadd"), calls("xlen"), calls("memory")) == (200, 1, 1)
+
+    with_store(redis_url, test)
