@@ -6,6 +6,7 @@ the canonical data without `original`) and `body` (the provider's own bytes, che
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -234,4 +235,9 @@ def _header_value(value: str | bool) -> bytes:
 def rfc3339_ms(epoch_ms: int) -> str:
     """Return `2026-03-02T10:01:44.123Z` for milliseconds since 1970 in UTC."""
     seconds, ms = divmod(epoch_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+    return f"{_rfc3339(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _rfc3339(epoch_s: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%S}"

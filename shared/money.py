@@ -53,7 +53,6 @@ def from_minor(amount: Json, currency: Json) -> Money:
     Raises: Unreadable (`bad-amount`, `unknown-currency`).
     """
     code = _code(currency)
-    exponent(code)
     if isinstance(amount, bool) or not isinstance(amount, (int, Number)):
         raise Unreadable("bad-amount", "the amount is not a number of minor units")
     return Money(_scaled(amount, 0), code)
@@ -62,12 +61,17 @@ def from_minor(amount: Json, currency: Json) -> Money:
 def _code(currency: Json) -> str:
     if not isinstance(currency, str):
         raise Unreadable("unknown-currency", "an amount stands without a currency code")
-    exponent(currency)
-    return currency.upper()
+    if currency not in _EXPONENTS:
+        exponent(currency)
+        currency = currency.upper()
+    return currency
 
 
 def _scaled(amount: int | str | Number, places: int) -> int:
     """Return `amount` × 10**places, on digits: no step's size depends on the exponent's value."""
+    if isinstance(amount, int) and amount.bit_length() < 32:
+        minor: int = amount * 10**places  # almost every amount there is
+        return minor
     text = amount.text if isinstance(amount, Number) else str(amount)
     match = _DECIMAL.fullmatch(text)
     if match is None:
@@ -84,7 +88,7 @@ def _scaled(amount: int | str | Number, places: int) -> int:
         raise Unreadable("bad-amount", "the amount has more digits than its currency's minor unit")
     if len(significant) + shift > _MAX_DIGITS:
         raise Unreadable("bad-amount", "the amount does not fit in 64 bits")
-    minor: int = int(sign + significant) * 10**shift
+    minor = int(sign + significant) * 10**shift
     if not -(2**63) <= minor < 2**63:
         raise Unreadable("bad-amount", "the amount does not fit in 64 bits")
     return minor

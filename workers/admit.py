@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 TAKES_ALONE = 3
 ROUNDS = 16
+LOOK_BACK_S = 1.0
 
 
 class Setup(NamedTuple):
@@ -33,6 +34,7 @@ class Admitter:
 
     def __init__(self, config: Config, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._looked_back: dict[str, float] = {}
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -52,18 +54,24 @@ class Admitter:
         if setup.reader.in_turn(source):
             self._answer_in_turn(setup, source, bell)
             return
-        # The flag goes down before the inbox is read: what comes after that read rings anew.
-        self._runtime.call(self._runtime.bells.answered(bell))
+        inbox = self._runtime.inbox
+        answered: Doorbell | None = bell
         for _ in range(ROUNDS):
-            entries = self._runtime.call(self._runtime.inbox.take(source, self._runtime.name))
-            if not entries:
-                break
+            most = inbox.most(source)
+            entries = self._runtime.call(inbox.take(source, self._runtime.name, answered=answered))
+            answered = None
             if len(entries) == TAKE_MOST:
                 self._runtime.call(self._runtime.bells.ring([bell]))  # more than one batch: let others join
-            self._admit(setup, source, entries)
+            if entries:
+                self._admit(setup, source, entries)
+            if len(entries) < most:
+                break
         else:
             self._runtime.call(self._runtime.bells.ring([bell]))
-        self._take_over(setup, source)
+        now = monotonic()
+        if now - self._looked_back.get(source, -LOOK_BACK_S) >= LOOK_BACK_S:
+            self._looked_back[source] = now
+            self._take_over(setup, source)
 
     def _answer_in_turn(self, setup: Setup, source: str, bell: Doorbell) -> None:
         """Admit for an ordered target: one batch at a time fleet-wide, in the inbox's order.

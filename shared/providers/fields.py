@@ -28,7 +28,11 @@ def name(parent: dict[str, Json], key: str) -> str | None:
     `MAX_NAME_CHARS` or one that holds a control character counts as absent.
     """
     value = parent.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARS or _CONTROL.search(value):
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARS:
+        return None
+    if not value.isprintable() and _CONTROL.search(
+        value
+    ):  # the first is told at once
         return None
     return value
 

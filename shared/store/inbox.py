@@ -61,33 +61,46 @@ class Inbox:
                 results[place] = _receipt(part.source, entry)
         return results
 
-    async def take(self, source: str, consumer: str) -> list[Entry]:
+    def most(self, source: str) -> int:
+        """Return how many entries the next take asks for: a take of fewer has taken all that there was."""
+        largest = max(self._largest.get(source, 0.0), 1.0)
+        return int(min(TAKE_MOST, max(1, TAKE_BYTES // largest)))
+
+    async def take(self, source: str, consumer: str, *, answered: Doorbell | None = None) -> list[Entry]:
         """Take the oldest entries that no worker has taken, as many as memory allows.
+
+        `answered` is a doorbell whose flag goes down before the inbox is read: what comes after rings anew.
 
         Raises: StoreUnavailable.
         """
-        largest = max(self._largest.get(source, 0.0), 1.0)
-        count = int(min(TAKE_MOST, max(1, TAKE_BYTES // largest)))
+        most = self.most(source)
         with translated():
             try:
-                reply = await self._read(source, consumer, count)
+                reply = await self._read(source, consumer, most, answered)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
                 await self._create_group(source)
-                reply = await self._read(source, consumer, count)
+                reply = await self._read(source, consumer, most, None)
         if not reply:
             return []
         # XREADGROUP's nil for an entry deleted meanwhile cannot happen with `>`: it reads what is there.
         entries = [_entry(source, id, fields) for id, fields in reply[0][1]]
         # Recent bodies weigh on how many are taken at once; an old giant is forgotten by halves.
-        self._largest[source] = max(largest / 2, *(len(entry.body) for entry in entries))
+        largest = self._largest.get(source, 0.0) / 2
+        self._largest[source] = max(largest, *(len(entry.body) for entry in entries))
         return entries
 
-    async def _read(self, source: str, consumer: str, count: int) -> Any:
-        return await self._client.redis.xreadgroup(
-            keys.GROUP, consumer, {keys.inbox(source): ">"}, count=count
-        )
+    async def _read(self, source: str, consumer: str, most: int, answered: Doorbell | None) -> Any:
+        pipe = self._client.redis.pipeline(transaction=False)
+        if answered:
+            pipe.delete(keys.rung(answered.name))
+        pipe.xreadgroup(keys.GROUP, consumer, {keys.inbox(source): ">"}, count=most)
+        replies = await pipe.execute(raise_on_error=False)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies[-1]
 
     async def _create_group(self, source: str) -> None:
         try:
