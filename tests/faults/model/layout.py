@@ -48,7 +48,7 @@ def _fields(kind: str, fields: dict[str, str]) -> Any:
     left_out = _FIELDS_LEFT_OUT
     if kind == "hr:target":
         left_out = left_out | _COUNTS_OF_TARGETS | _BREAKER
-    return {name: text for name, text in fields.items() if name not in left_out and text != "0"}
+    return {name: text for name, text in fields.items() if name not in left_out and text not in ("", "0")}
 
 
 def _without_nothing(layout: Layout) -> Layout:
@@ -58,7 +58,7 @@ def _without_nothing(layout: Layout) -> Layout:
 
 
 def expected(world: World) -> Layout:
-    """Return what Redis must hold. Fields that are `0` are left out, as they may be absent."""
+    """Return what Redis must hold. Fields that are `0` or empty are left out, as they may be absent."""
     layout: Layout = {
         "hr:dedupe": [holder for holder, _ in world.keys.values()],
         "hr:count": [str(count) for count, _ in world.counters.values()],
