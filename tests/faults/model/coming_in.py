@@ -2,7 +2,7 @@
 
 import msgspec
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from shared.store.admission import Entry, Place
 from shared.store.inbox import IN_TURN
@@ -13,9 +13,9 @@ sources = st.sampled_from(SOURCES)
 letters = st.lists(
     st.builds(
         Letter,
-        key=st.integers(0, 9),
+        key=st.integers(0, 14),
         variant=st.integers(0, 2),
-        transaction=st.sampled_from(["", "a", "b"]),
+        transaction=st.sampled_from(["a", "a", "b", ""]),
         bad=seldom,
         counted=seldom,
         raising=seldom,
@@ -38,6 +38,7 @@ class ComingIn(Run):
         for id, body in zip(ids, bodies, strict=True):
             self.model.receive(id, source, body)
 
+    @precondition(lambda self: self.untaken(FREE))
     @rule(worker=workers, lost=seldom)
     def take(self, worker: str, lost: bool) -> None:
         entries = self.product.take(FREE, worker)
@@ -45,6 +46,7 @@ class ComingIn(Run):
         if entries and not lost:
             self.remember(self.batches, Batch(worker, FREE, entries))
 
+    @precondition(lambda self: len(self.model.inbox.get(FREE, {})) > len(self.untaken(FREE)))
     @rule(worker=workers, lost=seldom)
     def take_over(self, worker: str, lost: bool) -> None:
         entry = self.product.take_over(FREE, worker)
@@ -52,6 +54,7 @@ class ComingIn(Run):
         if entry and not lost:
             self.remember(self.batches, Batch(worker, FREE, [entry]))
 
+    @precondition(lambda self: self.model.inbox.get(STRICT))
     @rule(worker=workers, lost=seldom)
     def begin_turn(self, worker: str, lost: bool) -> None:
         holder = f"{worker}:{self.model.now}"
@@ -60,7 +63,7 @@ class ComingIn(Run):
         if begun and not lost:
             self.remember(self.turns, Batch(worker, STRICT, [], holder))
 
-    @precondition(lambda self: self.turns)
+    @precondition(lambda self: self.turns and self.model.inbox.get(STRICT))
     @rule(pick=picks, lost=seldom)
     def take_in_turn(self, pick: int, lost: bool) -> None:
         turn = picked(self.turns, pick)
@@ -120,6 +123,17 @@ class ComingIn(Run):
         if source == STRICT and self.turns:
             self.end_turn(0)
 
+    @initialize(free=letters, strict=letters, more=letters)
+    def begin(self, free: list[Letter], strict: list[Letter], more: list[Letter]) -> None:
+        """A run that starts from nothing is half over when something happens."""
+        self.arrive(FREE, free, "w1")
+        self.arrive(STRICT, strict, "w1")
+        self.arrive(STRICT, more, "w2")
+
+    def untaken(self, source: str) -> list[str]:
+        return [e.id for e in self.model.inbox.get(source, {}).values() if e.consumer is None]
+
+    @precondition(lambda self: self.model.quarantine)
     @rule()
     def fix_or_break_the_adapter(self) -> None:
         self.reading.fixed = not self.reading.fixed

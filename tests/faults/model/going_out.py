@@ -6,7 +6,7 @@ from hypothesis.stateful import precondition, rule
 from shared.store.due import Claimed, Claims, End
 from tests.faults.model.product import LEASE_MS
 from tests.faults.model.records import State
-from tests.faults.model.run import ROUTES, Held, Run, picked, picks, seldom, targets, workers
+from tests.faults.model.run import ROUTES, Held, Run, one_of, picked, picks, seldom, workers
 
 ends = st.sampled_from(
     [End.DONE, End.DONE, End.DONE, End.RETRY, End.RETRY, End.DEAD, End.DEAD, End.BACK, End.GONE]
@@ -17,7 +17,14 @@ delays = st.sampled_from([0, 15_000, 60_000])
 class GoingOut(Run):
     """Workers that deliver, and the sweep that puts back what they left."""
 
-    @rule(worker=workers, name=targets, most=st.integers(1, 3), lost=seldom, twice=seldom)
+    @precondition(lambda self: self.with_due)
+    @rule(
+        worker=workers,
+        name=one_of(lambda run: run.with_due),
+        most=st.integers(1, 3),
+        lost=seldom,
+        twice=seldom,
+    )
     def claim(self, worker: str, name: str, most: int, lost: bool, twice: bool) -> None:
         for _ in range(1 + twice):
             claims = self._claim(name, most)
@@ -74,7 +81,8 @@ class GoingOut(Run):
                 self.model.gone(name)
         assert changed == expected
 
-    @rule(worker=workers, name=targets, end=ends)
+    @precondition(lambda self: self.with_due)
+    @rule(worker=workers, name=one_of(lambda run: run.with_due), end=ends)
     def deliver(self, worker: str, name: str, end: End) -> None:
         """Claim and settle at once, as on most days."""
         claims = self._claim(name, 3)
@@ -83,13 +91,15 @@ class GoingOut(Run):
         if claims.entries:
             self._settle([(claimed, end) for claimed, _ in claims.entries], 0)
 
-    @rule(worker=workers, name=targets, lost=seldom)
+    @precondition(lambda self: self.with_lapsed)
+    @rule(worker=workers, name=one_of(lambda run: run.with_lapsed), lost=seldom)
     def release(self, worker: str, name: str, lost: bool) -> None:
         back, spent = self.product.release(name)
         assert (back, [(c.event_id, c.failed, c.token) for c in spent]) == self.model.release(name, LEASE_MS)
         for claimed in [] if lost else spent:
             self.remember(self.claims, Held(worker, claimed))
 
+    @precondition(lambda self: self.batches or self.claims or self.turns)
     @rule(worker=workers)
     def crash(self, worker: str) -> None:
         """A worker dies, and with it what it held; its entries, leases and turn stay in Redis."""

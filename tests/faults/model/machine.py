@@ -19,12 +19,16 @@ from tests.faults.model.coming_in import ComingIn
 from tests.faults.model.going_out import GoingOut
 from tests.faults.model.product import LEASE_MS
 from tests.faults.model.records import State, Target
-from tests.faults.model.run import ROUTES, picked, picks, seldom, targets
+from tests.faults.model.run import ROUTES, one_of, seldom, targets
 
 HOUR_MS = 3_600_000
 EVER = Span(0, 10**14)
-# In quanta of 15 s: what ends a turn, a lease, an hour, a dedupe window, a retention.
-moves = st.sampled_from([1, 2, 2, 4, 240, 1440, 5760, 17280])
+# In quanta of 15 s: what ends a turn, a lease, an hour, a dedupe window.
+DAY = 5760
+moves = st.sampled_from([1, 2, 2, 2, 2, 4, 4, 240, 240, 1440])
+
+
+states = st.sampled_from([*[TargetState.ACTIVE] * 4, TargetState.PAUSED, TargetState.DISABLED])
 
 
 class Machine(ComingIn, GoingOut):
@@ -37,13 +41,14 @@ class Machine(ComingIn, GoingOut):
 
     # Targets.
 
-    @rule(name=targets, state=st.sampled_from(TargetState), twice=seldom)
+    @rule(name=targets, state=states, twice=seldom)
     def set_state(self, name: str, state: TargetState, twice: bool) -> None:
         for _ in range(1 + twice):
             self.product.set_state(name, state)
         self.model.targets.setdefault(name, Target()).state = state.value
 
-    @rule(name=targets, everything=st.booleans(), twice=seldom)
+    @precondition(lambda self: self.having(State.WAITING))
+    @rule(name=one_of(lambda run: run.having(State.WAITING)), everything=st.booleans(), twice=seldom)
     def bury(self, name: str, everything: bool, twice: bool) -> None:
         before_ms = None if everything else self.model.now - HOUR_MS
         for _ in range(1 + twice):
@@ -73,19 +78,23 @@ class Machine(ComingIn, GoingOut):
             self.product.forget(name)
             self.model.forget(name)
 
-    @rule(name=targets)
+    @precondition(lambda self: len(self.routes) < len(ROUTES))
+    @rule(name=one_of(lambda run: sorted({*ROUTES} - {*run.routes})))
     def remove(self, name: str) -> None:
-        if name not in self.routes:
-            assert self.product.remove(name) == self.model.remove(name)
+        assert self.product.remove(name) == self.model.remove(name)
 
     # By hand.
 
     @precondition(lambda self: self.accepted)
-    @rule(pick=st.lists(picks, min_size=1, max_size=3), to=st.none() | targets, twice=seldom)
-    def replay(self, pick: list[int], to: str | None, twice: bool) -> None:
-        ids = tuple(picked(self.accepted, number) for number in pick)
-        self._replay(Selection(EVER, events=ids, to=to), list(dict.fromkeys(ids)), twice)
+    @rule(
+        ids=st.lists(one_of(lambda run: run.accepted), min_size=1, max_size=3),
+        to=st.none() | targets,
+        twice=seldom,
+    )
+    def replay(self, ids: list[str], to: str | None, twice: bool) -> None:
+        self._replay(Selection(EVER, events=tuple(ids), to=to), list(dict.fromkeys(ids)), twice)
 
+    @precondition(lambda self: self.having(State.DEAD, State.DONE, State.EXPIRED))
     @rule(to=st.none() | targets, twice=seldom)
     def replay_all(self, to: str | None, twice: bool) -> None:
         everything = sorted(self.model.events.values(), key=lambda event: (event.received, event.id))
@@ -105,7 +114,8 @@ class Machine(ComingIn, GoingOut):
                     (sent if what == "replayed" else other)[target if what == "replayed" else what] += 1
             assert (replayed.deliveries, replayed.waiting, replayed.gone) == (dict(sent), other["waiting"], 0)
 
-    @rule(name=targets, twice=seldom)
+    @precondition(lambda self: self.having(State.DEAD))
+    @rule(name=one_of(lambda run: run.having(State.DEAD)), twice=seldom)
     def replay_dead_letters(self, name: str, twice: bool) -> None:
         for _ in range(1 + twice):
             replayed = self.product.replay(list(self.routes), Selection(EVER, dead_letters_of=name))
@@ -113,21 +123,24 @@ class Machine(ComingIn, GoingOut):
             assert replayed.total == len(dead)
             assert [self.model.replay(name, id) for id in dead] == ["replayed"] * len(dead)
 
-    @precondition(lambda self: self.accepted)
-    @rule(pick=st.lists(picks, min_size=1, max_size=4), twice=seldom)
-    def readmit(self, pick: list[int], twice: bool) -> None:
+    @precondition(lambda self: self.held_back)
+    @rule(ids=st.lists(one_of(lambda run: run.held_back), min_size=1, max_size=4), twice=seldom)
+    def readmit(self, ids: list[str], twice: bool) -> None:
         """Admit by hand what is in quarantine, or was taken for a copy."""
-        # Most of the latest are events, for which nothing happens: so those that are held back come first.
-        known = [*self.accepted, *self.model.quarantine, *self.model.copies]
-        receipts = tuple({picked(known, number) for number in pick})
+        receipts = tuple(ids)
         for _ in range(1 + twice):
-            quarantined = [self._entry(id) for id in sorted(receipts) if id in self.model.quarantine]
-            others = [id for id in sorted(receipts) if id not in self.model.quarantine]
+            quarantined = [self._entry(id) for id in sorted({*receipts}) if id in self.model.quarantine]
+            others = [id for id in sorted({*receipts}) if id not in self.model.quarantine]
             bodies = [self.model.body_of_copy(id) if id in self.model.copies else None for id in others]
             copies = [self._entry(id) for id, body in zip(others, bodies, strict=True) if body is not None]
             groups = [(Place.QUARANTINE, quarantined), (Place.DUPLICATES, copies)]
             self._readmit(HeldBack(EVER, receipts=receipts), groups, bodies.count(None))
 
+    @property
+    def held_back(self) -> list[str]:
+        return sorted([*self.model.quarantine, *self.model.copy_index])
+
+    @precondition(lambda self: self.model.quarantine)
     @rule(twice=seldom)
     def readmit_all(self, twice: bool) -> None:
         for _ in range(1 + twice):
@@ -161,8 +174,11 @@ class Machine(ComingIn, GoingOut):
 
     # Retention.
 
-    @rule(under_pressure=seldom)
-    def retain(self, under_pressure: bool) -> None:
+    @precondition(lambda self: self.model.quarantine or self.having(State.DEAD, State.DONE, State.EXPIRED))
+    @rule(quanta=st.sampled_from([0, DAY, DAY, 3 * DAY]), under_pressure=seldom)
+    def retain(self, quanta: int, under_pressure: bool) -> None:
+        if quanta:
+            self.time_passes(quanta)
         names = list(dict.fromkeys([*self.routes, *self.product.on_record()]))
         removed = self.product.retain(names, under_pressure=under_pressure)
         assert msgspec.structs.astuple(removed) == self.model.retain(names, under_pressure=under_pressure)

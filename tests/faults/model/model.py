@@ -11,7 +11,7 @@ from tests.faults.model.intake import EVENTS_MS, Intake
 from tests.faults.model.records import Delivery, Event, State, Target
 
 DEAD_LETTERS_MS = 3 * EVENTS_MS
-LAPSES_UNCHARGED = 3
+LAPSES_UNCHARGED = 2
 
 
 class Model(Intake):

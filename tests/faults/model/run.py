@@ -4,9 +4,9 @@ A worker is what it holds: taken entries, claims, a turn. It may be slow (whatev
 time, again, or too late), may never see a reply, may say a thing twice, or forget all (a crash).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
@@ -18,6 +18,7 @@ from tests.faults.model.intake import WINDOW_MS
 from tests.faults.model.letters import Reading, Route
 from tests.faults.model.model import Model
 from tests.faults.model.product import Product
+from tests.faults.model.records import State
 
 T = TypeVar("T")
 
@@ -76,6 +77,22 @@ class Run(RuleBasedStateMachine):
         """Whether a dead letter holds the rest of its transaction, by the configuration of now."""
         return target in self.routes and self.routes[target].hold
 
+    @property
+    def with_due(self) -> list[str]:
+        """Targets, paused ones too, that something is due for."""
+        return [name for name in sorted(ROUTES) if self.model.due(name)]
+
+    @property
+    def with_lapsed(self) -> list[str]:
+        """Targets with leases that ran out."""
+        leased = {name: [*self.model.of(name, State.LEASED)] for name in sorted(ROUTES)}
+        return [name for name, held in leased.items() if any((d.at or 0) <= self.model.now for _, d in held)]
+
+    def having(self, *states: State) -> list[str]:
+        """Targets with deliveries in one of these states."""
+        deliveries = [event.deliveries for event in self.model.events.values()]
+        return [n for n in sorted(ROUTES) if any(d[n].state in states for d in deliveries if n in d)]
+
     def remember(self, held: list[T], item: T) -> None:
         """Add to what a worker holds; the oldest is forgotten when it is too much."""
         held.append(item)
@@ -96,3 +113,8 @@ class Run(RuleBasedStateMachine):
 def picked(held: Sequence[T], number: int) -> T:
     """Pick one, the latest for 0."""
     return held[-1 - number % len(held)]
+
+
+def one_of(candidates: Callable[[Any], Sequence[T]]) -> st.SearchStrategy[T]:
+    """Draw what makes sense at this point of the run; the rule's precondition says that there is something."""
+    return st.runner().flatmap(lambda run: st.sampled_from(candidates(run)))
