@@ -66,9 +66,8 @@ class ComingIn(Run):
     @precondition(lambda self: self.turns and self.model.inbox.get(STRICT))
     @rule(pick=picks, lost=seldom)
     def take_in_turn(self, pick: int, lost: bool) -> None:
+        """Take, even after its turn: it has been suspended since; what it takes it cannot admit then."""
         turn = picked(self.turns, pick)
-        if self.model.turns.get(STRICT, ("", 0))[0] != turn.turn:
-            return  # between the end of its turn and this, others take: allowed, but its order is not promised
         entries = self.product.take_in_turn(STRICT)
         left = self.model.take_over(STRICT, IN_TURN, own=True)
         if left:
