@@ -20,6 +20,12 @@ from tests.receiving import assert_sound
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--model-steps", type=int, default=10_000, metavar="N", help="steps of tests/faults/test_model.py"
+    )
+
+
 class RedisServer:
     """A Redis of the tests' own, on a Unix socket, as strict as production's."""
 

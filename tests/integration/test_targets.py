@@ -102,6 +102,21 @@ def test_a_success_in_between_breaks_the_run(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
+@pytest.mark.parametrize("after", [End.DONE, End.BACK, End.RETRY])
+def test_410_disables_the_target_whatever_else_is_settled_with_it(after: End, redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        for body in (b"a", b"b"):
+            await store.event(body, "one")
+        attempt = Attempt(n=1, at_ms=1, duration_ms=1, status=410)
+        first, second = await claim(store)
+        batch = [Settlement(first, End.GONE, 0, attempt), Settlement(second, after, 0, attempt)]
+        settled, news = await store.due.settle(batch, {"one": PATIENCE})
+        assert (settled, news) == ([True, True], {"one": "disabled"})
+        assert (await view(store)).state == "disabled"
+
+    with_store(redis_url, check)
+
+
 def test_410_disables_the_target_and_a_long_failure_too(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.event(b"x", "one")

@@ -151,7 +151,7 @@ local function learn(name, of)
     if of.failed > 0 then
         redis.call('HSET', key, 'last_error', of.wrong, 'last_failed', now)
     end
-    if of.run == 0 then
+    if of.run == 0 and not of.gone then  -- a 410 counts whatever else this batch brought after it
         return change
     end
     failures, since = failures + of.run, since or now

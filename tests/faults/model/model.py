@@ -1,0 +1,158 @@
+"""What the store must do, said as simply as can be: dicts, lists and sets, one process, no expiry by itself.
+
+Written from the contract (README, "What is promised"; `shared/store/keys.py`), to be obviously right. Where a
+method answers, it answers what the store must answer.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from shared.ids import received_ms
+from tests.faults.model.intake import EVENTS_MS, Intake
+from tests.faults.model.records import Delivery, Event, State, Target
+
+DEAD_LETTERS_MS = 3 * EVENTS_MS
+LAPSES_UNCHARGED = 2
+
+
+class Model(Intake):
+    """The whole store. Deliveries and retention here; what comes in is Intake's."""
+
+    # Deliveries.
+
+    def of(self, target: str, *states: State) -> Iterator[tuple[Event, Delivery]]:
+        """Yield a target's deliveries in these states, in the order of their times and then ids."""
+        found = [
+            (delivery.at, event.id)
+            for event in self.events.values()
+            if (delivery := event.deliveries.get(target)) and delivery.state in states
+            if delivery.at is not None
+        ]
+        for _, id in sorted(found):
+            yield self.events[id], self.events[id].deliveries[target]
+
+    def claim(self, target: str, most: int, concurrency: int, lease_ms: int) -> list[tuple[Event, Delivery]]:
+        if self.targets.setdefault(target, Target()).state != "active":
+            return []
+        room = min(most, concurrency - len(list(self.of(target, State.LEASED))))
+        claimed = self.due(target)[: max(0, room)]
+        for _, delivery in claimed:
+            delivery.state, delivery.at = State.LEASED, self.now + lease_ms
+        return claimed
+
+    def due(self, target: str) -> list[tuple[Event, Delivery]]:
+        return [(e, d) for e, d in self.of(target, State.WAITING) if d.at is not None and d.at <= self.now]
+
+    def settle(self, target: str, id: str, token: int, end: str, delay_ms: int, *, hold: bool) -> bool:
+        """End a claim; the attempt is recorded but of a hand-back. Tells whether that changed anything."""
+        event = self.events.get(id)
+        if event is None:
+            return False
+        delivery = event.deliveries[target]
+        mine = delivery.state is State.LEASED and delivery.at == token
+        if end == "done":
+            if not mine and token in delivery.attempts:
+                return False  # said before
+            delivery.attempts.add(token)
+            if not delivery.state.open:
+                return False
+            delivery.state, delivery.at = State.DONE, None
+            self.leave_lane(event, target)
+            return True
+        if not mine:
+            return False
+        if end == "back":
+            delivery.state, delivery.at = State.WAITING, self.now
+            return True
+        delivery.attempts.add(token)
+        delivery.failed += 1
+        if end == "retry":
+            delivery.state, delivery.at = State.WAITING, self.now + delay_ms
+        else:
+            self._die(event, target, hold=hold)
+        return True
+
+    def gone(self, target: str) -> None:
+        """A target said that it is no more."""
+        if self.targets.setdefault(target, Target()).state == "active":
+            self.targets[target].state = "disabled"
+
+    def _die(self, event: Event, target: str, *, hold: bool) -> None:
+        delivery = event.deliveries[target]
+        delivery.state, delivery.at = State.DEAD, self.now
+        if not hold:
+            self.leave_lane(event, target)
+
+    def release(self, target: str, lease_ms: int) -> tuple[int, list[tuple[str, int, int]]]:
+        back, spent = 0, []
+        for event, delivery in list(self.of(target, State.LEASED)):
+            if delivery.at is not None and delivery.at <= self.now:
+                delivery.lapsed += 1
+                if delivery.lapsed % LAPSES_UNCHARGED == 0:
+                    delivery.at = self.now + lease_ms
+                    spent.append((event.id, delivery.failed, delivery.at))
+                else:
+                    delivery.state, delivery.at = State.WAITING, self.now
+                    back += 1
+        return back, spent
+
+    def bury(self, target: str, before_ms: int | None, *, hold: bool) -> int:
+        waiting = [
+            event
+            for event, delivery in self.of(target, State.WAITING)
+            if before_ms is None or (delivery.at is not None and delivery.at <= before_ms)
+        ]
+        for event in waiting:
+            event.deliveries[target].attempts.add(self.now)
+            self._die(event, target, hold=hold)
+        return len(waiting)
+
+    def replay(self, target: str, id: str) -> str:
+        event = self.events.get(id)
+        if event is None:
+            return "gone"
+        before = event.deliveries.get(target)
+        if before and before.state in (State.WAITING, State.LEASED):
+            return "waiting"
+        attempts = before.attempts if before else set()
+        event.deliveries[target] = Delivery(since=self.now, attempts=attempts, by_hand=True)
+        self.enter(event, target)
+        return "replayed"
+
+    def remove(self, target: str) -> int:
+        """Bury all that waits for a target that left the configuration, until nothing does."""
+        total = 0
+        while count := self.bury(target, None, hold=False):
+            total += count
+        self.forget(target)
+        return total
+
+    def forget(self, target: str) -> None:
+        if not list(self.of(target, State.WAITING, State.LEASED, State.DEAD)):
+            self.on_record.pop(target, None)
+            self.targets.pop(target, None)
+
+    # Retention.
+
+    def retain(self, targets: Iterable[str], *, under_pressure: bool) -> tuple[int, int, int, int]:
+        before, dead_before = self.now - EVENTS_MS, self.now - DEAD_LETTERS_MS
+        events = [
+            e.id for e in self.events.values() if not e.open and (under_pressure or e.received <= before)
+        ]
+        for id in events:
+            del self.events[id]
+        dead = 0
+        for target in targets:
+            for event, delivery in list(self.of(target, State.DEAD)):
+                if delivery.at is not None and delivery.at <= dead_before:
+                    delivery.state, delivery.at = State.EXPIRED, None
+                    self.leave_lane(event, target)
+                    dead += 1
+        unread = [id for id, held in self.quarantine.items() if held.received <= dead_before]
+        for id in unread:
+            del self.quarantine[id]
+        copies = [id for id in self.copy_index if received_ms(id) <= before]
+        for id in copies:
+            self.copy_index.remove(id)
+            self.copies.pop(id, None)
+        self.let_go.update(events, unread, copies)
+        return len(events), dead, len(unread), len(copies)

@@ -1,0 +1,182 @@
+"""The store itself, one method for each step that the machine takes. The only place here that calls it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import pytest
+
+from shared.errors import StoreUnavailable
+from shared.store import client, due, keys
+from shared.store.address import parse_address
+from shared.store.admission import Admission, Entry, Outcome, Quarantine
+from shared.store.client import RedisClient
+from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Limits, Patience, Settlement
+from shared.store.inbox import Inbox, Received
+from shared.store.readmissions import Held, Readmissions, Readmitted
+from shared.store.replays import Replayed, Replays, Selection
+from shared.store.targets import State, Targets
+from shared.store.upkeep import Removed, Upkeep
+from tests.faults.model.clock import Clock, told
+from tests.faults.model.intake import EVENTS_MS, WINDOW_MS
+from tests.faults.model.letters import Reading
+from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED
+
+T = TypeVar("T")
+
+LEASE_MS = 30_000
+USER = "model"
+
+_SNAPSHOT = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', 'hr:*')) do
+    local type, value = redis.call('TYPE', key).ok, nil
+    if type == 'hash' then value = redis.call('HGETALL', key)
+    elseif type == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    elseif type == 'list' then value = redis.call('LRANGE', key, 0, -1)
+    elseif type == 'string' then value = redis.call('GET', key)
+    elseif type == 'stream' then
+        local pending = redis.pcall('XPENDING', key, ARGV[1], '-', '+', 10000)
+        value = {redis.call('XRANGE', key, '-', '+'), pending.err and {} or pending}
+    end
+    found[#found + 1] = {key, type, value}
+end
+return found
+"""
+
+
+class Product:
+    """The real store over a real Redis, its clock the test's. Each method is one call of it."""
+
+    def __init__(self, url: str, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(client, "_source", told(client._source))
+        patch.setattr(due, "LAPSES_UNCHARGED", LAPSES_UNCHARGED)  # ten of them are beyond any short run
+        self._loop = asyncio.new_event_loop()
+        self._client = RedisClient(parse_address(url), timeout_s=30)
+        self.clock = Clock(self._client.redis, self._loop)
+        self._inbox = Inbox(self._client)
+        self._due = DueSets(self._client)
+        self._targets = Targets(self._client)
+        self._upkeep = Upkeep(self._client)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(coroutine)
+
+    def close(self) -> None:
+        self._run(self._client.close())
+        self._loop.close()
+
+    def start(self) -> None:
+        """Begin anew, with nothing held."""
+        redis: Any = self._client.redis
+        self._run(redis.flushall())
+        self.clock.start()
+
+    def move(self, quanta: int) -> None:
+        self.clock.move(quanta, keys.GROUP)
+
+    def snapshot(self) -> list[Any]:
+        """Return every key of ours, its type, and all that it holds."""
+        redis: Any = self._client.redis
+        rows: list[Any] = self._run(redis.eval(_SNAPSHOT, 0, keys.GROUP))
+        return rows
+
+    # In.
+
+    def ingest(self, source: str, bodies: Sequence[bytes]) -> list[str]:
+        self.clock.stamp(keys.inbox(source))
+        receipts = self._run(self._inbox.put([Received(source, body, {}) for body in bodies]))
+        return [receipt for receipt in receipts if isinstance(receipt, str)]
+
+    def take(self, source: str, worker: str) -> list[Entry]:
+        return self._run(self._inbox.take(source, worker))
+
+    def take_over(self, source: str, worker: str) -> Entry | None:
+        return self._run(self._inbox.take_over(source, worker))
+
+    def begin_turn(self, source: str, holder: str) -> bool:
+        return self._run(self._inbox.begin_turn(source, holder))
+
+    def take_in_turn(self, source: str) -> list[Entry]:
+        return self._run(self._inbox.take_in_turn(source))
+
+    def end_turn(self, source: str, holder: str) -> None:
+        self._run(self._inbox.end_turn(source, holder))
+
+    def admit(self, source: str, batch: Sequence[Admission | Quarantine], fence: str) -> list[Outcome] | None:
+        """Admit; None where the turn is over."""
+        try:
+            return self._run(
+                self._inbox.admit(source, batch, window_ms=WINDOW_MS, retention_ms=EVENTS_MS, fence=fence)
+            )
+        except StoreUnavailable as error:
+            if "FENCED" not in str(error):
+                raise
+            return None
+
+    def readmit(self, reader: Reading, held: Held) -> Readmitted:
+        async def run() -> Readmitted:
+            readmissions = Readmissions(self._client, reader, retention_ms=EVENTS_MS)
+            return await readmissions.run(held, await readmissions.plan(held), user=USER)
+
+        return self._run(run())
+
+    # Out.
+
+    def claim(self, target: str, most: int, concurrency: int) -> Claims:
+        return self._run(self._due.claim(target, most=most, limits=Limits(LEASE_MS, concurrency)))
+
+    def settle(
+        self, ends: Sequence[tuple[Claimed, End]], delay_ms: int, hold: Callable[[str], bool]
+    ) -> list[bool]:
+        """Settle claims; all but hand-backs with an attempt. The breaker never opens, nor does time disable."""
+        batch = [
+            Settlement(claimed, end, delay_ms, None if end is End.BACK else self._attempt(claimed, end))
+            for claimed, end in ends
+        ]
+        patience = {
+            claimed.target: Patience(10**9, 1, 1, 10**15, hold=hold(claimed.target)) for claimed, _ in ends
+        }
+        changed, _ = self._run(self._due.settle(batch, patience))
+        return changed
+
+    def _attempt(self, claimed: Claimed, end: End) -> Attempt:
+        return Attempt(claimed.failed + 1, self.clock.now_ms, 1, status=200 if end is End.DONE else 500)
+
+    def release(self, target: str) -> tuple[int, list[Claimed]]:
+        return self._run(self._due.release(target, lease_ms=LEASE_MS))
+
+    def set_state(self, target: str, state: State) -> None:
+        self._run(self._targets.set_state(target, state, "", user=USER))
+
+    def bury(self, target: str, before_ms: int | None, *, hold: bool) -> int:
+        return self._run(self._targets.bury(target, due_before_ms=before_ms, why="", hold=hold))
+
+    def know(self, targets: Sequence[str]) -> list[str]:
+        return self._run(self._targets.know(targets))
+
+    def on_record(self) -> list[str]:
+        return self._run(self._targets.on_record())
+
+    def remove(self, target: str) -> int:
+        return self._run(self._targets.remove(target, user=USER))
+
+    def forget(self, target: str) -> None:
+        self._run(self._targets.forget(target))
+
+    def replay(self, targets: Sequence[str], selection: Selection) -> Replayed:
+        async def run() -> Replayed:
+            replays = Replays(self._client, targets)
+            return await replays.run(selection, await replays.plan(selection), user=USER)
+
+        return self._run(run())
+
+    def retain(self, targets: Sequence[str], *, under_pressure: bool) -> Removed:
+        return self._run(
+            self._upkeep.retain(
+                targets,
+                events_ms=EVENTS_MS,
+                dead_letters_ms=DEAD_LETTERS_MS,
+                under_pressure=under_pressure,
+            )
+        )
