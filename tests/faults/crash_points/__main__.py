@@ -36,7 +36,8 @@ def main() -> int:
             runs += troupe.pairs(options.pairs, options.seed)
 
         def tell(result: Result) -> None:
-            print(f"{'WRONG' if result.wrong else 'held '} {result.deaths} deaths  {result.run}", flush=True)
+            came = "WRONG   " if result.wrong else f"{result.deaths} killed"
+            print(f"{came}  {result.run}", flush=True)
 
         wrong = report(troupe.play(runs, tell))
         print(wrong or f"{len(runs)} runs, all held")

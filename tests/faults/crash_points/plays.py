@@ -91,7 +91,7 @@ def _ended_well(now: state.State, source: str, id: str) -> None:
 
 
 def _requests(stage: Stage, now: state.State, held: Held) -> None:
-    wanted = {"healthy": 1, "ordered": 1, "flaky": 3, "failing": 1, "gone": 0}
+    wanted = {"healthy": 1, "slow": 1, "ordered": 1, "flaky": 3, "failing": 1, "gone": 0}
     for target, least in wanted.items():
         counts = stage.sink.counts(target)
         events = {id for id, event in now.events.items() if target in event["targets"].split(",")}

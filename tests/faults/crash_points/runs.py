@@ -47,7 +47,7 @@ class Record(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What came of a run: how many processes died at their points, and what was wrong ('' for nothing)."""
+    """What came of a run: how many processes died at their points, or what was wrong ('' for nothing)."""
 
     run: Run
     deaths: int

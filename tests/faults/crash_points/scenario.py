@@ -4,6 +4,7 @@ workers left behind when they died. Small, and yet each operation of a worker's 
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from shared.store.admission import Admission
 from shared.store.due import Limits
 from shared.store.inbox import IN_TURN
 from tests.acceptance.gateway import TRUSTSHARE_SECRET, target
-from tests.acceptance.sink import Answers, Sink
+from tests.acceptance.sink import Answers, Delivery, Sink
 from tests.integration.store import Store, open_store
 
 SHOP, ORDERS, FRESH = SOURCES = "shop", "orders", "fresh"
@@ -26,7 +27,7 @@ REMOVED = "removed"
 QUICK = "{ initial = '0.01s', factor = 1.0, attempts = %d }"
 PATIENT = "{ failures = 1000 }"
 
-DONE = ("healthy", "flaky", "ordered")
+DONE = ("healthy", "slow", "flaky", "ordered")
 DEAD = ("failing", "gone", REMOVED)
 
 
@@ -37,6 +38,7 @@ def config_text(url: str, port: int, sink: Sink) -> str:
     )
     targets = (
         target("healthy", sink.port, retry=QUICK % 5, rate='"1000/s"')
+        + target("slow", sink.port)
         + target("flaky", sink.port, retry=QUICK % 5, breaker=PATIENT)
         + target("failing", sink.port, retry=QUICK % 1, breaker=PATIENT, sources=f'["{SHOP}"]')
         + target("gone", sink.port, concurrency="1", sources=f'["{SHOP}"]')
@@ -45,7 +47,13 @@ def config_text(url: str, port: int, sink: Sink) -> str:
     return f'redis.url = "{url}"\ningress.port = {port}\n{sources}{targets}'
 
 
+def _slowly(_: Delivery, __: int) -> int:
+    time.sleep(0.15)  # so that kills, wherever they fall, find requests that nobody has answered yet
+    return 200
+
+
 ANSWERS: dict[str, Answers] = {
+    "slow": _slowly,
     "flaky": lambda _, before: 500 if before < 2 else 200,
     "failing": lambda *_: 500,
     "gone": lambda *_: 410,
@@ -89,7 +97,7 @@ class Sent(NamedTuple):
 def of_targets(source: str) -> set[str]:
     """The targets of a source's events."""
     more = {SHOP: {"failing", "gone"}, ORDERS: {"ordered"}, FRESH: set[str]()}
-    return {"healthy", "flaky"} | more[source]
+    return {"healthy", "slow", "flaky"} | more[source]
 
 
 def send(url: str, source: str, *bodies: bytes) -> list[Sent]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from shared.ids import event_id
 from shared.store import keys
 
-ALL = ("healthy", "flaky", "failing", "gone", "ordered", "removed")
+ALL = ("healthy", "slow", "flaky", "failing", "gone", "ordered", "removed")
 
 
 class State(NamedTuple):

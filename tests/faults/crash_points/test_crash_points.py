@@ -59,7 +59,7 @@ def test_the_plays_come_to_every_script_and_every_function_of_the_store(troupe: 
     assert offered() - come_to == set(NOT_PLAYED), "let a play come to it, or say here why none can"
 
     points = set(troupe.record()["worker"].points)
-    targets = ("healthy", "flaky", "failing", "gone", "ordered")
+    targets = ("healthy", "slow", "flaky", "failing", "gone", "ordered")
     network = {"brpop in kombu", "connect to a target", *(f"POST /{name}" for name in targets)}
     assert {f"{what}:{side}" for what in network for side in ("before", "after")} <= points
 
