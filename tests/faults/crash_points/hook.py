@@ -47,9 +47,13 @@ _PENDING = "_points_pending"
 
 
 class Armed:
-    """What this process is to do: die at the `occurrence`-th `point`, or write each point into a file."""
+    """What this process is to do: die at the `occurrence`-th `point`, or write each point into a file.
 
-    def __init__(self, kill: str | None = None, record: str | None = None) -> None:
+    `asleep`: it counts nothing before `awake`.
+    """
+
+    def __init__(self, kill: str | None = None, record: str | None = None, *, asleep: bool = False) -> None:
+        self.asleep = asleep
         self.point, _, number = (kill or "").rpartition("#")
         self.occurrence = int(number or 0)
         self.file = os.open(record, os.O_WRONLY | os.O_APPEND | os.O_CREAT) if record else None
@@ -58,6 +62,8 @@ class Armed:
 
     def at(self, point: str, methods: Sequence[str] = ()) -> bool:
         """Count a point that was reached; True where the process is to die there."""
+        if self.asleep:
+            return False
         with self.lock:
             self.counts[point] += 1
             number = self.counts[point]
@@ -69,10 +75,15 @@ class Armed:
 _armed = Armed()
 
 
-def arm(kill: str | None, record: str | None) -> None:
+def arm(kill: str | None, record: str | None, *, asleep: bool) -> None:
     """Say what to do; in a process that was just forked."""
     global _armed  # noqa: PLW0603
-    _armed = Armed(kill, record)
+    _armed = Armed(kill, record, asleep=asleep)
+
+
+def awake() -> None:
+    """Count from now on."""
+    _armed.asleep = False
 
 
 def _die() -> None:

@@ -1,7 +1,8 @@
 """Starts the processes under test: it has loaded the program once, and forks, so that a start costs no second.
 
 `python -m tests.faults.crash_points.nursery` reads one JSON object a line: `main` (`worker`, `ingress`,
-`headrace`), `argv`, `log`, `kill`, `record` (see hook.py). For each it prints the process's id, waits for its end and
+`headrace`), `argv`, `log`, `kill`, `record` (see hook.py), `at_the_end` (count from when a worker is told to stop).
+For each it prints the process's id, waits for its end and
 prints how it ended. What runs in the fork is the same `main` as ever, and it ends by a real SIGKILL.
 """
 
@@ -22,10 +23,12 @@ import shared.cli.admit
 import shared.cli.replay
 import shared.store.upkeep
 import workers.__main__
+import workers.deliver
 import workers.runtime
 import workers.sweep
 from shared.cli import cli
 from tests.faults.crash_points import hook
+from tests.faults.crash_points.scenario import STOP_WITHIN_S
 
 _PR_SET_PDEATHSIG = 1
 
@@ -43,7 +46,18 @@ def _quicken() -> None:
     ingress.commit.WATCH_S = 0.1
 
 
-def _run(main: str, argv: list[str], log: str, kill: str | None, record: str | None) -> int:
+def _stop_soon() -> None:
+    """Have a worker that is told to stop wait less for what it has in hand, and say that it stops."""
+    drain = workers.deliver.Deliverer.drain
+
+    async def drained(self: workers.deliver.Deliverer, grace_s: float) -> None:
+        hook.awake()
+        await drain(self, STOP_WITHIN_S)
+
+    workers.deliver.Deliverer.drain = drained  # type: ignore[method-assign]
+
+
+def _run(main: str, argv: list[str], log: str, kill: str | None, record: str | None, at_the_end: bool) -> int:
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for number in (1, 2):
         os.dup2(output, number)
@@ -51,7 +65,7 @@ def _run(main: str, argv: list[str], log: str, kill: str | None, record: str | N
     _die_with_parent()
     os.environ["HEADRACE_LOG_FORMAT"] = "json"
     sys.argv = [main, *argv]
-    hook.arm(kill, record)
+    hook.arm(kill, record, asleep=at_the_end)
     if main == "worker":
         return workers.__main__.main()
     if main == "ingress":
@@ -83,6 +97,7 @@ def main() -> None:
     _die_with_parent()
     hook.install()
     _quicken()
+    _stop_soon()
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -9,10 +9,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from tests.faults.crash_points import plays
+from tests.faults.crash_points.commands import COMMANDS, Commands
+from tests.faults.crash_points.intake import ingress
+from tests.faults.crash_points.plays import stop, worker
 from tests.faults.crash_points.stage import Stage
 
-PLAYS = ("worker", *plays.COMMANDS, "ingress")
+ALONE = {"worker": worker, "stop": stop, "ingress": ingress}
+PLAYS = (*ALONE, *COMMANDS)
 STAGES = 3  # most of a run is waiting
 AGAIN = 3
 
@@ -61,7 +64,7 @@ class Troupe:
         self.stages: list[Stage] = []
         for _ in range(STAGES):
             self.stages.append(Stage())
-        self._commands: dict[Stage, plays.Commands] = {}
+        self._commands: dict[Stage, Commands] = {}
         self.records: dict[str, Record] = {}
 
     def close(self) -> None:
@@ -92,12 +95,10 @@ class Troupe:
         return Record(points, set(points), methods)
 
     def _play(self, stage: Stage, run: Run, *, cold: bool, record: Path | None = None) -> int:
-        if run.play == "worker":
-            return plays.worker(stage, run.kills, cold=cold, record=record)
-        if run.play == "ingress":
-            return plays.ingress(stage, run.kills, cold=cold, record=record)
+        if play := ALONE.get(run.play):
+            return play(stage, run.kills, cold=cold, record=record)
         if stage not in self._commands:
-            self._commands[stage] = plays.Commands(stage)
+            self._commands[stage] = Commands(stage)
         return self._commands[stage].play(stage, run.play, run.kills, cold=cold, record=record)
 
     def result(self, stage: Stage, run: Run) -> Result:

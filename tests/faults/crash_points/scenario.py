@@ -21,6 +21,9 @@ from tests.acceptance.gateway import TRUSTSHARE_SECRET, target
 from tests.acceptance.sink import Answers, Delivery, Sink
 from tests.integration.store import Store, open_store
 
+STOP_WITHIN_S = 0.5
+"""The grace of a worker that is told to stop."""
+
 SHOP, ORDERS, FRESH = SOURCES = "shop", "orders", "fresh"
 """The second feeds the ordered target, so it is admitted from in turn; nobody has read from the third yet."""
 REMOVED = "removed"
@@ -52,8 +55,15 @@ def _slowly(_: Delivery, __: int) -> int:
     return 200
 
 
+def late_once(_: Delivery, before: int) -> int:
+    """Answer so late that a worker which is told to stop hands the delivery back; the next time, at once."""
+    time.sleep(0 if before else 2 * STOP_WITHIN_S)
+    return 200
+
+
 ANSWERS: dict[str, Answers] = {
     "slow": _slowly,
+    "ordered": lambda _, before: 500 if before < 1 else 200,
     "flaky": lambda _, before: 500 if before < 2 else 200,
     "failing": lambda *_: 500,
     "gone": lambda *_: 410,

@@ -113,21 +113,28 @@ class Stage:
         if cold:
             self.redis.script_flush()
         self.sink.forget()
-        self.sink.answers = scenario.ANSWERS
+        self.sink.answers = dict(scenario.ANSWERS)
         self.config.write_text(scenario.config_text(self.server.url, self.port, self.sink))
         self.log.write_text("")
 
-    def start(self, main: str, *argv: str, kill: str | None = None, record: Path | None = None) -> Process:
+    def start(
+        self,
+        main: str,
+        *argv: str,
+        kill: str | None = None,
+        record: Path | None = None,
+        at_the_end: bool = False,
+    ) -> Process:
         """Start a process that dies at a point, or writes down all that it comes to."""
         if main == "ingress":
             argv = ("--fd", str(self.listener.fileno()), *argv)
-        where = ["--config", str(self.config)]
         return self.nursery.start(
             main=main,
-            argv=[*argv, *where],
+            argv=[*argv, "--config", str(self.config)],
             log=str(self.log),
             kill=kill,
             record=str(record) if record else None,
+            at_the_end=at_the_end,
         )
 
     def work(self, *, kill: str | None = None, record: Path | None = None) -> bool:
@@ -153,6 +160,19 @@ class Stage:
         code = worker.kill()
         assert code == -signal.SIGKILL, f"the worker ended by itself with {code}: {self.tail()}"
         return died
+
+    def stop(self, *, kill: str | None = None, record: Path | None = None) -> int:
+        """Run a worker, and tell it to stop with requests under way. Returns how it ended."""
+        before = sum(self.sink.counts("slow").values())
+        worker = self.start("worker", kill=kill, record=record, at_the_end=True)
+        deadline = time.monotonic() + PATIENCE_S
+        while sum(self.sink.counts("slow").values()) == before and not self.ended():
+            assert time.monotonic() < deadline, f"nothing comes to a target: {self.tail()}"
+            time.sleep(0.005)
+        os.kill(worker.pid, signal.SIGTERM)
+        code = worker.ended(PATIENCE_S)
+        assert code is not None, f"it does not stop: {self.tail()}"
+        return code
 
     def ended(self) -> bool:
         """Nothing waits for a worker, at one moment."""
