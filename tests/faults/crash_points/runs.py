@@ -1,6 +1,7 @@
 """Runs: which play, killed where; recorded, chosen, and played on several stages at once."""
 
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,12 @@ class Run(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Run":
+        """Read what `str` writes. Raises: ValueError."""
         play, *kills = (part.strip() for part in text.split("|"))
+        if play not in PLAYS or not all(
+            re.fullmatch(r".+:(before|amid|after)#[1-9]\d*", kill) for kill in kills
+        ):
+            raise ValueError(text)
         return cls(play, tuple(kills))
 
 
