@@ -21,6 +21,7 @@ import ingress.__main__
 import ingress.commit
 import shared.cli.admit
 import shared.cli.replay
+import shared.cli.targets
 import shared.store.upkeep
 import workers.__main__
 import workers.deliver

@@ -5,6 +5,7 @@ workers left behind when they died. Small, and yet each operation of a worker's 
 import asyncio
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,6 +124,17 @@ def send(url: str, source: str, *bodies: bytes) -> list[Sent]:
 async def _put(store: Store, source: str, *bodies: bytes) -> list[Sent]:
     ids = await store.put(*bodies, source=source)
     return [Sent(source, each, id) for each, id in zip(bodies, ids, strict=True)]
+
+
+def wait_for_removed(url: str, ids: Iterable[str]) -> None:
+    """Let dead letters of the target that is no more wait for it again, as for one that was just removed."""
+
+    async def replay() -> None:
+        async with open_store(url) as store:
+            places = [keys.due(REMOVED), keys.leased(REMOVED), keys.dead(REMOVED)]
+            await store.client.run("replay", places, [REMOVED, *ids])
+
+    asyncio.run(replay())
 
 
 def seed(url: str, config: Path) -> list[Sent]:

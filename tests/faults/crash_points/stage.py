@@ -127,10 +127,10 @@ class Stage:
     ) -> Process:
         """Start a process that dies at a point, or writes down all that it comes to."""
         if main == "ingress":
-            argv = ("--fd", str(self.listener.fileno()), *argv)
+            argv = (f"--fd={self.listener.fileno()}",)
         return self.nursery.start(
             main=main,
-            argv=[*argv, "--config", str(self.config)],
+            argv=[*argv[:1], "--config", str(self.config), *argv[1:]],
             log=str(self.log),
             kill=kill,
             record=str(record) if record else None,

@@ -20,9 +20,6 @@ LISTINGS = {"records", "deliveries", "transactions"}
 
 NOT_PLAYED = {
     "due.DueSets.claim": "one wish; workers claim for many targets at once",
-    "targets.Targets.set_state": "`headrace targets pause` and the like",
-    "targets.Targets.remove": "`headrace targets remove`",
-    "targets.Targets.views": "a listing",
     "upkeep.Upkeep.unknown": "a listing",
 }
 """Functions of the store that no play comes to, and why."""
