@@ -188,6 +188,9 @@ class Deliverer:
     def _start(
         self, lane: Lane, claimed: Claimed, event: EventRecord, now_ms: int, claimed_at: float
     ) -> None:
+        if self._stopping:  # claimed too late to be tried
+            self._settling.add(Settlement(claimed, End.BACK))
+            return
         lane.in_flight += 1
         attempt = self._attempt(lane, claimed, event, now_ms, claimed_at)
         task = asyncio.get_running_loop().create_task(attempt)

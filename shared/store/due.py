@@ -30,7 +30,7 @@ class Claimed(msgspec.Struct, frozen=True):
     event_id: str
     token: int
     failed: int
-    since_ms: int = 0
+    since_ms: int
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -189,7 +189,9 @@ class DueSets:
             [keys.leased(target), keys.due(target)],
             [target, RELEASE_AT_ONCE, LAPSES_UNCHARGED, lease_ms],
         )
-        return back, [Claimed(target, id.decode(), token, failed) for id, failed, token in spent]
+        return back, [
+            Claimed(target, id.decode(), token, failed, since) for id, failed, since, token in spent
+        ]
 
 
 def _wrong(attempt: Attempt | None) -> str:

@@ -100,6 +100,12 @@ class Sink:
         wait_for(lambda: len(self.of(target)) >= count, f"{count} requests at {target}", within_s=within_s)
         return self.of(target)
 
+    def forget(self) -> None:
+        """Begin anew: as if nothing had come yet."""
+        with self._lock:
+            self.deliveries.clear()
+            self._seen.clear()
+
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from shared.ids import received_ms
 from shared.store.due import Attempt, Claimed, Claims, End, Limits, Patience, Settlement
 from shared.store.upkeep import Removed
 from tests.integration.store import Store, with_store
@@ -153,6 +154,7 @@ def test_a_lease_that_runs_out_comes_back_uncharged_nine_times_and_the_tenth_is_
         await asyncio.sleep(0.003)
         back, [spent] = await store.due.release("one", lease_ms=LEASE_MS)
         assert (back, spent.event_id, spent.failed) == (0, id, 0)
+        assert spent.since_ms == received_ms(id), "older than any max_age, it would be given up at once"
         assert await places(store, id) == {"leased"}, "the sweeper holds it until it is settled"
         assert await settle(store, [Settlement(spent, End.RETRY, 0, ATTEMPT)]) == [True]
         assert (await claim_one(store)).failed == 1

@@ -17,7 +17,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
         if lapsed % tonumber(ARGV[3]) == 0 then
             local token = now + tonumber(ARGV[4])
             redis.call('ZADD', KEYS[1], token, id)
-            spent[#spent + 1] = {id, tonumber(redis.call('HGET', event, 'failed:' .. ARGV[1]) or 0), token}
+            local known = redis.call('HMGET', event, 'failed:' .. ARGV[1], 'since:' .. ARGV[1])
+            local since = tonumber(known[2] or tonumber(string.sub(id, 5, 15), 16))
+            spent[#spent + 1] = {id, tonumber(known[1] or 0), since, token}
         else
             redis.call('ZADD', KEYS[2], now, id)
             back = back + 1

@@ -1,0 +1,115 @@
+"""Starts the processes under test: it has loaded the program once, and forks, so that a start costs no second.
+
+`python -m tests.faults.crash_points.nursery` reads one JSON object a line: `main` (`worker`, `ingress`,
+`headrace`), `argv`, `log`, `kill`, `record` (see hook.py), `at_the_end` (count from when a worker is told to stop).
+For each it prints the process's id, waits for its end and
+prints how it ended. What runs in the fork is the same `main` as ever, and it ends by a real SIGKILL.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import uvicorn.lifespan.on  # noqa: F401
+
+import ingress.__main__
+import ingress.commit
+import shared.cli.admit
+import shared.cli.replay
+import shared.cli.targets
+import shared.store.upkeep
+import workers.__main__
+import workers.deliver
+import workers.runtime
+import workers.sweep
+from shared.cli import cli
+from tests.faults.crash_points import hook
+from tests.faults.crash_points.scenario import STOP_WITHIN_S
+
+_PR_SET_PDEATHSIG = 1
+
+
+def _quicken() -> None:
+    """Let what is done now and then come soon. These are rhythms: no time that anything's safety rests on.
+
+    Leases and the like keep their length, so that a slow machine does not end one of a process that lives; the
+    tests age what a killed process held instead.
+    """
+    workers.sweep.SWEEP_S = 0.05
+    workers.sweep.TIDY_S = 0.1
+    shared.store.upkeep.SWEEP_LEASE_MS = 30
+    workers.runtime.WATCH_S = 0.1
+    ingress.commit.WATCH_S = 0.1
+
+
+def _stop_soon() -> None:
+    """Have a worker that is told to stop wait less for what it has in hand, and say that it stops."""
+    drain = workers.deliver.Deliverer.drain
+
+    async def drained(self: workers.deliver.Deliverer, grace_s: float) -> None:
+        hook.awake()
+        await drain(self, STOP_WITHIN_S)
+
+    workers.deliver.Deliverer.drain = drained  # type: ignore[method-assign]
+
+
+def _run(main: str, argv: list[str], log: str, kill: str | None, record: str | None, at_the_end: bool) -> int:
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(output, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _die_with_parent()
+    os.environ["HEADRACE_LOG_FORMAT"] = "json"
+    sys.argv = [main, *argv]
+    hook.arm(kill, record, asleep=at_the_end)
+    if main == "worker":
+        return workers.__main__.main()
+    if main == "ingress":
+        return ingress.__main__.main()
+    cli(prog_name="headrace")
+    return 0
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _child(request: dict[str, Any]) -> None:
+    code = 70
+    try:
+        code = _run(**request)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    _die_with_parent()
+    hook.install()
+    _quicken()
+    _stop_soon()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _child(request)
+        print(pid, flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    # Under its own name the hook would be another module than the one that others import.
+    importlib.import_module("tests.faults.crash_points.nursery").main()
