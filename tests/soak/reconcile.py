@@ -39,11 +39,14 @@ class AtTarget(msgspec.Struct):
 
 
 class Reconciliation(msgspec.Struct):
-    """What came of it all. `unanswered_held` were kept though their sender got no 200."""
+    """What came of it all. `accepted` got a receipt; `only_answered` a 200 without one, as a bare handshake does;
+    `unanswered_held` were kept though their sender got no 200.
+    """
 
     requests: int = 0
     messages: int = 0
     accepted: int = 0
+    only_answered: int = 0
     refused: int = 0
     unavailable: int = 0
     unanswered: int = 0
@@ -106,6 +109,7 @@ class _Books:
             requests=len(self.requests),
             messages=len({request.message for request in self.requests}),
             accepted=len(self.by_receipt),
+            only_answered=sum(request.status == 200 and not request.receipt for request in self.requests),
             refused=sum(count for status, count in statuses.items() if status and 400 <= status < 500),
             unavailable=statuses[503],
             unanswered=statuses[None],

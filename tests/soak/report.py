@@ -37,11 +37,11 @@ def show(report: Report, console: Console) -> None:
     """Print the tables, then what is wrong, or that nothing is."""
     result = report.reconciliation
     console.print()
-    sent = (result.requests, result.messages, result.accepted)
+    sent = (result.requests, result.messages, result.accepted, result.only_answered)
     answers = (result.refused, result.unavailable, result.unanswered)
     _print(
         console,
-        ("Requests", "Messages", "200", "401, 404", "503", "No answer"),
+        ("Requests", "Messages", "200", "200, nothing to keep", "401, 404", "503", "No answer"),
         [(*sent, *answers)],
     )
     _print(
