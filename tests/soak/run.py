@@ -80,9 +80,9 @@ def soak(folder: Path, minutes: float, rate: float, seed: str, console: Console)
             run = _Run(gateway.start(), ports, minutes=minutes, rate=rate, seed=seed, console=console)
             report = run.through(records)
         finally:
-            if gateway.process and gateway.process.poll() is None and (code := gateway.stop()):
-                console.print(f"the gateway ended with {code}")
-                report.failures.append(f"the gateway ended with {code} when it was told to stop")
+            code = gateway.stop() if gateway.process else 0
+        if code:
+            report.failures.append(f"the gateway ended with {code} when it was told to stop")
         report.failures += [f"left behind: {process}" for process in left_behind(folder / "g")]
         report.log_errors = errors(gateway.log)
         return report

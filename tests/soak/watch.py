@@ -83,6 +83,6 @@ def errors(log: Path) -> dict[str, int]:
                     found["traceback"] += 1
                 continue
             if isinstance(fields, dict) and fields.get("level") in {"error", "critical"}:
-                reason = str(fields.get("reason") or fields.get("error") or "")
-                found[f"{fields.get('event')}: {reason[:100]}"] += 1
+                said = f"{fields.get('event')}: {fields.get('reason') or fields.get('error') or ''}"
+                found[" ".join(said.replace(str(log.parent), "…").split())[:120]] += 1
     return dict(found.most_common())
