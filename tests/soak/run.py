@@ -146,6 +146,9 @@ class _Run:
     def reconcile(self, records: Path) -> Reconciliation:
         with records.open("rb") as lines:
             arrivals = [msgspec.json.decode(line, type=Arrival) for line in lines]
+        records.with_name("requests.jsonl").write_bytes(
+            b"\n".join(msgspec.json.encode(request) for request in self.senders.requests)
+        )
         held = read_held(self.redis, self.sources, self.targets)
         return reconcile(self.senders.requests, arrivals, held, [each.rule for each in TARGETS])
 
