@@ -82,7 +82,8 @@ class Target(msgspec.Struct, frozen=True):
 
     @property
     def rule(self) -> Rule:
-        return Rule(self.name, self.sources, self.types, ordered="ordering" in self.keys)
+        ordered = "ordering" in self.keys
+        return Rule(self.name, self.sources, self.types, ordered=ordered, gives_up=not self.heals)
 
 
 TARGETS = (

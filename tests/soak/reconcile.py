@@ -147,6 +147,10 @@ class _Books:
             self.wrong(id, "held, and nobody sent it")
         elif id in self.held.duplicates:
             self.check_duplicate(id)
+        elif (id in self.held.quarantined) == self.senders(id)[0].whole:
+            self.wrong(
+                id, "whole, and in quarantine" if id in self.held.quarantined else "not whole, and an event"
+            )
 
     def check_duplicate(self, id: str) -> None:
         of = self.held.duplicates[id][0]
@@ -188,6 +192,8 @@ class _Books:
             figures.repeats += max(0, taken - 1)
             if not taken and id not in dead:
                 self.wrong(id, f"never came to {rule.target}, and is no dead letter there")
+            if id in dead and not rule.gives_up:
+                self.wrong(id, f"a dead letter of {rule.target}, which gives nothing up")
         for arrival in self.arrivals:
             if arrival.target == rule.target:
                 figures.requests += 1

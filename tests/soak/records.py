@@ -21,6 +21,7 @@ class Request(msgspec.Struct, frozen=True):
     status: int | None
     receipt: str = ""
     expected: frozenset[int] = frozenset({200})
+    whole: bool = True
 
     @property
     def maybe_kept(self) -> bool:
@@ -66,12 +67,13 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """Which events a target asked for, and whether in order."""
+    """Which events a target asked for, whether in order, and whether any may end as its dead letters."""
 
     target: str
     sources: tuple[str, ...] = ("*",)
     types: tuple[str, ...] = ("*",)
     ordered: bool = False
+    gives_up: bool = False
 
     def wants(self, source: str, type_: str) -> bool:
         """Tell whether an event is for this target. '' is a type that no target was told."""

@@ -124,4 +124,5 @@ class Senders:
             status=status,
             receipt=receipt,
             expected=planned.expected,
+            whole=planned.fate == "sound",
         )

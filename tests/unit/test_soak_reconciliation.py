@@ -12,7 +12,7 @@ from tests.soak.records import Arrival, Held, Request, Rule
 
 RULES = (
     Rule("all"),
-    Rule("payments", types=("payment.*",)),
+    Rule("payments", types=("payment.*",), gives_up=True),
     Rule("ordered", sources=("trustap",), ordered=True),
 )
 
@@ -56,7 +56,7 @@ class World:
         self.requests = [
             sent(1),
             sent(2, "message-1"),
-            sent(3, event="cut"),
+            sent(3, whole=False),
             sent(4, receipt="", status=None),
             sent(5, receipt="", status=503),
         ]
@@ -143,6 +143,18 @@ def take_the_quarantined_for_a_copy(world: World) -> None:
     )
 
 
+def quarantine_what_is_whole(world: World) -> None:
+    world.requests[2] = sent(3)
+
+
+def admit_what_is_cut(world: World) -> None:
+    world.requests[0] = sent(1, whole=False)
+
+
+def give_up_at_a_sound_target(world: World) -> None:
+    world.change(dead={"all": frozenset({id_of(1)})})
+
+
 def keep_one_in_the_inbox(world: World) -> None:
     world.change(quarantined={}, inbox=frozenset({id_of(3)}))
 
@@ -185,6 +197,9 @@ def overtake(world: World) -> None:
         (lose_the_event, id_of(1), "the gateway knows nothing of it"),
         (lose_the_first_of_a_copy, id_of(2), "neither an event nor in quarantine"),
         (take_the_quarantined_for_a_copy, id_of(3), "taken for a copy"),
+        (quarantine_what_is_whole, id_of(3), "whole, and in quarantine"),
+        (admit_what_is_cut, id_of(1), "not whole, and an event"),
+        (give_up_at_a_sound_target, id_of(1), "a dead letter of all, which gives nothing up"),
         (keep_one_in_the_inbox, id_of(3), "still in the inbox"),
         (hold_what_nobody_sent, id_of(9), "nobody sent it"),
         (hold_what_was_refused, id_of(9), "nobody sent it"),
