@@ -175,6 +175,8 @@ class Deliverer:
                 retry_after=answer.retry_after if answer else None,
                 source=event.source,
             )
+        except StoreUnavailable as error:  # only while this process ends: the lease runs out
+            log.warning("not settled", event_id=claimed.event_id, target=lane.name, reason=str(error))
         finally:
             lane.in_flight -= 1
             # In an ordered target what has just ended may have made the next of its transaction due.
