@@ -71,7 +71,8 @@ class DedupeKey(msgspec.Struct, frozen=True):
     `parts` identify it. `counts` and `raises` name counters of the source: the count that `counts`
     stands at becomes part of the key, and a new event raises the counter that `raises` names. So a
     second dispute on one transaction, which looks exactly like a re-send of the first, is told apart
-    by the resolution that came between.
+    by the resolution that came between. That holds only in their order: an adapter whose keys count is
+    `in_turn`.
     """
 
     parts: tuple[str, ...]

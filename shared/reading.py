@@ -43,7 +43,8 @@ class Reader:
         self._in_turn = frozenset(
             source.name
             for source in config.sources
-            if any(source_matches(target, source.name) for target in ordered)
+            if self._adapters[source.name].in_turn
+            or any(source_matches(target, source.name) for target in ordered)
         )
 
     def knows(self, source: str) -> bool:
@@ -55,7 +56,10 @@ class Reader:
         return self._windows_ms[source]
 
     def in_turn(self, source: str) -> bool:
-        """Tell whether a source feeds an ordered target, so that one worker at a time admits from it."""
+        """Tell whether one worker at a time admits from a source.
+
+        So it is where a source feeds an ordered target, and where its keys count.
+        """
         return source in self._in_turn
 
     def read(self, entry: Entry) -> Admission | Quarantine:

@@ -156,6 +156,7 @@ class Runtime:
             task.cancel()
         faulthandler.cancel_dump_traceback_later()
         await self.deliverer.drain(GRACE_S)
+        await asyncio.wait(self._tasks, timeout=1.0)  # one may be amid a call to a Redis that is away
         await self._egress.close()
         await self._client.close()
 

@@ -26,9 +26,12 @@ READY_WITHIN_S = 30.0
 @click.option("--host", help="Listen here instead of ingress.host.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Listen here instead of ingress.port.")
 @click.option(
+    "--ingress", type=click.IntRange(1), default=1, show_default=True, help="How many ingress processes."
+)
+@click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="How many worker processes."
 )
-def command(option: str | None, host: str | None, port: int | None, workers: int) -> None:
+def command(option: str | None, host: str | None, port: int | None, ingress: int, workers: int) -> None:
     """Run Redis (where the configuration says "embedded"), ingress and workers until Ctrl-C.
 
     Without a configuration it runs a demo: a source for each provider, a receiver of its own, and the
@@ -36,7 +39,7 @@ def command(option: str | None, host: str | None, port: int | None, workers: int
     """
     path = find_config(option)
     if path is None:
-        sys.exit(run_demo(host or "127.0.0.1", port or 8000, workers))
+        sys.exit(run_demo(host or "127.0.0.1", port or 8000, ingress, workers))
     config = read_config(path)
     logs.configure("supervisor")
     listener = listen(host or config.ingress.host, port or config.ingress.port)
@@ -45,7 +48,8 @@ def command(option: str | None, host: str | None, port: int | None, workers: int
         start_redis(supervisor, path)
         say_listening(listener)
         supervisor.start(
-            ingress_child(path, listener), *(worker_child(path, number=i + 1) for i in range(workers))
+            *(ingress_child(path, listener, number=i + 1) for i in range(ingress)),
+            *(worker_child(path, number=i + 1) for i in range(workers)),
         )
         sys.exit(supervisor.run())
     finally:
@@ -61,7 +65,7 @@ def start_redis(supervisor: Supervisor, config: Path) -> None:
         supervisor.start(Child("redis", redis.argv, pass_fds=(redis.lock.fileno(),), output=output))
 
 
-def run_demo(host: str, port: int, workers: int) -> int:
+def run_demo(host: str, port: int, ingress: int, workers: int) -> int:
     """Run the demo until Ctrl-C. Returns the exit code."""
     console = Console()
     listener, receiver = listen(host, port), listen("127.0.0.1", 0)
@@ -94,7 +98,10 @@ def run_demo(host: str, port: int, workers: int) -> int:
             argv = [sys.executable, "-m", "shared.demo.receiver", "--config", str(path), "--fd", str(fd)]
             supervisor.start(Child("receiver", argv, pass_fds=(fd,), output=log("receiver")))
             supervisor.start(
-                ingress_child(path, listener, output=log("ingress")),
+                *(
+                    ingress_child(path, listener, number=i + 1, output=log(f"ingress-{i + 1}"))
+                    for i in range(ingress)
+                ),
                 *(worker_child(path, number=i + 1, output=log(f"worker-{i + 1}")) for i in range(workers)),
             )
             threading.Thread(target=show, name="demo", daemon=True).start()

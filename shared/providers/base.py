@@ -67,6 +67,9 @@ class Adapter(ABC, Generic[S]):
     """The provider's events, in words → canonical type: what the provider page is made from."""
     lifecycle: ClassVar[Lifecycle] = ANY
     """How its transactions go: what `headrace transaction` judges their order by."""
+    in_turn: ClassVar[bool] = False
+    """Whether its keys count (`DedupeKey.counts`): what is new depends on what came before, so one worker at
+    a time admits its requests, in their order."""
     names_own_types: ClassVar[bool] = False
     """Whether its events may have types outside the table of canonical ones."""
 

@@ -73,6 +73,7 @@ class Trustshare(Adapter[Settings]):
     Settings: ClassVar[type[SourceSettings]] = Settings
     mapping = TYPES
     lifecycle = LIFECYCLE
+    in_turn = True
 
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the shared secret.

@@ -59,9 +59,12 @@ def refuse_unfit(wanted: Wanted) -> None:
 
 
 async def inspect(client: RedisClient, *, require_aof: bool) -> Fitness:
-    """Ask Redis. Raises: StoreUnavailable."""
+    """Ask Redis. Raises: StoreUnavailable; also while Redis is loading its data."""
     with translated():
         info: dict[str, Any] = await client.redis.info()
+    if int(info.get("loading", 0)):
+        # It says that its append-only file is off for as long as it reads it.
+        raise StoreUnavailable("Redis is loading its data")
     fsync = await _fsync(client)
     version = str(info["redis_version"])
     problems = []

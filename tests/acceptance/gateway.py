@@ -96,9 +96,12 @@ class Answer:
 class Gateway:
     """`headrace up --config …`, with its embedded Redis."""
 
-    def __init__(self, folder: Path, targets: str, *, workers: int = 1, sources: str = SOURCES) -> None:
+    def __init__(
+        self, folder: Path, targets: str, *, ingress: int = 1, workers: int = 1, sources: str = SOURCES
+    ) -> None:
         self.folder = folder
         self.port = free_port()
+        self.ingress = ingress
         self.workers = workers
         self.config = folder / "headrace.toml"
         self.config.write_text(f'redis.url = "embedded"\ningress.port = {self.port}\n{sources}{targets}')
@@ -108,7 +111,8 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "Gateway":
-        argv = [HEADRACE, "up", "--config", str(self.config), "--workers", str(self.workers)]
+        argv = [HEADRACE, "up", "--config", str(self.config)]
+        argv += ["--ingress", str(self.ingress), "--workers", str(self.workers)]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(argv, cwd=self.folder, stdout=log, stderr=log, env=clean_env())
         wait_for(self.ready, "the gateway to be ready", within_s=30)

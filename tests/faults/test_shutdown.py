@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+from shared.embedded import data_folder, socket_path
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Delivery, Sink
 from tests.waiting import wait_for
@@ -32,6 +33,38 @@ def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: 
         assert [attempt["n"] for attempt in row["attempts"]] == [1], "a hand-back is no attempt"
         assert gateway.redis.hget(f"hr:event:{id}", "lapsed:slow") is None
         assert gateway.lines("drained")[0]["handed_back"] == 1
+
+
+def test_a_worker_told_to_stop_while_redis_is_away_leaves_the_rest_to_the_lease(
+    folder: Path, sink: Sink
+) -> None:
+    answer = threading.Event()
+
+    def wait_once(_: Delivery, before: int) -> int:
+        if before == 0:
+            answer.wait(30)
+        return 200
+
+    sink.answers["slow"] = wait_once
+    with Gateway(folder, target("slow", sink.port, timeout='"3s"')) as gateway:
+        gateway.post("trustshare", BODY % b"t")
+        sink.wait_for("slow", 1)
+        [worker] = gateway.children("workers")
+        # Redis lives, and nobody finds it: its socket has another name, and all connections are cut.
+        socket = socket_path(data_folder(gateway.config))
+        gateway.redis.ping()  # our own connection stays
+        hidden = socket.rename(socket.with_name("hidden"))
+        gateway.redis.client_kill_filter(_type="normal", skipme=True)
+        try:
+            os.kill(worker, signal.SIGTERM)
+            answer.set()
+            wait_for(lambda: worker not in gateway.children("workers"), "the worker to end", within_s=60)
+        finally:
+            hidden.rename(socket)
+        wait_for(lambda: gateway.redis.zcard("hr:finished") == 1, "the event to be finished", within_s=60)
+        assert len(sink.of("slow")) == 2
+        assert gateway.lines("not settled")
+        assert "never retrieved" not in gateway.log.read_text()
 
 
 def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: Path, sink: Sink) -> None:

@@ -50,6 +50,7 @@ def test_each_request_is_verified_and_read_as_its_event(provider: str, scenario:
         own = message.event if adapter.names_own_types else "provider.unknown"
         assert event.type == adapter.mapping.get(message.event, own)
         assert event.money is None or event.money.amount_minor > 0
+        assert adapter.in_turn or event.dedupe is None or event.dedupe.counts is None
         if event.type not in {"source.handshake", "provider.unknown"} and not adapter.names_own_types:
             assert event.subject
             transactions.add(event.transaction_id)

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -24,9 +25,14 @@ def _patch(module: Any) -> None:
                 time.sleep(0.01)
             if b"poison-kills" in raw.body:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if b"dies-once" in raw.body and not Path("died-once").exists():
+                Path("died-once").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
             return normalise(self, raw)
 
         module.Trustshare.normalise = poisoned
+    if module.__name__ == "shared.store.admission":
+        module.TURN_MS = 1000
     if module.__name__ == "shared.store.inbox":
         module.LEFT_BEHIND_MS = 300
     if module.__name__ == "workers.runtime":
@@ -36,7 +42,9 @@ def _patch(module: Any) -> None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Patches a module right after it is loaded."""
 
-    wanted = frozenset({"shared.providers.trustshare", "shared.store.inbox", "workers.runtime"})
+    wanted = frozenset(
+        {"shared.providers.trustshare", "shared.store.admission", "shared.store.inbox", "workers.runtime"}
+    )
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
         if name not in self.wanted:
