@@ -86,6 +86,12 @@ class Sink:
         answer = self.answers.get(target)
         return answer(delivery, before) if answer else 200
 
+    def forget(self, delivery: Delivery) -> None:
+        """Take one delivery of this event off the record, as if it had not come."""
+        with self._lock:
+            self._seen[delivery.target][delivery.id] -= 1
+            self.deliveries.remove(next(each for each in self.deliveries[::-1] if each.id == delivery.id))
+
     def of(self, target: str) -> list[Delivery]:
         with self._lock:
             return [delivery for delivery in self.deliveries if delivery.target == target]
