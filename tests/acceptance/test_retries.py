@@ -77,6 +77,7 @@ def test_a_target_that_always_fails_gets_a_dead_letter_that_a_replay_delivers(
     assert len(sink.of("steady")) == 1, "only the target asked for gets it again"
 
 
+@pytest.mark.case(n=19)
 def test_a_redirect_is_a_failed_attempt_and_never_followed(gateway: Gateway, sink: Sink) -> None:
     sink.answers["flaky"] = lambda _, before: 302 if before == 0 else 200
     with gateway:
@@ -84,6 +85,7 @@ def test_a_redirect_is_a_failed_attempt_and_never_followed(gateway: Gateway, sin
         sink.wait_for("flaky", 2)
 
 
+@pytest.mark.case(n=4)
 def test_a_lost_doorbell_costs_about_a_second(gateway: Gateway, sink: Sink) -> None:
     with gateway:
         with gateway.redis as redis:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from tests.acceptance.gateway import SECRET, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
@@ -50,6 +52,7 @@ def test_what_waits_for_a_paused_target_for_a_week_becomes_a_dead_letter(folder:
         assert stands(gateway, "one")["backlog"] == 1
 
 
+@pytest.mark.case(n=23)
 def test_410_disables_the_target_until_it_is_enabled_and_its_dead_letters_replayed(
     folder: Path, sink: Sink
 ) -> None:
@@ -102,6 +105,7 @@ def test_a_rate_holds_fleet_wide_and_costs_no_attempt(folder: Path, sink: Sink) 
         assert [attempt["n"] for attempt in attempts] == [1]
 
 
+@pytest.mark.case(n=24)
 def test_retry_after_is_waited_for(folder: Path, sink: Sink) -> None:
     """FAULTS 24, through the whole gateway; the forms are tested in tests/unit/test_verdicts.py."""
     sink.answers["one"] = lambda _, before: 503 if before == 0 else 200
@@ -127,6 +131,7 @@ def test_a_test_event_is_signed_and_shown_whole(folder: Path, sink: Sink) -> Non
         assert gateway.command("targets", "test", "one").returncode == 1
 
 
+@pytest.mark.case(n=27)
 def test_a_target_that_leaves_the_configuration_is_left_alone_and_removed_by_hand(
     folder: Path, sink: Sink
 ) -> None:

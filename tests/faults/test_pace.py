@@ -16,6 +16,7 @@ def body() -> bytes:
     return json.dumps({"type": "dispute_raised", "from": "a", "to": "b", "token": uuid4().hex}).encode()
 
 
+@pytest.mark.case(n=25)
 @pytest.mark.parametrize(
     ("limit", "attempts"),
     [
@@ -51,6 +52,7 @@ def test_what_fails_for_ever_ends_as_a_dead_letter_with_its_history(
     assert len(sink.of("one")) == made
 
 
+@pytest.mark.case(n=26)
 def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: Sink) -> None:
     """FAULTS 26: all that the others get, they get before the dead one's first attempt is over."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as black_hole:

@@ -14,6 +14,7 @@ def body(token: str) -> bytes:
     return b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}' % token.encode()
 
 
+@pytest.mark.case(n=33)
 @pytest.mark.parametrize(
     ("poison", "code"),
     [

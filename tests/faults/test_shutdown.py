@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Delivery, Sink
 from tests.waiting import wait_for
@@ -13,6 +15,7 @@ from tests.waiting import wait_for
 BODY = b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}'
 
 
+@pytest.mark.case(n=9)
 def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: Path, sink: Sink) -> None:
     def hang_once(_: Delivery, before: int) -> int:
         if before == 0:
@@ -34,6 +37,7 @@ def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: 
         assert gateway.lines("drained")[0]["handed_back"] == 1
 
 
+@pytest.mark.case(n=9)
 def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: Path, sink: Sink) -> None:
     with Gateway(folder, target("all", sink.port)) as gateway:
         statuses: list[int] = []

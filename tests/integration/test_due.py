@@ -139,6 +139,7 @@ def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
+@pytest.mark.case(n=5)
 def test_a_lease_that_runs_out_comes_back_uncharged_nine_times_and_the_tenth_is_charged(
     redis_url: str,
 ) -> None:
