@@ -86,9 +86,16 @@ def settled(redis: Redis, *, but: Collection[str] = ()) -> bool:
         return False
 
 
-def nothing_is_lost(record: Record, sink: Sink, receipts: Iterable[Receipt], everyone: Sequence[str]) -> None:
-    """I1: every receipt is delivered to each target, or a dead letter, or in quarantine, or a duplicate."""
-    delivered = {name: sink.counts(name).keys() for name in everyone}
+def nothing_is_lost(
+    record: Record,
+    delivered: Mapping[str, Collection[str]],
+    receipts: Iterable[Receipt],
+    everyone: Sequence[str],
+) -> None:
+    """I1: every receipt is delivered to each target, or a dead letter, or in quarantine, or a duplicate.
+
+    `delivered` says what the sink got, by target; `everyone` are the targets that every event is for.
+    """
     lost = [why for receipt in receipts if (why := record.lost(receipt.id, delivered, everyone))]
     assert not lost, f"{len(lost)} lost: {lost[:5]}"
 

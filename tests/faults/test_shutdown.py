@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway import Gateway, target
+from tests.acceptance.gateway import target
 from tests.acceptance.sink import Delivery, Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 BODY = b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}'
@@ -23,7 +24,7 @@ def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: 
         return 200
 
     sink.answers["slow"] = hang_once
-    with Gateway(folder, target("slow", sink.port, timeout='"30s"')) as gateway:
+    with Watched(folder, target("slow", sink.port, timeout='"30s"'), sink) as gateway:
         id = gateway.post("trustshare", BODY % b"t").id
         sink.wait_for("slow", 1)
         [worker] = gateway.children("workers")
@@ -39,7 +40,7 @@ def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: 
 
 @pytest.mark.case(n=9)
 def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: Path, sink: Sink) -> None:
-    with Gateway(folder, target("all", sink.port)) as gateway:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
         statuses: list[int] = []
         stop = threading.Event()
 

@@ -1,7 +1,6 @@
 """Targets that go wrong, through the whole gateway: each costs its own attempts, and no other target its pace."""
 
 import datetime
-import json
 import ssl
 import time
 import warnings
@@ -9,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import trustme
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from shared.signing import new_secret
-from tests.acceptance.gateway import SECRET, SOURCES, TRUSTSHARE_SECRET, Gateway, target
+from tests.acceptance.gateway import SECRET, SOURCES, TRUSTSHARE_SECRET, target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
 
 from . import misbehaving
@@ -31,11 +30,6 @@ IMPATIENT = {
 }
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-
-
-def body(**changes: str) -> bytes:
-    fields = {"type": "dispute_raised", "from": "a", "to": "b", "token": uuid4().hex}
-    return json.dumps(fields | changes).encode()
 
 
 class Exchange:
@@ -115,7 +109,7 @@ def exchange() -> Iterator[Exchange]:
         }
         names = [each for each in bad if each != "env-proxy"]
         tables = [target(each, bad[each].port, **IMPATIENT, **special.get(each, {})) for each in names]
-        gateway = Gateway(folder, "".join([*tables, target("good", sink.port)]))
+        gateway = Watched(folder, "".join([*tables, target("good", sink.port)]), sink)
         with gateway:
             started = time.monotonic()
             ids = [gateway.post("trustshare", body()).id for _ in range(EVENTS)]
@@ -134,7 +128,7 @@ def exchange() -> Iterator[Exchange]:
         each.close()
 
 
-def _settled(gateway: Gateway, id: str) -> bool:
+def _settled(gateway: Watched, id: str) -> bool:
     rows = gateway.json("deliveries", id)["deliveries"]
     return bool(rows) and all(row["state"] in ("done", "dead") for row in rows)
 
@@ -203,7 +197,9 @@ HOSTILE = 'a\r\nx-injected: 1\r\n\r\n\x00\x1b[2J\u2028é"%'
 def test_34_no_field_begins_a_line_in_a_header_or_a_log(folder: Path, sink: Sink) -> None:
     """FAULTS 34: CR, LF and NUL in a provider's fields."""
     forms = ("cloudevents", "cloudevents-binary", "standard", "raw")
-    with Gateway(folder, "".join(target(form, sink.port, format=f'"{form}"') for form in forms)) as gateway:
+    with Watched(
+        folder, "".join(target(form, sink.port, format=f'"{form}"') for form in forms), sink
+    ) as gateway:
         hostile = body(token=HOSTILE, comment=HOSTILE)
         assert gateway.post("trustshare", hostile).status == 200
         odd = {"x-trustshare-secret": TRUSTSHARE_SECRET, "content-type": 'a/b; x="\x01é"'}
@@ -227,7 +223,7 @@ def test_35_a_sources_secret_rotates_without_a_401(folder: Path, sink: Sink) -> 
     """FAULTS 35: old and new for a while, then only new: the old is refused, and nothing is lost."""
     new = "trustshare-secret-of-tomorrow"
 
-    def statuses(gateway: Gateway) -> list[int]:
+    def statuses(gateway: Watched) -> list[int]:
         return [
             gateway.request("POST", "/webhooks/trustshare", body(), {"x-trustshare-secret": secret}).status
             for secret in (TRUSTSHARE_SECRET, new)
@@ -240,7 +236,7 @@ def test_35_a_sources_secret_rotates_without_a_401(folder: Path, sink: Sink) -> 
         (f'"{new}"', [401, 200]),
     ):
         sources = SOURCES.replace(f'"{TRUSTSHARE_SECRET}"', secrets)
-        with Gateway(folder, target("all", sink.port), sources=sources) as gateway:
+        with Watched(folder, target("all", sink.port), sink, sources=sources) as gateway:
             assert statuses(gateway) == expected
             accepted += expected.count(200)
             sink.wait_for("all", accepted)
@@ -253,7 +249,7 @@ def test_35_a_targets_secret_rotates_without_a_bad_signature(folder: Path, sink:
     for number, (secrets, good, bad) in enumerate(
         [(f'["{new}", "{SECRET}"]', [new, SECRET], []), (f'"{new}"', [new], [SECRET])]
     ):
-        with Gateway(folder, target("all", sink.port, secret=secrets)) as gateway:
+        with Watched(folder, target("all", sink.port, secret=secrets), sink) as gateway:
             gateway.post("trustshare", body())
             delivery = sink.wait_for("all", number + 1)[number]
         for secret in good:

@@ -94,7 +94,9 @@ class Watched(Gateway):
     def compare(self) -> None:
         """Check I1, I2 and I4, and collect what I3 is about: it is checked once the log has ended."""
         record = Record(self.redis)
-        invariants.nothing_is_lost(record, self.sink, self.receipts, self.everyone)
+        at_sink = [name for name, port in self._ports().items() if port == self.sink.port]
+        delivered = {name: self.sink.counts(name).keys() for name in at_sink}
+        invariants.nothing_is_lost(record, delivered, self.receipts, self.everyone)
         handed_back = sum(line["handed_back"] for line in self.lines("drained"))
         invariants.no_copy_is_delivered(
             record, self.sink, handed_back=handed_back, bodies_recur=self.bodies_recur
@@ -111,10 +113,17 @@ class Watched(Gateway):
 
     def _allowed(self) -> set[int]:
         """The ports that the configuration lets anything be sent to; and Redis's."""
-        config = tomllib.loads(self.config.read_text())
-        urls = [table["url"] for table in config["targets"] if table.get("allow_private")]
-        urls += [config["redis"]["url"]] if "127.0.0.1" in config["redis"]["url"] else []
-        return {int(url.split("/")[2].rpartition(":")[2]) for url in urls}
+        redis = tomllib.loads(self.config.read_text())["redis"]["url"]
+        return {*self._ports(allowed=True).values()} | ({_port(redis)} if "127.0.0.1" in redis else set())
+
+    def _ports(self, *, allowed: bool = False) -> dict[str, int]:
+        """The port of each target; with `allowed`, of those that may be on this machine."""
+        tables = tomllib.loads(self.config.read_text()).get("targets", [])
+        return {
+            table["name"]: _port(table["url"])
+            for table in tables
+            if table.get("allow_private") or not allowed
+        }
 
     def request(
         self,
@@ -139,6 +148,10 @@ class Watched(Gateway):
         """How much memory a process of a kind holds."""
         pages = int((Path("/proc") / str(self.children(kind)[0]) / "statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _port(url: str) -> int:
+    return int(url.split("/")[2].rpartition(":")[2])
 
 
 class Providers:
