@@ -62,6 +62,9 @@ async def inspect(client: RedisClient, *, require_aof: bool) -> Fitness:
     """Ask Redis. Raises: StoreUnavailable."""
     with translated():
         info: dict[str, Any] = await client.redis.info()
+    if int(info.get("loading", 0)):
+        # It answers INFO by now, but says of its append-only file that it has none: nothing to judge it by.
+        raise StoreUnavailable("Redis is loading its data")
     fsync = await _fsync(client)
     version = str(info["redis_version"])
     problems = []

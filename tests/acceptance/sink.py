@@ -89,7 +89,7 @@ class Sink:
     def forget(self, delivery: Delivery) -> None:
         """Take one delivery of this event off the record, as if it had not come."""
         with self._lock:
-            self._seen[delivery.target][delivery.id] -= 1
+            self._seen[delivery.target] -= Counter([delivery.id])
             self.deliveries.remove(next(each for each in self.deliveries[::-1] if each.id == delivery.id))
 
     def of(self, target: str) -> list[Delivery]:

@@ -52,7 +52,13 @@ class Record:
         """The targets that an event matched."""
         return [name for name in self.events[id]["targets"].split(",") if name]
 
-    def lost(self, id: str, delivered: Mapping[str, Collection[str]], everyone: Collection[str]) -> str:
+    def lost(
+        self,
+        id: str,
+        delivered: Mapping[str, Collection[str]],
+        everyone: Collection[str],
+        waiting: Collection[str] = (),
+    ) -> str:
         """Return '' where a receipt is accounted for, else what is missing."""
         for _ in range(CHAIN):
             if id in self.events:
@@ -60,6 +66,7 @@ class Record:
                 wanted = {*self.targets(id)}
                 if '"source.handshake"' not in self.events[id]["attributes"]:
                     wanted |= {*everyone}
+                wanted -= {*waiting}
                 missing = [name for name in wanted if not self._ended(id, name, delivered)]
                 return f"{id} did not reach {missing}" if missing else ""
             if id in self.quarantined:
@@ -90,13 +97,15 @@ def nothing_is_lost(
     record: Record,
     delivered: Mapping[str, Collection[str]],
     receipts: Iterable[Receipt],
-    everyone: Sequence[str],
+    everyone: Collection[str],
+    waiting: Collection[str],
 ) -> None:
     """I1: every receipt is delivered to each target, or a dead letter, or in quarantine, or a duplicate.
 
-    `delivered` says what the sink got, by target; `everyone` are the targets that every event is for.
+    `delivered` says what the sink got, by target; `everyone` are the targets that every event is for, `waiting`
+    those that need not have it yet.
     """
-    lost = [why for receipt in receipts if (why := record.lost(receipt.id, delivered, everyone))]
+    lost = [why for receipt in receipts if (why := record.lost(receipt.id, delivered, everyone, waiting))]
     assert not lost, f"{len(lost)} lost: {lost[:5]}"
 
 
