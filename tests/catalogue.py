@@ -45,7 +45,7 @@ CASES = {
     27: "a target removed or moved while retries wait, mixed configurations: nothing is lost or touched twice",
     28: "500 half-open requests: closed by a deadline, and ingress keeps answering",
     29: "a body over the limit, however it is announced: 413 before it is held",
-    30: "CL+TE, a header of 100 KB, credentials given twice: 400, 431 or 401",
+    30: "CL+TE, a header of 100 KB, credentials given twice: 400 or 431",
     31: "credentials missing, malformed, not ASCII, as long as a header may be: 401, never 500",
     32: "authenticated bodies of every wrong kind: 200, kept, and the worker lives",
     33: "an adapter that raises, loops, kills or eats memory: quarantined alone, neighbours go on",
