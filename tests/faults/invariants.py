@@ -32,11 +32,11 @@ class Record:
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
-        self.dead = _members(redis, "hr:dead:*")
-        self.duplicates = _firsts(redis, _set(redis, "hr:duplicates"))
-        self.quarantined = set(_set(redis, "hr:quarantine"))
+        self.dead = _by_target(redis, "hr:dead:*")
+        self.duplicates = _firsts(redis, members(redis, "hr:duplicates"))
+        self.quarantined = set(members(redis, "hr:quarantine"))
         self.events: dict[str, dict[str, str]] = {}
-        ids = [*_set(redis, "hr:open"), *_set(redis, "hr:finished")]
+        ids = [*members(redis, "hr:open"), *members(redis, "hr:finished")]
         for some in _batches(ids):
             pipe = redis.pipeline(transaction=False)
             for id in some:
@@ -157,14 +157,15 @@ def only_allowed_are_dialled(
     assert dialled >= {*used}, "what writes connections down does not see those that there were"
 
 
-def _set(redis: Redis, key: str) -> list[str]:
+def members(redis: Redis, key: str) -> list[str]:
+    """The members of a sorted set, in its order."""
     ids: list[Any] = redis.zrange(key, 0, -1)
     return [id.decode() for id in ids]
 
 
-def _members(redis: Redis, pattern: str) -> dict[str, set[str]]:
+def _by_target(redis: Redis, pattern: str) -> dict[str, set[str]]:
     found: list[Any] = redis.keys(pattern)
-    return {key.decode().split(":", 2)[2]: {*_set(redis, key.decode())} for key in found}
+    return {key.decode().split(":", 2)[2]: {*members(redis, key.decode())} for key in found}
 
 
 def _firsts(redis: Redis, copies: Sequence[str]) -> dict[str, str]:
