@@ -40,6 +40,7 @@ def test_records_of_an_earlier_version_are_read_and_delivered(file: Path, folder
             again = gateway.post("trustshare", event("first")).id
             wait_for(lambda: redis.hexists(f"hr:duplicate:{again}", "of"), "the re-send to be a duplicate")
             assert redis.hget(f"hr:duplicate:{again}", "of") == redis.hget(f"hr:duplicate:{copy}", "of")
+            gateway.receipts.clear()  # that first was delivered to a sink of the earlier version's
             # Dead letters, waiting retries and the first of each transaction go out when they are sent again.
             command = gateway.command("replay", "--dead-letters", "gives-up", "--yes")
             assert command.returncode == 0, command.stderr
@@ -58,7 +59,7 @@ def test_records_of_an_earlier_version_are_read_and_delivered(file: Path, folder
             assert len([row for row in rows if row["attempts"]]) == 4, "with what was tried before"
             assert gateway.json("quarantine")["quarantined"][0]["id"] == quarantined
             shown = gateway.json("transaction", "trustshare", "first")
-            assert len(shown["events"]) == 2
+            assert len(shown["timeline"]["steps"]) == 2
             assert gateway.command("admit", quarantined, "--yes").returncode in (0, 1)
     finally:
         redis.close()

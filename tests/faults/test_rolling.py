@@ -12,11 +12,14 @@ from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
 
 RETRY = "{ initial = '2s', factor = 1.0, max = '2s', attempts = 5, jitter = 0.0 }"
+PATIENT = "{ failures = 1000, initial = '1s', max = '1s' }"
 
 
 @pytest.mark.case(n=27)
 def test_with_mixed_configurations_each_leaves_alone_what_it_does_not_know(folder: Path, sink: Sink) -> None:
-    old, both, new = (target(name, sink.port, retry=RETRY) for name in ("old", "both", "new"))
+    old, both, new = (
+        target(name, sink.port, retry=RETRY, breaker=PATIENT) for name in ("old", "both", "new")
+    )
     sink.answers["old"] = lambda _, before: 500 if before == 0 else 200
     with Watched(folder, old + both, sink) as gateway:
         gateway.everyone = ["both"]
@@ -29,6 +32,8 @@ def test_with_mixed_configurations_each_leaves_alone_what_it_does_not_know(folde
             wait_for(lambda: gateway.redis.zscore("hr:targets", "new"), "the newer worker to be known")
             ids = {gateway.post("trustshare", body()).id for _ in range(40)}
             gateway.drain()
+            # And each sweeps for what only it knows, however long the other has had the turn.
+            wait_for(lambda: len(gateway.redis.keys("hr:sweeper:*")) == 2, "both to sweep")
         finally:
             worker.terminate()
             worker.wait(15)

@@ -146,8 +146,12 @@ class Watched(Gateway):
 
     def resident_bytes(self, kind: str) -> int:
         """How much memory a process of a kind holds."""
-        pages = int((Path("/proc") / str(self.children(kind)[0]) / "statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return resident_bytes(self.children(kind)[0])
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _port(url: str) -> int:
