@@ -22,6 +22,7 @@ from tests.acceptance.gateway import (
     target,
 )
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 SHARE = {"x-trustshare-secret": TRUSTSHARE_SECRET}
@@ -88,7 +89,7 @@ def test_each_mistake_has_its_status_and_one_line_of_json(gateway: Gateway) -> N
 
 
 @pytest.mark.case(n=32)
-def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(gateway: Gateway, sink: Sink) -> None:
+def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(folder: Path, sink: Sink) -> None:
     deep = b"[" * 100_000
     bodies = {
         "empty": b"",
@@ -106,7 +107,7 @@ def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(gateway: Ga
         "JSON in JSON": b'"{}"',
     }
     unknown = b'{"type":"transaction_teleported","token":"t"}'
-    with gateway:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
         for name, body in bodies.items():
             assert (name, gateway.post("trustshare", body).status) == (name, 200)
         receipt = gateway.post("trustshare", unknown).id
@@ -140,10 +141,10 @@ def test_a_handshake_without_its_secret_is_answered_and_stores_nothing(gateway: 
 @pytest.mark.case(n=11)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "black hole"])
 def test_redis_away_is_503_within_two_seconds_and_the_loop_stays_responsive(
-    how: signal.Signals, gateway: Gateway, sink: Sink
+    how: signal.Signals, folder: Path, sink: Sink
 ) -> None:
     body = b'{"type":"dispute_raised","from":"a","to":"b","token":"t"}'
-    with gateway:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
         # The supervisor would start it again within a second: it is stopped for as long as this looks.
         assert gateway.process is not None
         redis_pid = gateway.children("redis-server")[0]

@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.gateway import SECRET, Gateway, target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 RETRY = "{ initial = '0.2s', factor = 2.0, max = '5s', attempts = 5, jitter = 0.1 }"
@@ -86,8 +87,8 @@ def test_a_redirect_is_a_failed_attempt_and_never_followed(gateway: Gateway, sin
 
 
 @pytest.mark.case(n=4)
-def test_a_lost_doorbell_costs_about_a_second(gateway: Gateway, sink: Sink) -> None:
-    with gateway:
+def test_a_lost_doorbell_costs_about_a_second(folder: Path, sink: Sink) -> None:
+    with Watched(folder, target("steady", sink.port), sink) as gateway:
         with gateway.redis as redis:
             # What ingress does, and then the doorbell gone with its flag: only the record is left.
             body_ = body()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.acceptance.gateway import SECRET, Gateway, target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 RETRY = "{ initial = '0.1s', factor = 1.0, max = '0.1s', attempts = 3, jitter = 0.0 }"
@@ -58,7 +59,7 @@ def test_410_disables_the_target_until_it_is_enabled_and_its_dead_letters_replay
 ) -> None:
     """FAULTS 23: this event is dead-lettered, the target disabled, said loudly."""
     sink.answers["one"] = lambda *_: 410
-    with Gateway(folder, target("one", sink.port) + target("two", sink.port)) as gateway:
+    with Watched(folder, target("one", sink.port) + target("two", sink.port), sink) as gateway:
         gone = gateway.post("trustshare", body()).id
         wait_for(lambda: stands(gateway, "one")["state"] == "disabled", "the target to be disabled")
         later = gateway.post("trustshare", body()).id
@@ -111,7 +112,7 @@ def test_retry_after_is_waited_for(folder: Path, sink: Sink) -> None:
     sink.answers["one"] = lambda _, before: 503 if before == 0 else 200
     sink.headers["one"] = {"retry-after": "2"}
     retry = "{ initial = '0.1s', factor = 1.0, max = '10s', attempts = 3, jitter = 0.0 }"
-    with Gateway(folder, target("one", sink.port, retry=retry)) as gateway:
+    with Watched(folder, target("one", sink.port, retry=retry), sink) as gateway:
         gateway.post("trustshare", body())
         first, second = sink.wait_for("one", 2)
         assert second.at - first.at > 1.8
@@ -138,7 +139,8 @@ def test_a_target_that_leaves_the_configuration_is_left_alone_and_removed_by_han
     """FAULTS 27: its retries wait while another process may still know it; `remove` makes dead letters of them."""
     sink.answers["one"] = lambda *_: 500
     retry = "{ initial = '1h', factor = 1.0, max = '1h', attempts = 3 }"
-    gateway = Gateway(folder, target("one", sink.port, retry=retry) + target("two", sink.port))
+    gateway = Watched(folder, target("one", sink.port, retry=retry) + target("two", sink.port), sink)
+    gateway.everyone = ["two"]  # one is removed on the way
     with gateway:
         id = gateway.post("trustshare", body()).id
         wait_for(lambda: gateway.redis.zcard("hr:due:one") == 1, "a retry to wait")
