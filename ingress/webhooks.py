@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from ingress.commit import Committer
 from ingress.limits import AddressList, BodyTooLarge, Disconnected, client_address, read_body
 from shared.config import Config
-from shared.errors import NoSuchSource, NotVerified, StoreUnavailable
+from shared.errors import NoSuchSource, NotVerified, RepeatedCredentials, StoreUnavailable
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter, InboundRequest, SourceSettings, Verdict
 from shared.store.inbox import Received
@@ -26,6 +26,7 @@ Reply = tuple[int, bytes, tuple[tuple[bytes, bytes], ...]]
 # What a caller is told gives nothing away: a wrong token and a source that is not there look the same.
 NOT_FOUND: Reply = (404, b'{"error":"not found"}', ())
 NOT_ALLOWED: Reply = (405, b'{"error":"method not allowed"}', ((b"allow", b"POST"),))
+BAD_REQUEST: Reply = (400, b'{"error":"bad request"}', ())
 UNAUTHORIZED: Reply = (401, b'{"error":"unauthorized"}', ())
 # The connection stays open: what is still coming is read and dropped, for as long as a body may take.
 # Closed at once, it would be reset, and the sender would never see the answer.
@@ -105,6 +106,8 @@ class Webhooks:
                     received = Received(source.name, body, source.kept(scope["headers"]))
                     event_id = await self._committer.commit(received)
                     reply, outcome = (200, b'{"id":"%s"}' % event_id.encode(), ()), "committed"
+        except RepeatedCredentials:
+            reply, outcome = BAD_REQUEST, "repeated-credentials"
         except NotVerified:
             reply, outcome = UNAUTHORIZED, "unauthorized"
         except NoSuchSource:

@@ -18,6 +18,10 @@ class NotVerified(HeadraceError):
     """A request's credentials are missing or wrong: 401."""
 
 
+class RepeatedCredentials(NotVerified):
+    """A request carries its credentials more than once, so that two readers may see two senders: 400."""
+
+
 class NoSuchSource(HeadraceError):
     """A request names no configured source, or carries a wrong path token: 404."""
 

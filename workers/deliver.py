@@ -110,7 +110,13 @@ class Deliverer:
                     # All of it can be said twice; in order, so that what has waited longest goes first.
                     self._ended = ended + self._ended
                     if self._stopping:
-                        return  # the leases run out, and another worker delivers again
+                        for item in self._ended:  # the leases run out, and another worker delivers again
+                            log.warning(
+                                "not settled",
+                                event_id=item.settlement.claimed.event_id,
+                                target=item.lane.name,
+                            )
+                        return
                     await asyncio.sleep(SETTLE_AGAIN_S)
         finally:
             self._turning = None
@@ -189,7 +195,7 @@ class Deliverer:
         self, lane: Lane, claimed: Claimed, event: EventRecord, now_ms: int, claimed_at: float
     ) -> None:
         if self._stopping:  # claimed too late to be tried
-            self._settling.add(Settlement(claimed, End.BACK))
+            self._ended.append(Ended(lane, Settlement(claimed, End.BACK)))
             return
         lane.in_flight += 1
         attempt = self._attempt(lane, claimed, event, now_ms, claimed_at)
@@ -286,7 +292,7 @@ class Deliverer:
         if self._ended:
             self._turn()
         if self._turning:
-            await asyncio.wait([self._turning])
+            await asyncio.wait([self._turning], timeout=grace_s)
         log.info("drained", handed_back=len(left))
 
 

@@ -1,7 +1,7 @@
 """The sweep: re-rings what waits, puts back what was left behind, removes what retention lets go.
 
-Every worker runs it about once a second and one at a time does the work, so there is no single process
-whose death stops retries.
+Every worker runs it about once a second and one at a time does the work, of all that know the same names,
+so there is no single process whose death stops retries.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Sweeper:
         away = False
         while True:
             try:
-                if await self._upkeep.my_turn(self._worker):
+                if await self._upkeep.my_turn(self._worker, self._sources, self._leases_ms):
                     await self.sweep()
                 if away:
                     log.info("Redis is back")

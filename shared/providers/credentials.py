@@ -10,7 +10,7 @@ import hmac
 import re
 from collections.abc import Iterable
 
-from shared.errors import NoSuchSource, NotVerified
+from shared.errors import NoSuchSource, NotVerified, RepeatedCredentials
 from shared.providers.base import InboundRequest, SourceSettings
 from shared.secrets import Secret, matches_any
 
@@ -88,8 +88,8 @@ def check_no_path_token(request: InboundRequest) -> None:
 
 
 def one_header(request: InboundRequest, name: bytes) -> bytes | None:
-    """Return the header's value; None where it is absent. Raises: NotVerified where it is repeated."""
+    """Return the header's value; None where it is absent. Raises: RepeatedCredentials."""
     values = [value for key, value in request.headers if key == name]
     if len(values) > 1:
-        raise NotVerified(f"repeated {name.decode()} header")
+        raise RepeatedCredentials(f"repeated {name.decode()} header")
     return values[0] if values else None

@@ -30,9 +30,7 @@ def name(parent: dict[str, Json], key: str) -> str | None:
     value = parent.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARS:
         return None
-    if not value.isprintable() and _CONTROL.search(
-        value
-    ):  # the first is told at once
+    if not value.isprintable() and _CONTROL.search(value):  # the first is told at once
         return None
     return value
 

@@ -49,13 +49,15 @@ What goes out
 How work is announced and kept
     hr:rung:<doorbell>      string: a doorbell is outstanding; expires after a second
     headrace                list: Celery's queue, of doorbells
-    hr:sweeper              string: which worker sweeps now; expires after a second
+    hr:sweeper:<d>          string: which worker sweeps now, of those that know the same names (<d> is a short
+                            digest of them); expires after a second
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
     hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
                             (`replay`, `admit`), `user`, `selected` (JSON), and how many (JSON):
                             `deliveries` (of a replay: by target), `requests` (admitted: by source)
 """
 
+from collections.abc import Iterable
 from hashlib import sha256
 
 QUEUE = "headrace"
@@ -65,7 +67,6 @@ OPEN = "hr:open"
 FINISHED = "hr:finished"
 DUPLICATES = "hr:duplicates"
 QUARANTINE = "hr:quarantine"
-SWEEPER = "hr:sweeper"
 AUDIT = "hr:audit"
 READY = "hr:ready"
 UNKNOWN = "hr:unknown"
@@ -141,6 +142,12 @@ def turn(source: str) -> str:
 def rate(target: str) -> str:
     """When the next delivery to a target with a rate may go."""
     return f"hr:rate:{target}"
+
+
+def sweeper(sources: Iterable[str], targets: Iterable[str]) -> str:
+    """Whose turn it is to sweep, among the workers that have these names in their configuration."""
+    names = f"{','.join(sorted(sources))};{','.join(sorted(targets))}"
+    return f"hr:sweeper:{sha256(names.encode()).hexdigest()[:16]}"
 
 
 def rung(doorbell: str) -> str:

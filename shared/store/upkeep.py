@@ -1,6 +1,6 @@
 """What keeps the store in order: whose turn it is to sweep, where work waits, what may go."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -61,10 +61,17 @@ class Upkeep:
             found: dict[Any, Any] = await self._client.redis.hgetall(keys.UNKNOWN)
         return {source.decode(): int(count) for source, count in found.items()}
 
-    async def my_turn(self, worker: str) -> bool:
-        """Tell whether this worker sweeps now: one does, for a second. Raises: StoreUnavailable."""
+    async def my_turn(self, worker: str, sources: Iterable[str], targets: Iterable[str]) -> bool:
+        """Tell whether this worker sweeps now: of those that know the same names, one does, for a second.
+
+        Not one of all: a worker would keep the turn from one with another configuration, and with it all
+        that only that one knows.
+
+        Raises: StoreUnavailable.
+        """
+        key = keys.sweeper(sources, targets)
         with translated():
-            return bool(await self._client.redis.set(keys.SWEEPER, worker, nx=True, px=SWEEP_LEASE_MS))
+            return bool(await self._client.redis.set(key, worker, nx=True, px=SWEEP_LEASE_MS))
 
     async def waiting(self, sources: Sequence[str], targets: Sequence[str]) -> Waiting:
         """Find where work waits, among the names this process knows. Raises: StoreUnavailable."""

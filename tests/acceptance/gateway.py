@@ -10,7 +10,7 @@ import sys
 import time
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from redis import Redis
 
@@ -94,29 +94,40 @@ class Answer:
 
 
 class Gateway:
-    """`headrace up --config …`, with its embedded Redis."""
+    """`headrace up --config …`, with its embedded Redis, or with one that is there already."""
 
     def __init__(
-        self, folder: Path, targets: str, *, ingress: int = 1, workers: int = 1, sources: str = SOURCES
+        self,
+        folder: Path,
+        targets: str,
+        *,
+        ingress: int = 1,
+        workers: int = 1,
+        sources: str = SOURCES,
+        redis_url: str = "embedded",
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self.ingress = ingress
         self.workers = workers
         self.config = folder / "headrace.toml"
-        self.config.write_text(f'redis.url = "embedded"\ningress.port = {self.port}\n{sources}{targets}')
+        self.config.write_text(f'redis.url = "{redis_url}"\ningress.port = {self.port}\n{sources}{targets}')
         self.log = folder / "gateway.log"
         # The gateway's own Redis: to look, and to break things on purpose.
         self.redis = Redis(unix_socket_path=str(socket_path(data_folder(self.config))), socket_timeout=5)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "Gateway":
+    def start(self) -> Self:
         argv = [HEADRACE, "up", "--config", str(self.config)]
         argv += ["--ingress", str(self.ingress), "--workers", str(self.workers)]
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(argv, cwd=self.folder, stdout=log, stderr=log, env=clean_env())
+            self.process = subprocess.Popen(argv, cwd=self.folder, stdout=log, stderr=log, env=self.env())
         wait_for(self.ready, "the gateway to be ready", within_s=30)
         return self
+
+    def env(self) -> dict[str, str]:
+        """The environment of its processes."""
+        return clean_env()
 
     def stop(self) -> int:
         assert self.process is not None
@@ -127,7 +138,7 @@ class Gateway:
         finally:
             self.process.kill()
 
-    def __enter__(self) -> "Gateway":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:

@@ -86,6 +86,12 @@ class Sink:
         answer = self.answers.get(target)
         return answer(delivery, before) if answer else 200
 
+    def forget(self, delivery: Delivery) -> None:
+        """Take one delivery of this event off the record, as if it had not come."""
+        with self._lock:
+            self._seen[delivery.target] -= Counter([delivery.id])
+            self.deliveries.remove(next(each for each in self.deliveries[::-1] if each.id == delivery.id))
+
     def of(self, target: str) -> list[Delivery]:
         with self._lock:
             return [delivery for delivery in self.deliveries if delivery.target == target]
@@ -100,7 +106,7 @@ class Sink:
         wait_for(lambda: len(self.of(target)) >= count, f"{count} requests at {target}", within_s=within_s)
         return self.of(target)
 
-    def forget(self) -> None:
+    def begin_anew(self) -> None:
         """Begin anew: as if nothing had come yet."""
         with self._lock:
             self.deliveries.clear()

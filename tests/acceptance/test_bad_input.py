@@ -22,6 +22,7 @@ from tests.acceptance.gateway import (
     target,
 )
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 SHARE = {"x-trustshare-secret": TRUSTSHARE_SECRET}
@@ -43,6 +44,7 @@ def raw(port: int, data: bytes) -> bytes:
     return b"".join(chunks)
 
 
+@pytest.mark.case(n=29)
 def test_each_mistake_has_its_status_and_one_line_of_json(gateway: Gateway) -> None:
     big = b"[" + b"1," * 200_000 + b"1]"
     cases: list[tuple[int, str, str, bytes, dict[str, str]]] = [
@@ -86,7 +88,8 @@ def test_each_mistake_has_its_status_and_one_line_of_json(gateway: Gateway) -> N
         assert gateway.post("trustshare", b'{"type":"handshake"}').status == 200
 
 
-def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(gateway: Gateway, sink: Sink) -> None:
+@pytest.mark.case(n=32)
+def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(folder: Path, sink: Sink) -> None:
     deep = b"[" * 100_000
     bodies = {
         "empty": b"",
@@ -104,7 +107,7 @@ def test_what_an_authenticated_provider_sends_is_kept_whatever_it_is(gateway: Ga
         "JSON in JSON": b'"{}"',
     }
     unknown = b'{"type":"transaction_teleported","token":"t"}'
-    with gateway:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
         for name, body in bodies.items():
             assert (name, gateway.post("trustshare", body).status) == (name, 200)
         receipt = gateway.post("trustshare", unknown).id
@@ -135,12 +138,13 @@ def test_a_handshake_without_its_secret_is_answered_and_stores_nothing(gateway: 
             assert redis.keys("hr:inbox:*") == redis.keys("hr:event:*") == []
 
 
+@pytest.mark.case(n=11)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dead", "black hole"])
 def test_redis_away_is_503_within_two_seconds_and_the_loop_stays_responsive(
-    how: signal.Signals, gateway: Gateway, sink: Sink
+    how: signal.Signals, folder: Path, sink: Sink
 ) -> None:
     body = b'{"type":"dispute_raised","from":"a","to":"b","token":"t"}'
-    with gateway:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
         # The supervisor would start it again within a second: it is stopped for as long as this looks.
         assert gateway.process is not None
         redis_pid = gateway.children("redis-server")[0]
@@ -210,6 +214,7 @@ CASES = [("check", key) for key in MISTAKES] + [
 ]
 
 
+@pytest.mark.case(n=36)
 @pytest.mark.parametrize(("command", "key"), CASES)
 def test_a_config_mistake_is_one_line_that_names_the_key(command: str, key: str, folder: Path) -> None:
     (folder / "headrace.toml").write_text(MISTAKES[key])
@@ -230,6 +235,7 @@ def test_a_config_mistake_is_one_line_that_names_the_key(command: str, key: str,
     assert done.stdout == ""
 
 
+@pytest.mark.case(n=36)
 def test_a_target_that_is_this_gateway_itself_is_refused(folder: Path) -> None:
     (folder / "headrace.toml").write_text("ingress.port = 8123\n" + target("me", 8123))
     done = subprocess.run(

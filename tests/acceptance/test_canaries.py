@@ -6,26 +6,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.gateway import (
-    BASIC,
-    SECRET,
-    TRUSTAP_PASSWORD,
-    TRUSTIST_TOKEN,
-    TRUSTSHARE_SECRET,
-    TRUUST_TOKEN,
-    Gateway,
-    target,
-)
+from tests.acceptance.canaries import CANARIES, CARD, EMAIL, NOTE, WRONG
+from tests.acceptance.gateway import SECRET, TRUUST_TOKEN, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
 
-EMAIL, CARD, NOTE = "canary.buyer@example.com", "4077 9812 3456 7842", "canary-description"
-WRONG = "canary-wrong-credential"
 ANSWER = "seen"  # what the sink answers: a target's answer is a payload too
-CANARIES = (
-    *(EMAIL, CARD, NOTE, WRONG, SECRET, SECRET.removeprefix("whsec_")),
-    *(TRUSTSHARE_SECRET, TRUSTAP_PASSWORD, BASIC.removeprefix("Basic "), TRUUST_TOKEN, TRUSTIST_TOKEN),
-)
 
 SHARE = {"type": "dispute_raised", "from": EMAIL, "to": EMAIL, "token": "t1", "description": f"{NOTE} {CARD}"}
 

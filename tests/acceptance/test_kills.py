@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
@@ -53,6 +55,7 @@ class Load(threading.Thread):
         return False
 
 
+@pytest.mark.case(n=8)
 def test_2000_events_arrive_while_workers_ingress_and_redis_are_killed(folder: Path, sink: Sink) -> None:
     chaos = random.Random(20261121)
     targets = "".join(target(name, sink.port, timeout='"3s"') for name in TARGETS)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from tests.acceptance.gateway import SOURCES, TRUSTSHARE_SECRET, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
@@ -93,6 +95,7 @@ def test_sighup_reloads_and_ends_no_process(folder: Path, sink: Sink) -> None:
         assert gateway.children("ingress") + gateway.children("workers") == processes
 
 
+@pytest.mark.case(n=27)
 def test_a_changed_url_takes_effect_on_the_next_attempt(folder: Path, sink: Sink) -> None:
     """FAULTS 27: changed while retries wait: the new URL."""
     sink.answers["wrong"] = lambda *_: 404

@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.gateway import SECRET, Gateway, target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 RETRY = "{ initial = '0.2s', factor = 2.0, max = '5s', attempts = 5, jitter = 0.1 }"
@@ -77,6 +78,7 @@ def test_a_target_that_always_fails_gets_a_dead_letter_that_a_replay_delivers(
     assert len(sink.of("steady")) == 1, "only the target asked for gets it again"
 
 
+@pytest.mark.case(n=19)
 def test_a_redirect_is_a_failed_attempt_and_never_followed(gateway: Gateway, sink: Sink) -> None:
     sink.answers["flaky"] = lambda _, before: 302 if before == 0 else 200
     with gateway:
@@ -84,8 +86,9 @@ def test_a_redirect_is_a_failed_attempt_and_never_followed(gateway: Gateway, sin
         sink.wait_for("flaky", 2)
 
 
-def test_a_lost_doorbell_costs_about_a_second(gateway: Gateway, sink: Sink) -> None:
-    with gateway:
+@pytest.mark.case(n=4)
+def test_a_lost_doorbell_costs_about_a_second(folder: Path, sink: Sink) -> None:
+    with Watched(folder, target("steady", sink.port), sink) as gateway:
         with gateway.redis as redis:
             # What ingress does, and then the doorbell gone with its flag: only the record is left.
             body_ = body()

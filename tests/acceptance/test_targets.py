@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from tests.acceptance.gateway import SECRET, Gateway, target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
 
 RETRY = "{ initial = '0.1s', factor = 1.0, max = '0.1s', attempts = 3, jitter = 0.0 }"
@@ -50,12 +53,13 @@ def test_what_waits_for_a_paused_target_for_a_week_becomes_a_dead_letter(folder:
         assert stands(gateway, "one")["backlog"] == 1
 
 
+@pytest.mark.case(n=23)
 def test_410_disables_the_target_until_it_is_enabled_and_its_dead_letters_replayed(
     folder: Path, sink: Sink
 ) -> None:
     """FAULTS 23: this event is dead-lettered, the target disabled, said loudly."""
     sink.answers["one"] = lambda *_: 410
-    with Gateway(folder, target("one", sink.port) + target("two", sink.port)) as gateway:
+    with Watched(folder, target("one", sink.port) + target("two", sink.port), sink) as gateway:
         gone = gateway.post("trustshare", body()).id
         wait_for(lambda: stands(gateway, "one")["state"] == "disabled", "the target to be disabled")
         later = gateway.post("trustshare", body()).id
@@ -102,12 +106,13 @@ def test_a_rate_holds_fleet_wide_and_costs_no_attempt(folder: Path, sink: Sink) 
         assert [attempt["n"] for attempt in attempts] == [1]
 
 
+@pytest.mark.case(n=24)
 def test_retry_after_is_waited_for(folder: Path, sink: Sink) -> None:
     """FAULTS 24, through the whole gateway; the forms are tested in tests/unit/test_verdicts.py."""
     sink.answers["one"] = lambda _, before: 503 if before == 0 else 200
     sink.headers["one"] = {"retry-after": "2"}
     retry = "{ initial = '0.1s', factor = 1.0, max = '10s', attempts = 3, jitter = 0.0 }"
-    with Gateway(folder, target("one", sink.port, retry=retry)) as gateway:
+    with Watched(folder, target("one", sink.port, retry=retry), sink) as gateway:
         gateway.post("trustshare", body())
         first, second = sink.wait_for("one", 2)
         assert second.at - first.at > 1.8
@@ -127,13 +132,15 @@ def test_a_test_event_is_signed_and_shown_whole(folder: Path, sink: Sink) -> Non
         assert gateway.command("targets", "test", "one").returncode == 1
 
 
+@pytest.mark.case(n=27)
 def test_a_target_that_leaves_the_configuration_is_left_alone_and_removed_by_hand(
     folder: Path, sink: Sink
 ) -> None:
     """FAULTS 27: its retries wait while another process may still know it; `remove` makes dead letters of them."""
     sink.answers["one"] = lambda *_: 500
     retry = "{ initial = '1h', factor = 1.0, max = '1h', attempts = 3 }"
-    gateway = Gateway(folder, target("one", sink.port, retry=retry) + target("two", sink.port))
+    gateway = Watched(folder, target("one", sink.port, retry=retry) + target("two", sink.port), sink)
+    gateway.everyone = ["two"]  # one is removed on the way
     with gateway:
         id = gateway.post("trustshare", body()).id
         wait_for(lambda: gateway.redis.zcard("hr:due:one") == 1, "a retry to wait")

@@ -136,6 +136,7 @@ def test_a_process_that_dies_is_started_again(kind: str, folder: Path, sink: Sin
     assert len(sink.of("all")) == 2
 
 
+@pytest.mark.case(n=12)
 def test_a_folder_in_use_is_refused_and_a_newer_server_s_data_too(folder: Path, sink: Sink) -> None:
     config = folder / "headrace.toml"
 
@@ -164,6 +165,7 @@ def test_a_port_in_use_is_one_line(folder: Path, sink: Sink) -> None:
     assert len(refused.stderr.splitlines()) == 1
 
 
+@pytest.mark.case(n=9)
 def test_sigterm_under_load_answers_every_request_it_took(folder: Path, sink: Sink) -> None:
     """What was answered 200 before the end is delivered after the next start."""
     gateway = Gateway(folder, target("all", sink.port)).start()

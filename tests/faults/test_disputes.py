@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway import Gateway, target
+from tests.acceptance.gateway import target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
-
-HERE = Path(__file__).parent
 
 
 def body(kind: str) -> bytes:
@@ -25,10 +24,9 @@ def body(kind: str) -> bytes:
     ids=["a second dispute is no copy", "a copy is no second dispute"],
 )
 def test_what_a_dead_worker_had_taken_keeps_its_place(
-    kinds: tuple[str, ...], events: list[str], folder: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    kinds: tuple[str, ...], events: list[str], folder: Path, sink: Sink
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE / "poison"))
-    with Gateway(folder, target("all", sink.port)) as gateway:
+    with Watched(folder, target("all", sink.port), sink, inside="poison") as gateway:
         gateway.post("trustshare", body(kinds[0]))
         wait_for((folder / "died-once").exists, "the worker to die with the first", within_s=30)
         for kind in kinds[1:]:

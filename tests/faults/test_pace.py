@@ -1,21 +1,17 @@
 """Fault cases 25 and 26: what fails for ever ends with its history, and one dead target costs no other its pace."""
 
-import json
 import socket
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from tests.acceptance.gateway import Gateway, target
+from tests.acceptance.gateway import target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
 
 
-def body() -> bytes:
-    return json.dumps({"type": "dispute_raised", "from": "a", "to": "b", "token": uuid4().hex}).encode()
-
-
+@pytest.mark.case(n=25)
 @pytest.mark.parametrize(
     ("limit", "attempts"),
     [
@@ -38,7 +34,7 @@ def test_what_fails_for_ever_ends_as_a_dead_letter_with_its_history(
 ) -> None:
     """FAULTS 25."""
     sink.answers["one"] = lambda *_: 500
-    with Gateway(folder, target("one", sink.port, **limit)) as gateway:
+    with Watched(folder, target("one", sink.port, **limit), sink) as gateway:
         id = gateway.post("trustshare", body()).id
         wait_for(lambda: gateway.redis.zcard("hr:dead:one") == 1, "a dead letter")
         [row] = gateway.json("deliveries", id)["deliveries"]
@@ -51,6 +47,7 @@ def test_what_fails_for_ever_ends_as_a_dead_letter_with_its_history(
     assert len(sink.of("one")) == made
 
 
+@pytest.mark.case(n=26)
 def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: Sink) -> None:
     """FAULTS 26: all that the others get, they get before the dead one's first attempt is over."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as black_hole:
@@ -58,7 +55,8 @@ def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: S
         names = [f"healthy-{number}" for number in range(49)]
         targets = "".join(target(name, sink.port) for name in names)
         targets += target("dead", port, timeout='"60s"', concurrency="500")
-        with Gateway(folder, targets) as gateway:
+        with Watched(folder, targets, sink) as gateway:
+            gateway.waits_for = ("dead",)
             ids = {gateway.post("trustshare", body()).id for _ in range(20)}
             for name in names:
                 wait_for(lambda name=name: sink.counts(name).keys() == ids, f"all events at {name}")  # type: ignore[misc]
@@ -71,7 +69,7 @@ def test_one_dead_target_among_50_costs_the_others_nothing(folder: Path, sink: S
 def test_more_targets_than_redis_connections_are_claimed_for_at_once(folder: Path, sink: Sink) -> None:
     """Each lane had a connection of its own while it claimed, and beyond 100 of them claims failed."""
     names = [f"t{number}" for number in range(130)]
-    with Gateway(folder, "".join(target(name, sink.port) for name in names)) as gateway:
+    with Watched(folder, "".join(target(name, sink.port) for name in names), sink) as gateway:
         for _ in range(5):
             gateway.post("trustshare", body())
         wait_for(lambda: len(sink.deliveries) == 650, "all deliveries", within_s=40)

@@ -4,26 +4,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway import Gateway, target
+from tests.acceptance.gateway import target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched
 from tests.waiting import wait_for
-
-HERE = Path(__file__).parent
 
 
 def body(token: str) -> bytes:
     return b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}' % token.encode()
 
 
+@pytest.mark.case(n=33)
 @pytest.mark.parametrize(
     ("poison", "code"),
-    [("poison-raises", "adapter-failed"), ("poison-loops", "poison"), ("poison-kills", "poison")],
+    [
+        ("poison-raises", "adapter-failed"),
+        ("poison-loops", "poison"),
+        ("poison-kills", "poison"),
+        ("poison-eats", "poison"),
+    ],
 )
 def test_poison_ends_in_quarantine_and_its_neighbours_arrive(
-    poison: str, code: str, folder: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    poison: str, code: str, folder: Path, sink: Sink
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(HERE / "poison"))
-    with Gateway(folder, target("all", sink.port)) as gateway:
+    with Watched(folder, target("all", sink.port), sink, inside="poison") as gateway:
         receipts = [gateway.post("trustshare", body(token)).id for token in ("a", poison, "b", "c")]
         wait_for(lambda: gateway.redis.zcard("hr:quarantine") == 1, "the quarantine", within_s=60)
         sink.wait_for("all", 3, within_s=30)
@@ -33,7 +37,7 @@ def test_poison_ends_in_quarantine_and_its_neighbours_arrive(
         deaths = len(gateway.lines("child died, starting it again"))
         assert set(sink.counts("all")) == {receipts[0], receipts[2], receipts[3]}
         assert "secret-canary" not in gateway.log.read_text(errors="replace")
-    if code == "poison":
+    if poison in ("poison-loops", "poison-kills"):
         assert deaths == 4, "once with its batch, three times alone"
     else:
         assert deaths == 0

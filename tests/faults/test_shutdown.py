@@ -6,14 +6,19 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from shared.embedded import data_folder, socket_path
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Delivery, Sink
+from tests.faults.invariants import members
+from tests.faults.watched import Providers, Watched
 from tests.waiting import wait_for
 
 BODY = b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}'
 
 
+@pytest.mark.case(n=9)
 def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: Path, sink: Sink) -> None:
     def hang_once(_: Delivery, before: int) -> int:
         if before == 0:
@@ -21,7 +26,7 @@ def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: 
         return 200
 
     sink.answers["slow"] = hang_once
-    with Gateway(folder, target("slow", sink.port, timeout='"30s"')) as gateway:
+    with Watched(folder, target("slow", sink.port, timeout='"30s"'), sink) as gateway:
         id = gateway.post("trustshare", BODY % b"t").id
         sink.wait_for("slow", 1)
         [worker] = gateway.children("workers")
@@ -67,8 +72,9 @@ def test_a_worker_told_to_stop_while_redis_is_away_leaves_the_rest_to_the_lease(
         assert "never retrieved" not in gateway.log.read_text()
 
 
+@pytest.mark.case(n=9)
 def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: Path, sink: Sink) -> None:
-    with Gateway(folder, target("all", sink.port)) as gateway:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
         statuses: list[int] = []
         stop = threading.Event()
 
@@ -96,3 +102,26 @@ def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: P
         assert statuses.count(200) > len(statuses) // 2
         accepted = statuses.count(200)
         wait_for(lambda: gateway.redis.zcard("hr:finished") >= accepted, "all to be delivered", within_s=40)
+
+
+@pytest.mark.case(n=9)
+def test_workers_told_to_stop_under_load_leave_nothing_in_hand(folder: Path, sink: Sink) -> None:
+    def slowly(*_: object) -> int:
+        time.sleep(0.1)
+        return 200
+
+    sink.answers["all"] = slowly
+    with Watched(folder, target("all", sink.port), sink, workers=2) as gateway:
+        with Providers(gateway, pause_s=0.01):
+            for _ in range(3):
+                time.sleep(1)
+                worker = min(gateway.children("workers"))  # not one that has only just begun to start
+                os.kill(worker, signal.SIGTERM)
+                # Its grace is 5 s; the rest is what starting and stopping processes takes here.
+                wait_for(lambda old=worker: old not in gateway.children("workers"), "its end", within_s=12)  # type: ignore[misc]
+        gateway.drain()
+        assert [line["exit"] for line in gateway.lines("child died, starting it again")] == [0, 0, 0]
+        ids = members(gateway.redis, "hr:finished")
+        lapsed = [id for id in ids if gateway.redis.hget(f"hr:event:{id}", "lapsed:all")]
+        assert lapsed == [], "no lease had to run out"
+        assert set(sink.counts("all").values()) == {1}

@@ -1,7 +1,6 @@
 """Targets that go wrong, through the whole gateway: each costs its own attempts, and no other target its pace."""
 
 import datetime
-import json
 import ssl
 import time
 import warnings
@@ -9,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import trustme
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from shared.signing import new_secret
-from tests.acceptance.gateway import SECRET, SOURCES, TRUSTSHARE_SECRET, Gateway, target
+from tests.acceptance.gateway import SECRET, SOURCES, TRUSTSHARE_SECRET, target
 from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
 
 from . import misbehaving
@@ -31,11 +30,6 @@ IMPATIENT = {
 }
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
-
-
-def body(**changes: str) -> bytes:
-    fields = {"type": "dispute_raised", "from": "a", "to": "b", "token": uuid4().hex}
-    return json.dumps(fields | changes).encode()
 
 
 class Exchange:
@@ -115,7 +109,7 @@ def exchange() -> Iterator[Exchange]:
         }
         names = [each for each in bad if each != "env-proxy"]
         tables = [target(each, bad[each].port, **IMPATIENT, **special.get(each, {})) for each in names]
-        gateway = Gateway(folder, "".join([*tables, target("good", sink.port)]))
+        gateway = Watched(folder, "".join([*tables, target("good", sink.port)]), sink)
         with gateway:
             started = time.monotonic()
             ids = [gateway.post("trustshare", body()).id for _ in range(EVENTS)]
@@ -134,11 +128,12 @@ def exchange() -> Iterator[Exchange]:
         each.close()
 
 
-def _settled(gateway: Gateway, id: str) -> bool:
+def _settled(gateway: Watched, id: str) -> bool:
     rows = gateway.json("deliveries", id)["deliveries"]
     return bool(rows) and all(row["state"] in ("done", "dead") for row in rows)
 
 
+@pytest.mark.case(n=17)
 @pytest.mark.parametrize("name", ["hangs", "drips-headers", "drips-body", "never-reads"])
 def test_17_a_slow_target_costs_its_own_attempts_by_the_clock(exchange: Exchange, name: str) -> None:
     """FAULTS 17: hangs, drips headers, drips body, never reads: a wall-clock deadline, a failed attempt."""
@@ -146,6 +141,7 @@ def test_17_a_slow_target_costs_its_own_attempts_by_the_clock(exchange: Exchange
     assert all(TIMEOUT_S * 0.9 <= each < TIMEOUT_S * 3 for each in exchange.durations_s(name))
 
 
+@pytest.mark.case(n=17)
 def test_17_other_targets_keep_their_pace(exchange: Exchange) -> None:
     """FAULTS 17: the good target had all events before the slow ones had used up one deadline each."""
     assert len(exchange.good_at_s) == EVENTS
@@ -153,23 +149,27 @@ def test_17_other_targets_keep_their_pace(exchange: Exchange) -> None:
     assert exchange.statuses("good") == {200}
 
 
+@pytest.mark.case(n=18)
 def test_18_an_endless_answer_is_cut_and_its_status_decides(exchange: Exchange) -> None:
     """FAULTS 18: a target sends 10 GB."""
     assert exchange.statuses("endless") == {200}
     assert len(exchange.attempts["endless"]) == EVENTS, "one attempt each"
 
 
+@pytest.mark.case(n=18)
 def test_18_nothing_is_decoded(exchange: Exchange) -> None:
     """FAULTS 18: what claims to be gzip, and a bomb of it: the status decides."""
     assert exchange.statuses("bomb") == {500}
     assert exchange.errors("bomb") == {""}
 
 
+@pytest.mark.case(n=19)
 def test_19_a_redirect_is_a_failed_attempt(exchange: Exchange) -> None:
     """FAULTS 19: 3xx to 169.254.169.254 is not followed."""
     assert exchange.statuses("redirects") == {302}
 
 
+@pytest.mark.case(n=20)
 @pytest.mark.parametrize("name", ["loopback", "named"])
 def test_20_an_address_that_is_not_allowed_is_never_dialled(exchange: Exchange, name: str) -> None:
     """FAULTS 20: a private literal, and a name that resolves to one. (Rebinding: test_egress_names.py.)"""
@@ -177,11 +177,13 @@ def test_20_an_address_that_is_not_allowed_is_never_dialled(exchange: Exchange, 
     assert exchange.bad[name].connections == 0
 
 
+@pytest.mark.case(n=21)
 def test_21_proxies_of_the_environment_are_ignored(exchange: Exchange) -> None:
     """FAULTS 21: HTTP_PROXY. (The forms of addresses: test_endpoint.py, test_addresses.py.)"""
     assert exchange.bad["env-proxy"].connections == 0
 
 
+@pytest.mark.case(n=22)
 @pytest.mark.parametrize("name", ["expired", "wrong-host", "self-signed", "old-tls"])
 def test_22_tls_that_proves_nothing_is_a_failed_attempt(exchange: Exchange, name: str) -> None:
     """FAULTS 22: expired, wrong host, self-signed, old protocol; no fall-back."""
@@ -191,10 +193,13 @@ def test_22_tls_that_proves_nothing_is_a_failed_attempt(exchange: Exchange, name
 HOSTILE = 'a\r\nx-injected: 1\r\n\r\n\x00\x1b[2J\u2028é"%'
 
 
+@pytest.mark.case(n=34)
 def test_34_no_field_begins_a_line_in_a_header_or_a_log(folder: Path, sink: Sink) -> None:
     """FAULTS 34: CR, LF and NUL in a provider's fields."""
     forms = ("cloudevents", "cloudevents-binary", "standard", "raw")
-    with Gateway(folder, "".join(target(form, sink.port, format=f'"{form}"') for form in forms)) as gateway:
+    with Watched(
+        folder, "".join(target(form, sink.port, format=f'"{form}"') for form in forms), sink
+    ) as gateway:
         hostile = body(token=HOSTILE, comment=HOSTILE)
         assert gateway.post("trustshare", hostile).status == 200
         odd = {"x-trustshare-secret": TRUSTSHARE_SECRET, "content-type": 'a/b; x="\x01é"'}
@@ -213,11 +218,12 @@ def test_34_no_field_begins_a_line_in_a_header_or_a_log(folder: Path, sink: Sink
     assert "\x1b[2J" not in gateway.log.read_text(errors="replace")
 
 
+@pytest.mark.case(n=35)
 def test_35_a_sources_secret_rotates_without_a_401(folder: Path, sink: Sink) -> None:
     """FAULTS 35: old and new for a while, then only new: the old is refused, and nothing is lost."""
     new = "trustshare-secret-of-tomorrow"
 
-    def statuses(gateway: Gateway) -> list[int]:
+    def statuses(gateway: Watched) -> list[int]:
         return [
             gateway.request("POST", "/webhooks/trustshare", body(), {"x-trustshare-secret": secret}).status
             for secret in (TRUSTSHARE_SECRET, new)
@@ -230,19 +236,20 @@ def test_35_a_sources_secret_rotates_without_a_401(folder: Path, sink: Sink) -> 
         (f'"{new}"', [401, 200]),
     ):
         sources = SOURCES.replace(f'"{TRUSTSHARE_SECRET}"', secrets)
-        with Gateway(folder, target("all", sink.port), sources=sources) as gateway:
+        with Watched(folder, target("all", sink.port), sink, sources=sources) as gateway:
             assert statuses(gateway) == expected
             accepted += expected.count(200)
             sink.wait_for("all", accepted)
 
 
+@pytest.mark.case(n=35)
 def test_35_a_targets_secret_rotates_without_a_bad_signature(folder: Path, sink: Sink) -> None:
     """FAULTS 35: while both secrets are configured, a receiver may hold either."""
     new = new_secret()
     for number, (secrets, good, bad) in enumerate(
         [(f'["{new}", "{SECRET}"]', [new, SECRET], []), (f'"{new}"', [new], [SECRET])]
     ):
-        with Gateway(folder, target("all", sink.port, secret=secrets)) as gateway:
+        with Watched(folder, target("all", sink.port, secret=secrets), sink) as gateway:
             gateway.post("trustshare", body())
             delivery = sink.wait_for("all", number + 1)[number]
         for secret in good:

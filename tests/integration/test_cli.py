@@ -208,6 +208,7 @@ def test_a_long_name_is_folded_and_nothing_of_it_is_lost(config: str, redis_url:
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
+@pytest.mark.case(n=34)
 def test_control_characters_reach_no_terminal(config: str, redis_url: str) -> None:
     async def body(store: Filled) -> None:
         [id] = await store.events(1, "ledger")

@@ -140,6 +140,7 @@ def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
+@pytest.mark.case(n=5)
 def test_a_lease_that_runs_out_comes_back_uncharged_nine_times_and_the_tenth_is_charged(
     redis_url: str,
 ) -> None:
@@ -232,9 +233,11 @@ def test_waiting_names_what_a_sweep_must_ring_for(redis_url: str, monkeypatch: p
     with_store(redis_url, check)
 
 
-def test_one_worker_sweeps_at_a_time(redis_url: str) -> None:
+def test_one_worker_sweeps_at_a_time_of_those_that_know_the_same_names(redis_url: str) -> None:
     async def check(store: Store) -> None:
-        assert [await store.upkeep.my_turn(f"w{i}") for i in range(3)] == [True, False, False]
+        names: list[tuple[list[str], list[str]]] = [(["s"], ["a", "b"]), (["s"], ["b", "a"]), (["s"], ["a"])]
+        turns = [await store.upkeep.my_turn(f"w{number}", *known) for number, known in enumerate(names)]
+        assert turns == [True, False, True]
 
     with_store(redis_url, check)
 

@@ -233,6 +233,7 @@ def test_a_long_head_within_the_limit_is_read(run: Run) -> None:
 # -- deadlines
 
 
+@pytest.mark.case(n=17)
 @pytest.mark.parametrize(
     ("start", "drip", "phase"),
     [
@@ -265,6 +266,7 @@ def test_a_dripping_target_cannot_pass_the_deadline(run: Run, start: bytes, drip
     run(main)
 
 
+@pytest.mark.case(n=17)
 @pytest.mark.parametrize("size", [262144, len(BIG)])
 def test_a_target_that_never_reads_cannot_pass_the_deadline(run: Run, size: int) -> None:
     """FAULTS 17: a target that never reads."""
@@ -336,6 +338,7 @@ def test_a_post_cancelled_as_its_answer_arrives_leaves_nothing(run: Run) -> None
 # -- caps
 
 
+@pytest.mark.case(n=18)
 @pytest.mark.parametrize(
     ("head", "unit"),
     [

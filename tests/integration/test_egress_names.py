@@ -43,6 +43,7 @@ async def reaches_nobody(endpoint: Callable[[int], Endpoint], **settings: Any) -
         return error
 
 
+@pytest.mark.case(n=21)
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]", "[::127.0.0.1]", "[64:ff9b::127.0.0.1]"])
 def test_a_forbidden_literal_is_refused(run: Run, host: str) -> None:
     """FAULTS 21: loopback, as itself and in IPv6 disguises."""
@@ -54,6 +55,7 @@ def test_a_forbidden_literal_is_refused(run: Run, host: str) -> None:
     run(main)
 
 
+@pytest.mark.case(n=20)
 @pytest.mark.parametrize(
     "records",
     [
@@ -86,6 +88,7 @@ def test_the_metadata_address_is_refused_whatever_the_target_allows(run: Run) ->
     run(main)
 
 
+@pytest.mark.case(n=20)
 def test_a_name_that_rebinds_gains_nothing(run: Run) -> None:
     """FAULTS 20: the addresses checked are the addresses dialled: one look-up a connection, checked each time."""
     records = [["127.0.0.1"], ["169.254.169.254"], ["127.0.0.1"]]
@@ -114,6 +117,7 @@ def test_an_open_endpoints_connection_is_not_anothers(run: Run) -> None:
     run(main)
 
 
+@pytest.mark.case(n=21)
 def test_proxies_of_the_environment_are_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 21: HTTP_PROXY and its like."""
 

@@ -177,6 +177,7 @@ def test_a_proxys_own_name_is_looked_up(run: Run) -> None:
 # -- the guard
 
 
+@pytest.mark.case(n=20)
 @pytest.mark.parametrize("url", ["http://127.0.0.1:80/", "http://169.254.169.254/", "http://a.test/"])
 @pytest.mark.parametrize("resolves", [False, True])
 def test_a_proxy_is_never_asked_for_a_forbidden_address(run: Run, url: str, resolves: bool) -> None:

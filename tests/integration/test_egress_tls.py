@@ -92,6 +92,7 @@ def test_an_answer_without_a_length_ends_with_the_tls_connection(run: Run, ca_fi
 PAST = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 
+@pytest.mark.case(n=22)
 @pytest.mark.parametrize(
     ("context", "trusted", "reason"),
     [
@@ -120,6 +121,7 @@ def test_a_certificate_that_proves_nothing_is_refused(
     run(main)
 
 
+@pytest.mark.case(n=22)
 def test_an_old_protocol_is_refused(run: Run, ca_file: str) -> None:
     """FAULTS 22: TLS 1.1 and older."""
 

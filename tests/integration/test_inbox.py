@@ -269,6 +269,7 @@ def test_arguments_that_are_wrong_write_nothing(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
+@pytest.mark.case(n=5)
 def test_what_a_dead_worker_took_is_taken_over_one_by_one_and_counted(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

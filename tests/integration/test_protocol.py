@@ -104,6 +104,7 @@ def test_pipelined_requests_are_answered_in_order(port: int) -> None:
     assert said.endswith(b"3")
 
 
+@pytest.mark.case(n=28)
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -121,6 +122,7 @@ def test_what_takes_too_long_is_closed_unanswered(port: int, pieces: list[bytes]
     assert talk(port, *pieces, pause_s=0.05) == b""
 
 
+@pytest.mark.case(n=30)
 @pytest.mark.parametrize(
     "pieces",
     [
@@ -135,6 +137,7 @@ def test_headers_beyond_the_limit_are_431(port: int, pieces: list[bytes]) -> Non
     assert talk(port, *pieces, pause_s=0.02).startswith(b"HTTP/1.1 431 ")
 
 
+@pytest.mark.case(n=30)
 @pytest.mark.parametrize(
     "data",
     [
@@ -152,6 +155,7 @@ def test_broken_http_is_400_and_the_connection_ends(port: int, data: bytes) -> N
     assert talk(port, data).startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.case(n=29)
 def test_a_body_over_the_limit_is_read_out_so_that_its_sender_sees_the_answer(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(HEAD + b"content-length: 300000\r\n\r\n" + b"x" * 300_000)

@@ -316,6 +316,7 @@ def test_a_finished_event_sent_again_is_open_until_it_is_done_again(redis_url: s
     with_redis(redis_url, body)
 
 
+@pytest.mark.case(n=37)
 def test_what_is_on_its_way_is_left_alone_and_a_replay_said_twice_sends_once(redis_url: str) -> None:
     async def body(store: Filled) -> None:
         ids = await store.events(4, "ledger")
@@ -406,6 +407,7 @@ def test_thousands_of_dead_letters_are_sent_in_batches_each_once(redis_url: str)
     with_redis(redis_url, body)
 
 
+@pytest.mark.case(n=37)
 def test_a_replay_leaves_one_audit_entry_that_says_who_what_and_how_many(redis_url: str) -> None:
     async def body(store: Filled) -> None:
         await store.events(2, "ledger")

@@ -1,12 +1,12 @@
 """What a worker that stops does with what it claims at that moment, on a real Redis."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shared.config import Config, Target
 from shared.egress import Egress
 from shared.store.bells import Bells
-from shared.store.due import Claims, DueSets, Wish
+from shared.store.due import DueSets, Patience, Settlement, Turn, Wish
 from shared.values import Private, Secrets
 from tests.acceptance.gateway import SECRET
 from tests.acceptance.sink import Sink
@@ -19,11 +19,13 @@ class SlowClaims(DueSets):
 
     asked, answer = asyncio.Event(), asyncio.Event()
 
-    async def claim_many(self, wishes: Sequence[Wish]) -> list[Claims | Exception]:
-        claims = await super().claim_many(wishes)
+    async def turn(
+        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], wishes: Sequence[Wish]
+    ) -> Turn:
+        turn = await super().turn(batch, patience, wishes)
         self.asked.set()
         await self.answer.wait()
-        return claims
+        return turn
 
 
 def test_what_is_claimed_after_the_grace_time_is_handed_back_and_charged_to_nobody(

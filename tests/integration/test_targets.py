@@ -176,6 +176,7 @@ def test_burying_makes_dead_letters_that_a_replay_brings_back(redis_url: str) ->
     with_store(redis_url, check)
 
 
+@pytest.mark.case(n=27)
 def test_a_target_is_forgotten_once_no_process_has_said_it_for_five_minutes(redis_url: str) -> None:
     async def check(store: Store) -> None:
         assert await store.targets.know(["one", "two"]) == []

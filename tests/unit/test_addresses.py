@@ -98,6 +98,7 @@ def test_allow_private_opens_private_addresses(text: str) -> None:
     assert refusal(ip_address(text), EVERYTHING) is None
 
 
+@pytest.mark.case(n=21)
 @pytest.mark.parametrize("text", NEVER)
 def test_nothing_opens_what_is_neither_global_nor_private(text: str) -> None:
     for opened in (False, True, EVERYTHING, (ip_network("fe80::/10"), ip_network("169.254.0.0/16"))):

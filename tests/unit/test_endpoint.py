@@ -31,6 +31,7 @@ def test_a_url_is_read(url: str, host: str, port: int, target: bytes, host_heade
     assert b"\r\nhost: %b\r\n" % (host_header or host.encode()) in endpoint.request_head
 
 
+@pytest.mark.case(n=21)
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -141,6 +142,7 @@ def test_a_request_is_one_piece_with_the_clients_own_framing() -> None:
     )
 
 
+@pytest.mark.case(n=34)
 @pytest.mark.parametrize("value", [b"a\rb", b"a\nb", b"a\r\nx: y", b"\r\n", b"a\0b", b"a\r\n"])
 def test_a_value_that_would_begin_a_new_line_is_refused(value: bytes) -> None:
     """FAULTS 34: CR, LF or NUL in a header."""

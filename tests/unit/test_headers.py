@@ -31,6 +31,7 @@ def test_another_scheme_of_authorization_is_a_header() -> None:
     assert own == [(b"authorization", b"ApiKey x")]
 
 
+@pytest.mark.case(n=34)
 @pytest.mark.parametrize(
     "value", ["a\rb", "a\nb", "a\r\nx: y", "a\0b", "a\x7fb", " a", "a ", "\t", "é", "a\r\n"]
 )
@@ -42,6 +43,7 @@ def test_34_a_value_that_could_begin_a_line_or_be_read_in_two_ways_is_refused(va
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.case(n=34)
 @pytest.mark.parametrize("name", ["", "a b", "a:", "a\r\nb", "ä", "a\0", " a", "a\n"])
 def test_34_a_name_that_is_no_token_is_refused_in_one_line(name: str) -> None:
     """FAULTS 34: CR, LF or NUL in a configured header's name."""

@@ -87,6 +87,7 @@ def assert_is_sound(adapter: Adapter[Any], event: Event) -> None:
         assert event.type != "provider.unknown" or event.dedupe.parts[0].startswith("wh_evt_")
 
 
+@pytest.mark.case(n=40)
 @checked
 @given(every_source, st.binary(max_size=200))
 def test_any_bytes_are_an_event_or_unreadable(adapter: Adapter[Any], body: bytes) -> None:
@@ -95,6 +96,7 @@ def test_any_bytes_are_an_event_or_unreadable(adapter: Adapter[Any], body: bytes
         assert_is_sound(adapter, event)
 
 
+@pytest.mark.case(n=40)
 @checked
 @given(every_source, any_json)
 def test_any_json_is_an_event_or_unreadable(adapter: Adapter[Any], body: Any) -> None:
@@ -103,6 +105,7 @@ def test_any_json_is_an_event_or_unreadable(adapter: Adapter[Any], body: Any) ->
         assert_is_sound(adapter, event)
 
 
+@pytest.mark.case(n=40)
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(SAMPLES), st.data())
 def test_a_sample_with_anything_in_any_place_is_an_event_or_unreadable(
@@ -123,6 +126,7 @@ def test_a_sample_with_anything_in_any_place_is_an_event_or_unreadable(
                 assert_is_sound(adapter, event)
 
 
+@pytest.mark.case(n=40)
 @checked
 @given(st.sampled_from(SAMPLES), st.integers(0, 2000), st.binary(max_size=3))
 def test_a_damaged_sample_is_an_event_or_unreadable(name: str, at: int, bytes_put: bytes) -> None:
@@ -206,6 +210,7 @@ headers = st.lists(
 )
 
 
+@pytest.mark.case(n=31)
 @checked
 @given(every_source, headers, st.none() | st.text(max_size=8), st.binary(max_size=30))
 def test_a_stranger_is_refused_and_nothing_else_is_raised(

@@ -43,6 +43,7 @@ def test_a_public_key_verifies_what_its_secret_signed_and_nothing_else() -> None
         public.verify(signature, b"evt_1.1.{ }")
 
 
+@pytest.mark.case(n=35)
 def test_35_while_rotating_each_secret_signs_newest_first_whatever_its_kind() -> None:
     """FAULTS 35: a target's receiver holds the old secret or the new, and verifies either way."""
     newest, old = signing_key(Secret(ASYMMETRIC)), KEY

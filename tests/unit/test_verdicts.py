@@ -50,6 +50,7 @@ def test_give_up_on_goes_straight_to_the_dead_letters() -> None:
     assert judge(500, give_up_on=(400, 422)) == ("retry", 5)
 
 
+@pytest.mark.case(n=24)
 @pytest.mark.parametrize(
     ("header", "delay_s"),
     [

@@ -112,7 +112,7 @@ class Stage:
         self.redis.flushall()
         if cold:
             self.redis.script_flush()
-        self.sink.forget()
+        self.sink.begin_anew()
         self.sink.answers = dict(scenario.ANSWERS)
         self.config.write_text(scenario.config_text(self.server.url, self.port, self.sink))
         self.log.write_text("")

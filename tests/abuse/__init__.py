@@ -1,0 +1,1 @@
+"""Abuse: what strangers and broken senders do, at real sockets."""

@@ -1,0 +1,106 @@
+"""The fault catalogue: what the gateway must survive, and the tests that show it.
+
+A test is tied to its case by a mark: `@pytest.mark.case(n=17)`. `python -m tests.catalogue` writes the table of
+all cases and their tests into README.md between its two markers; a test fails where it is not current, or where
+a case has no test.
+"""
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BEGIN = "<!-- cases:begin -->"
+END = "<!-- cases:end -->"
+
+CASES = {
+    1: "ingress killed before its commit: no 200, and the provider's retry is taken",
+    2: "killed between dedupe claim and store: there is no between, it is one script",
+    3: "killed after the commit, before the 200: the retry is a duplicate, delivered once",
+    4: "commit done, doorbell lost: the sweep rings",
+    5: "worker killed with a doorbell in hand, mid-batch, mid-fan-out: taken over, none delivered twice",
+    6: "killed after the target's 2xx, before its record: sent again under the same `webhook-id`",
+    7: "killed while dead-lettering or replaying: it is in exactly one place",
+    8: "every process killed at random under load: nothing lost, no copy delivered",
+    9: "SIGTERM under load: finished or handed back in time, no error to a provider",
+    10: "Redis killed and restarted under load, in each fsync mode: 503 meanwhile, all recovers by itself",
+    11: "Redis full, read-only, failing to save, loading, stopped: 503 in bounded time, `/readyz` says why",
+    12: "a Redis that is unfit: no start, and one line that says why",
+    13: "connections cut before or after a command ran, slow, dripping: the same end",
+    14: "a worker's clock, or Redis's own, off by minutes: nothing lost",
+    15: "10,000 copies of one event at once over several ingress processes: one event",
+    16: "a duplicate after the window: a new event",
+    17: "a target hangs, drips headers or body, never reads: a deadline, and others keep their pace",
+    18: "a target answers without end, or with a gzip bomb: cut, undecoded, its status decides",
+    19: "a redirect to a forbidden address: not followed",
+    20: "names that resolve to private addresses, rebind, or mix: refused, what is checked is dialled",
+    21: "addresses in disguise: refused; `HTTP_PROXY` ignored",
+    22: "TLS expired, for another host, self-signed, old: a failed attempt, no fallback",
+    23: "410: a dead letter, the target disabled, said loudly",
+    24: "`Retry-After` in seconds, as a date, negative, huge, junk: honoured within bounds",
+    25: "failures for ever: the schedule, then a dead letter with its history",
+    26: "one dead target among 50: the others keep their pace",
+    27: "a target removed or moved while retries wait, mixed configurations: nothing is lost or touched twice",
+    28: "500 half-open requests: closed by a deadline, and ingress keeps answering",
+    29: "a body over the limit, however it is announced: 413 before it is held",
+    30: "CL+TE, a header of 100 KB, credentials given twice: 400 or 431",
+    31: "credentials missing, malformed, not ASCII, as long as a header may be: 401, never 500",
+    32: "authenticated bodies of every wrong kind: 200, kept, and the worker lives",
+    33: "an adapter that raises, loops, kills or eats memory: quarantined alone, neighbours go on",
+    34: "CR, LF, NUL in any field: nothing is injected into a header or a log",
+    35: "secrets rotate: none is refused in between, the old one after",
+    36: "mistakes in the configuration: no start, and one line that names the key",
+    37: "a replay said twice, or while the target is down: sent once, audited",
+    38: "records of the previous layout: still read and delivered",
+    39: "a great backlog when a worker starts: constant memory, oldest first",
+    40: "random and mutated requests and bodies: no 5xx, no crash, nothing lost",
+}
+
+
+def marked() -> dict[int, list[tuple[Path, str]]]:
+    """Return, for each case, the tests with its mark, as their files and names."""
+    found: defaultdict[int, list[tuple[Path, str]]] = defaultdict(list)
+    for path in sorted((ROOT / "tests").glob("*/test_*.py")):
+        for function in ast.parse(path.read_text()).body:
+            if isinstance(function, ast.FunctionDef) and function.name.startswith("test_"):
+                for number in _cases(function):
+                    found[number].append((path.relative_to(ROOT), function.name))
+    return dict(found)
+
+
+def _cases(function: ast.FunctionDef) -> Iterator[int]:
+    for decorator in function.decorator_list:
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.case":
+            [keyword] = decorator.keywords
+            yield ast.literal_eval(keyword.value)
+
+
+def table() -> str:
+    """Return the table in Markdown: a row for each case."""
+    return "| # | case | shown by |\n|---|---|---|\n" + "".join(f"{row}\n" for row in _rows())
+
+
+def _rows() -> Iterator[str]:
+    tests = marked()
+    for number, text in CASES.items():
+        by_file: defaultdict[Path, list[str]] = defaultdict(list)
+        for path, name in tests.get(number, []):
+            by_file[path].append(f"`{name.removeprefix('test_')}`")
+        shown = "<br>".join(f"[{path}]({path}): {', '.join(names)}" for path, names in by_file.items())
+        yield f"| {number} | {text} | {shown} |"
+
+
+def filled_in(page: str) -> str:
+    """Return a page with the current table between its markers. Raises: ValueError without them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} … {END}")
+    return f"{before}{BEGIN}\n{table()}{END}{after}"
+
+
+if __name__ == "__main__":
+    page = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "README.md")
+    page.write_text(filled_in(page.read_text()))

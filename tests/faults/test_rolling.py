@@ -1,0 +1,53 @@
+"""Case 27: old and new configurations side by side, as in a rolling deploy."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gateway import HEADRACE, target
+from tests.acceptance.sink import Sink
+from tests.faults.invariants import members
+from tests.faults.watched import Watched, body
+from tests.waiting import wait_for
+
+RETRY = "{ initial = '2s', factor = 1.0, max = '2s', attempts = 5, jitter = 0.0 }"
+PATIENT = "{ failures = 1000, initial = '1s', max = '1s' }"
+
+
+@pytest.mark.case(n=27)
+def test_with_mixed_configurations_each_leaves_alone_what_it_does_not_know(folder: Path, sink: Sink) -> None:
+    old, both, new = (
+        target(name, sink.port, retry=RETRY, breaker=PATIENT) for name in ("old", "both", "new")
+    )
+    sink.answers["old"] = lambda _, before: 500 if before == 0 else 200
+    with Watched(folder, old + both, sink) as gateway:
+        gateway.everyone = ["both"]
+        newer = folder / "newer.toml"
+        newer.write_text(gateway.config.read_text().replace(old, new))
+        argv = [HEADRACE, "worker", "--config", str(newer)]
+        with open(gateway.log, "ab") as log:
+            worker = subprocess.Popen(argv, stdout=log, stderr=log, env=gateway.env())
+        try:
+            wait_for(lambda: gateway.redis.zscore("hr:targets", "new"), "the newer worker to be known")
+            ids = {gateway.post("trustshare", body()).id for _ in range(40)}
+            gateway.drain()
+            # And each sweeps for what only it knows, however long the other has had the turn.
+            wait_for(lambda: len(gateway.redis.keys("hr:sweeper:*")) == 2, "both to sweep")
+        finally:
+            worker.terminate()
+            worker.wait(15)
+        assert sink.counts("both").keys() == ids
+        # Each event goes where the configuration says by which it was admitted, and nowhere is one buried.
+        one_or_other = [sink.counts("old").keys(), sink.counts("new").keys()]
+        assert one_or_other[0] | one_or_other[1] == ids
+        assert not one_or_other[0] & one_or_other[1]
+        assert gateway.lines("buried") == []
+        assert not gateway.redis.keys("hr:dead:*")
+        assert set(members(gateway.redis, "hr:targets")) == {"old", "both", "new"}
+        # What the newer one leaves alone is not forgotten: it waits for one that knows it.
+        gateway.redis.zadd("hr:due:gone", {ids.pop(): 1})
+        gateway.post("trustshare", body())
+        sink.wait_for("both", 41)
+        assert gateway.redis.zcard("hr:due:gone") == 1
+        gateway.redis.delete("hr:due:gone")
