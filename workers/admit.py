@@ -79,22 +79,25 @@ class Admitter:
         Whose turn it is not leaves all to the one whose it is.
         """
         inbox, holder = self._runtime.inbox, f"{self._runtime.name}:{uuid4().hex}"
-        self._runtime.call(self._runtime.bells.answered(bell))
-        if not self._runtime.call(inbox.begin_turn(source, holder)):
+        if not self._runtime.call(inbox.begin_turn(source, holder, answered=bell)):
             return
         try:
             for _ in range(ROUNDS):
+                most = inbox.most(source)
                 entries = self._runtime.call(inbox.take_in_turn(source))
                 if not entries:
                     break
-                if entries[0].takes_alone > TAKES_ALONE:
+                left_behind = entries[0].takes_alone
+                if left_behind > TAKES_ALONE:
                     self._commit(setup, source, [_poison(entries[0])], perf_counter(), fence=holder)
                 else:
                     self._admit(setup, source, entries, fence=holder)
+                if not left_behind and len(entries) < most:
+                    break
         finally:
-            self._runtime.call(inbox.end_turn(source, holder))
+            waiting = self._runtime.call(inbox.end_turn(source, holder))
         # What came between the last look and the end of the turn was nobody's to take.
-        if self._runtime.call(inbox.waiting(source)):
+        if waiting:
             self._runtime.call(self._runtime.bells.ring([bell]))
 
     def _take_over(self, setup: Setup, source: str) -> None:

@@ -85,10 +85,13 @@ class Inbox:
         if not reply:
             return []
         # XREADGROUP's nil for an entry deleted meanwhile cannot happen with `>`: it reads what is there.
-        entries = [_entry(source, id, fields) for id, fields in reply[0][1]]
-        # Recent bodies weigh on how many are taken at once; an old giant is forgotten by halves.
-        largest = self._largest.get(source, 0.0) / 2
-        self._largest[source] = max(largest, *(len(entry.body) for entry in entries))
+        return self._taken(source, [_entry(source, id, fields) for id, fields in reply[0][1]])
+
+    def _taken(self, source: str, entries: list[Entry]) -> list[Entry]:
+        """Let recent bodies weigh on how many are taken at once; an old giant is forgotten by halves."""
+        if entries:
+            largest = self._largest.get(source, 0.0) / 2
+            self._largest[source] = max(largest, *(len(entry.body) for entry in entries))
         return entries
 
     async def _read(self, source: str, consumer: str, most: int, answered: Doorbell | None) -> Any:
@@ -114,12 +117,9 @@ class Inbox:
 
         Raises: StoreUnavailable.
         """
-        return await self._take_left("take_over", source, consumer)
-
-    async def _take_left(self, script: str, source: str, consumer: str) -> Entry | None:
         try:
             found = await self._client.run(
-                script,
+                "take_over",
                 [keys.inbox(source), keys.alone(source)],
                 [keys.GROUP, consumer, LEFT_BEHIND_MS],
             )
@@ -130,27 +130,42 @@ class Inbox:
         if not found:
             return None
         id, fields, takes = found
-        return _entry(source, id, dict(zip(fields[::2], fields[1::2], strict=True)), takes)
+        return _entry(source, id, _pairs(fields), takes)
 
-    async def begin_turn(self, source: str, holder: str) -> bool:
+    async def begin_turn(self, source: str, holder: str, *, answered: Doorbell | None = None) -> bool:
         """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
 
-        False where it is another's turn. Raises: StoreUnavailable.
+        `answered` is as in `take`. False where it is another's turn. Raises: StoreUnavailable.
         """
         with translated():
-            return bool(await self._client.redis.set(keys.turn(source), holder, nx=True, px=TURN_MS))
-
-    async def end_turn(self, source: str, holder: str) -> None:
-        """Let another have its turn. Raises: StoreUnavailable."""
-        await self._client.run("end_turn", [keys.turn(source)], [holder])
+            pipe = self._client.redis.pipeline(transaction=False)
+            if answered:
+                pipe.delete(keys.rung(answered.name))
+            pipe.set(keys.turn(source), holder, nx=True, px=TURN_MS)
+            replies = await pipe.execute()
+        return bool(replies[-1])
 
     async def take_in_turn(self, source: str) -> list[Entry]:
         """Take the oldest entries in their order: first, one at a time, what a turn before left behind.
 
         Raises: StoreUnavailable.
         """
-        left = await self._take_left("left_in_turn", source, IN_TURN)
-        return [left] if left else await self.take(source, IN_TURN)
+        called = [keys.inbox(source), keys.alone(source)]
+        args: list[str | bytes | int | float] = [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source)]
+        try:
+            takes, found = await self._client.run("take_in_turn", called, args)
+        except StoreUnavailable as error:
+            if "NOGROUP" not in str(error):
+                raise
+            with translated():
+                await self._create_group(source)
+            takes, found = await self._client.run("take_in_turn", called, args)
+        return self._taken(source, [_entry(source, id, _pairs(fields), takes) for id, fields in found])
+
+    async def end_turn(self, source: str, holder: str) -> int:
+        """Let another have its turn. Returns how many entries are in the inbox. Raises: StoreUnavailable."""
+        length: int = await self._client.run("end_turn", [keys.turn(source), keys.inbox(source)], [holder])
+        return length
 
     async def admit(
         self,
@@ -171,12 +186,6 @@ class Inbox:
             retention_ms=retention_ms,
             fence=fence,
         )
-
-    async def waiting(self, source: str) -> int:
-        """Return how many entries are not admitted yet. Raises: StoreUnavailable."""
-        with translated():
-            length: int = await self._client.redis.xlen(keys.inbox(source))
-        return length
 
     async def backlogs(self, sources: Sequence[str]) -> list[Backlog]:
         """Return how much waits in each inbox, in one round trip.
@@ -235,6 +244,10 @@ def _receipt(source: str, reply: Any) -> str | Exception:
     if isinstance(reply, RedisError):
         return StoreUnavailable(reason(reply))
     return event_id(source, reply.decode())
+
+
+def _pairs(fields: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _entry(source: str, id: bytes, fields: dict[bytes, bytes], takes_alone: int = 0) -> Entry:

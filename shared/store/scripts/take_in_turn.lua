@@ -1,9 +1,10 @@
--- Takes the oldest entry that was taken before and never admitted, for whoever admits in turn, and counts it.
+-- Takes the oldest entries of an inbox in their order, for whoever admits in turn: one that was taken before and
+-- never admitted, alone, and counts it; else those that nobody has taken.
 --   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>
 --   ARGV[1] group   ARGV[2] the consumer of all who admit in turn
---   ARGV[3] how long what another consumer holds must have lain, ms
--- Returns {entry id, fields, takes alone}, or nil where there is none.
--- Said twice: the same entry, counted twice.
+--   ARGV[3] how long what another consumer holds must have lain, ms   ARGV[4] how many at most
+-- Returns {how often it was taken alone (0: they are new), entries}, an entry being {id, fields}.
+-- Said twice: the first of those entries, counted.
 local function oldest(rows, other)
     local row = rows[1]
     if not row or not other then
@@ -20,11 +21,12 @@ while true do
     local id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]), nil)
     id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1), id)
     if not id then
-        return false
+        local new = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[4], 'STREAMS', KEYS[1], '>')
+        return {0, new and new[1][2] or {}}
     end
     local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id)
     if claimed[1] then
-        return {id, claimed[1][2], redis.call('HINCRBY', KEYS[2], id, 1)}
+        return {redis.call('HINCRBY', KEYS[2], id, 1), claimed}
     end
     -- The entry is gone from the stream: Redis 6.2 says nil and keeps it pending for ever.
     redis.call('XACK', KEYS[1], ARGV[1], id)
