@@ -73,6 +73,10 @@ class Run(RuleBasedStateMachine):
         self.claims: list[Held] = []
         self.turns: list[Batch] = []
 
+    def pass_time(self, quanta: int) -> None:
+        self.product.move(quanta)
+        self.model.move(self.product.clock.now_ms, self.product.clock.server_ms)
+
     def hold(self, target: str) -> bool:
         """Whether a dead letter holds the rest of its transaction, by the configuration of now."""
         return target in self.routes and self.routes[target].hold
