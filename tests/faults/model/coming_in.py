@@ -7,7 +7,7 @@ from hypothesis.stateful import initialize, precondition, rule
 from shared.store.admission import Entry, Place
 from shared.store.inbox import IN_TURN
 from tests.faults.model.letters import Letter
-from tests.faults.model.run import FREE, SOURCES, STRICT, Batch, Run, picked, picks, seldom, workers
+from tests.faults.model.run import FREE, SOURCES, STRICT, Batch, Run, one_of, picked, picks, seldom, workers
 
 sources = st.sampled_from(SOURCES)
 letters = st.lists(
@@ -35,6 +35,7 @@ class ComingIn(Run):
         assert len(set(ids)) == len(bodies)
         assert not {*ids} & {*self.accepted}, "a receipt that was given before"
         self.accepted += ids
+        self.sent += [(source, letter) for letter in letters]
         for id, body in zip(ids, bodies, strict=True):
             self.model.receive(id, source, body)
 
@@ -131,6 +132,14 @@ class ComingIn(Run):
 
     def untaken(self, source: str) -> list[str]:
         return [e.id for e in self.model.inbox.get(source, {}).values() if e.consumer is None]
+
+    @precondition(lambda self: self.sent)
+    @rule(sent=st.lists(one_of(lambda run: run.sent), min_size=1, max_size=3), otherwise=st.booleans())
+    def send_again(self, sent: list[tuple[str, Letter]], otherwise: bool) -> None:
+        """A provider repeats itself, perhaps in other words: what was readable is not any more, or is now."""
+        for source, letter in sent:
+            again = msgspec.structs.replace(letter, bad=not letter.bad) if otherwise else letter
+            self.arrive(source, [again], "w1")
 
     @precondition(lambda self: self.model.quarantine)
     @rule()

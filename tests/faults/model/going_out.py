@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from shared.store.due import Claimed, Claims, End
+from tests.faults.model.clock import QUANTUM_MS
 from tests.faults.model.product import LEASE_MS
 from tests.faults.model.records import State
 from tests.faults.model.run import ROUTES, Held, Run, one_of, picked, picks, seldom, workers
@@ -11,6 +12,8 @@ from tests.faults.model.run import ROUTES, Held, Run, one_of, picked, picks, sel
 ends = st.sampled_from(
     [End.DONE, End.DONE, End.DONE, End.RETRY, End.RETRY, End.DEAD, End.DEAD, End.BACK, End.GONE]
 )
+each = st.lists(ends, min_size=3, max_size=3)
+LEASE_QUANTA = LEASE_MS // QUANTUM_MS
 delays = st.sampled_from([0, 15_000, 60_000])
 
 
@@ -82,14 +85,26 @@ class GoingOut(Run):
         assert changed == expected
 
     @precondition(lambda self: self.with_due)
-    @rule(worker=workers, name=one_of(lambda run: run.with_due), end=ends)
-    def deliver(self, worker: str, name: str, end: End) -> None:
+    @rule(worker=workers, name=one_of(lambda run: run.with_due), each=each)
+    def deliver(self, worker: str, name: str, each: list[End]) -> None:
         """Claim and settle at once, as on most days."""
         claims = self._claim(name, 3)
         for claimed, _ in claims.entries:
             self.remember(self.claims, Held(worker, claimed))
         if claims.entries:
-            self._settle([(claimed, end) for claimed, _ in claims.entries], 0)
+            self._settle([(claimed, end) for (claimed, _), end in zip(claims.entries, each, strict=False)], 0)
+
+    @precondition(lambda self: self.with_due)
+    @rule(name=one_of(lambda run: run.with_due), each=each, late=ends)
+    def overtake(self, name: str, each: list[End], late: End) -> None:
+        """A worker is so slow that its lease runs out; another is done with the delivery when it speaks up."""
+        self.claim("w1", name, 3, False, False)
+        slow = [held.claimed for held in self.claims if held.claimed.target == name]
+        self.pass_time(LEASE_QUANTA)
+        self.release("w2", name, False)
+        self.deliver("w2", name, each)
+        if slow:
+            self._settle([(claimed, late) for claimed in slow], 0)
 
     @precondition(lambda self: self.with_lapsed)
     @rule(worker=workers, name=one_of(lambda run: run.with_lapsed), lost=seldom)

@@ -36,8 +36,7 @@ class Machine(ComingIn, GoingOut):
 
     @rule(quanta=moves)
     def time_passes(self, quanta: int) -> None:
-        self.product.move(quanta)
-        self.model.move(self.product.clock.now_ms, self.product.clock.server_ms)
+        self.pass_time(quanta)
 
     # Targets.
 
@@ -178,7 +177,7 @@ class Machine(ComingIn, GoingOut):
     @rule(quanta=st.sampled_from([0, DAY, DAY, 3 * DAY]), under_pressure=seldom)
     def retain(self, quanta: int, under_pressure: bool) -> None:
         if quanta:
-            self.time_passes(quanta)
+            self.pass_time(quanta)
         names = list(dict.fromkeys([*self.routes, *self.product.on_record()]))
         removed = self.product.retain(names, under_pressure=under_pressure)
         assert msgspec.structs.astuple(removed) == self.model.retain(names, under_pressure=under_pressure)

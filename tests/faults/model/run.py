@@ -15,7 +15,7 @@ from shared.store.admission import Entry
 from shared.store.due import Claimed
 from tests.faults.model import layout, promises
 from tests.faults.model.intake import WINDOW_MS
-from tests.faults.model.letters import Reading, Route
+from tests.faults.model.letters import Letter, Reading, Route
 from tests.faults.model.model import Model
 from tests.faults.model.product import Product
 from tests.faults.model.records import State
@@ -69,9 +69,14 @@ class Run(RuleBasedStateMachine):
         self.routes = dict(ROUTES)
         self.reading = Reading(self.routes, WINDOW_MS)
         self.accepted: list[str] = []
+        self.sent: list[tuple[str, Letter]] = []
         self.batches: list[Batch] = []
         self.claims: list[Held] = []
         self.turns: list[Batch] = []
+
+    def pass_time(self, quanta: int) -> None:
+        self.product.move(quanta)
+        self.model.move(self.product.clock.now_ms, self.product.clock.server_ms)
 
     def hold(self, target: str) -> bool:
         """Whether a dead letter holds the rest of its transaction, by the configuration of now."""
