@@ -61,27 +61,26 @@ def stop(stage: Stage, kills: Sequence[str], *, cold: bool = False, record: Path
     stage.sink.answers |= {"slow": scenario.late_once}
     sent = scenario.seed(stage.server.url, stage.config)
     held: Held = Counter()
-    deaths = stops = 0
+    deaths = 0
     for kill in kills or (None,):
         code = stage.stop(kill=kill, record=record)
-        if code == -signal.SIGKILL:
-            deaths += 1
+        if code in {-signal.SIGKILL, -signal.SIGTERM}:  # the latter before Celery has its handler
+            deaths += code == -signal.SIGKILL
             after_a_kill(stage, sent, held)
-        elif code in {0, -signal.SIGTERM}:  # the latter before it has a handler: it holds nothing yet
-            stops += 1
-            if any(check(stage, sent, "after a stop").leased.values()):
-                raise Broken(f"a worker that was told to stop handed not all back: {stage.tail()}")
-        else:
+        elif code != 0:
             raise Broken(f"a worker that was told to stop ended with {code}: {stage.tail()}")
+        elif any(check(stage, sent, "after a stop").leased.values()):
+            raise Broken(f"a worker that was told to stop handed not all back: {stage.tail()}")
     stage.work()
-    verify(stage, sent, held, stops=stops)
+    verify(stage, sent, held, stops=len(kills) or 1)
     return deaths
 
 
 def verify(stage: Stage, sent: Sequence[Sent], held: Held, *, stops: int = 0) -> None:
     """Check the end: each event once, where it belongs; each request explained.
 
-    A worker that was told to stop (`stops` of them) may have broken off a request of each delivery.
+    A worker that was told to stop (`stops` of them) may have broken off a request of each delivery, and have
+    handed that back before it was killed.
     """
     now = check(stage, sent, "in the end")
     by_body: dict[tuple[str, bytes], list[str]] = {}
