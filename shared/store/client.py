@@ -5,12 +5,13 @@ saying it twice is harmless; redis-py's default of ten retries held a write for 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -55,6 +56,22 @@ def _source(name: str) -> str:
     return _INCLUDE.sub(lambda line: _source(line[1]), text)
 
 
+class _Packed:
+    """A connection that packs its commands in C, as redis-py does for its synchronous connections only.
+
+    A batch of admissions has thousands of arguments: packed in Python, they took a tenth of a worker's time.
+    """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Return a command as it is sent; its name may be of several words."""
+        name, *rest = args
+        return [hiredis.pack_command((*name.split(), *rest))]
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
+        """Return several commands as they are sent, a piece each."""
+        return [self.pack_command(*args)[0] for args in commands]
+
+
 class RedisClient:
     """A connection pool and the scripts. Belongs to one event loop."""
 
@@ -74,6 +91,8 @@ class RedisClient:
             self.redis: Redis = self._sentinel.master_for(address.master, db=address.db)
         else:
             self.redis = Redis.from_url(address.url, **options)
+        pool = self.redis.connection_pool
+        pool.connection_class = type("Packed", (_Packed, pool.connection_class), {})
         self._scripts: dict[str, AsyncScript] = {}
 
     def script(self, name: str) -> AsyncScript:
