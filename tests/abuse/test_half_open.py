@@ -1,4 +1,7 @@
-"""Case 28: slowloris. Deadlines are shortened (inside/hasty.py); tests/integration/test_protocol.py has the kinds."""
+"""Case 28: slowloris, with shorter deadlines (inside/hasty.py).
+
+Each kind of it is tested in tests/integration/test_protocol.py.
+"""
 
 import contextlib
 import os
