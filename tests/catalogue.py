@@ -1,8 +1,8 @@
 """The fault catalogue: what the gateway must survive, and the tests that show it.
 
-A test is tied to its case by a mark: `@pytest.mark.case(n=17)`. `python -m tests.catalogue` writes the table of
-all cases and their tests into README.md between its two markers; a test fails where it is not current, or where
-a case has no test.
+A test is tied to its case by a mark: `@pytest.mark.case(n=17)`. `python -m tests.catalogue` writes the table
+of all cases and their tests into README.md between its two markers; a test fails where it is not current, or
+where a case has no test.
 """
 
 import ast
@@ -42,7 +42,7 @@ CASES = {
     24: "`Retry-After` in seconds, as a date, negative, huge, junk: honoured within bounds",
     25: "failures for ever: the schedule, then a dead letter with its history",
     26: "one dead target among 50: the others keep their pace",
-    27: "a target removed or moved while retries wait, mixed configurations: nothing is lost or touched twice",
+    27: "a target removed or moved while retries wait, mixed configurations: nothing lost or buried",
     28: "500 half-open requests: closed by a deadline, and ingress keeps answering",
     29: "a body over the limit, however it is announced: 413 before it is held",
     30: "CL+TE, a header of 100 KB, credentials given twice: 400 or 431",

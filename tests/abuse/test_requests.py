@@ -1,4 +1,4 @@
-"""Cases 29 to 32: bodies that are too large, requests that can be read in two ways, odd credentials and bodies."""
+"""Cases 29 to 32: bodies too large, requests that can be read in two ways, odd credentials and bodies."""
 
 import base64
 import gzip

@@ -12,7 +12,7 @@ TRUSTED = HEAD + SECRET_LINE
 
 
 def said(port: int, data: bytes, *, timeout_s: float = 20, ends: bool = True) -> bytes:
-    """Send bytes, and no more (unless `ends` is false); return all that comes back until the other end closes.
+    """Send bytes, and no more (unless `ends` is false); return all that comes until the other end closes.
 
     Where nothing comes for `timeout_s`, what came until then.
     """

@@ -1,4 +1,4 @@
-"""What holds after every case: I1 nothing is lost, I2 no copy is delivered, I3 nothing leaks, I4 no wrong dial.
+"""What holds after every case: I1 nothing is lost, I2 no copy delivered, I3 nothing leaks, I4 no wrong dial.
 
 Held against what others saw: the sink's own record of deliveries, the receipts that providers got, and the
 connections that the processes opened.
@@ -102,8 +102,8 @@ def nothing_is_lost(
 ) -> None:
     """I1: every receipt is delivered to each target, or a dead letter, or in quarantine, or a duplicate.
 
-    `delivered` says what the sink got, by target; `everyone` are the targets that every event is for, `waiting`
-    those that need not have it yet.
+    `delivered` says what the sink got, by target; `everyone` are the targets that every event is for,
+    `waiting` those that need not have it yet.
     """
     lost = [why for receipt in receipts if (why := record.lost(receipt.id, delivered, everyone, waiting))]
     assert not lost, f"{len(lost)} lost: {lost[:5]}"

@@ -1,4 +1,4 @@
-"""Case 39: a great backlog waits when a worker starts. FAULTS_BACKLOG=1000000 runs it at the catalogue's size."""
+"""Case 39: a great backlog waits when a worker starts. FAULTS_BACKLOG=1000000 runs it at its full size."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Case 38: records that an earlier version wrote are still read: nothing that was taken is lost by an update."""
+"""Case 38: records that an earlier version wrote are still read: an update loses nothing."""
 
 import json
 from pathlib import Path

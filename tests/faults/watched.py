@@ -51,7 +51,7 @@ class Watched(Gateway):
         inside: str = "",
         clock_s: float = 0,
     ) -> None:
-        """`inside` names modules of tests/faults/inside for its processes; `redis` is a way past `redis_url`."""
+        """`inside` names modules of tests/faults/inside for its processes; `redis` leads past `redis_url`."""
         super().__init__(folder, targets, workers=workers, sources=sources, redis_url=redis_url)
         self.redis = redis or self.redis
         self.sink = sink
