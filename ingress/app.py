@@ -18,6 +18,7 @@ from ingress.commit import Committer
 from ingress.gate import Gate
 from ingress.health import Health
 from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
+from shared import garbage
 from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
@@ -76,6 +77,7 @@ def create_app(file: ConfigFile, gate: Gate) -> Starlette:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(reload, always=True))
         reload(always=True)  # for a signal that came while there was no handler yet
         await committer.check()
+        garbage.settle()
         watching = [asyncio.create_task(committer.watch()), asyncio.create_task(watch_file())]
         try:
             yield

@@ -131,7 +131,9 @@ class Deliverer:
             if lane is None or self._stopping:
                 continue
             # At most half of what is free goes to one target, so that no target ever takes the last.
-            most = min(lane.target.concurrency - lane.in_flight, (free + 1) // 2)
+            # And half of its own concurrency in one turn: one half is sent while Redis is told of the other.
+            room = lane.target.concurrency - lane.in_flight
+            most = min(room, (lane.target.concurrency + 1) // 2, (free + 1) // 2)
             lane.look_again = most <= 0
             if most > 0:
                 free -= most
@@ -173,10 +175,12 @@ class Deliverer:
             self._wake_at(lane, claims.next_due_s)
             return
         lane.look_again = True
-        # Fewer than wanted: the target's concurrency is used up, by us or by others. As many: there is more
-        # than this process takes at once, and others may join in.
-        if len(claims.entries) == wish.most and lane.in_flight < lane.target.concurrency:
-            self._wanting[lane.name] = None
+        # Fewer than wanted: the target's concurrency is used up, by us or by others.
+        room = lane.target.concurrency - lane.in_flight
+        if len(claims.entries) < wish.most or room <= 0:
+            return
+        self._wanting[lane.name] = None
+        if room > SLOTS - len(self._in_flight):  # more than this process can take: others may join in
             try:
                 await self._bells.ring([Doorbell(DELIVER, lane.name)])
             except StoreUnavailable as error:

@@ -18,6 +18,7 @@ from uuid import uuid4
 import structlog
 import uvloop
 
+from shared import garbage
 from shared.config import Config
 from shared.egress import Egress
 from shared.errors import StoreUnavailable
@@ -62,6 +63,7 @@ class Runtime:
         """Start the loop thread and what lives on it. Called once, after any fork."""
         self._thread.start()
         self.call(self._open())
+        garbage.settle()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

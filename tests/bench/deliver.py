@@ -12,7 +12,7 @@ from tests.bench.run import Run
 from tests.bench.stack import Stack, stack, wait_until
 
 EVENTS = 20_000
-CONCURRENCY = 64
+CONCURRENCY = 128
 PATIENCE_S = 300.0
 
 
