@@ -12,21 +12,21 @@ from tests.bench.machine import describe
 from tests.bench.report import Report, Result, show, write_json
 from tests.bench.run import Run
 
-NAMES = ("ingest", "deliver")
+NAMES = ("ingest", "deliver", "end-to-end", "trickle", "fair", "retries", "scale", "storm")
 
 
 def main() -> int:
     """Run benchmarks. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(NAMES)} (all)")
-    parser.add_argument("--rounds", type=int, default=5, help="how many rounds, of which medians are taken")
+    parser.add_argument("--rounds", type=int, help="how many rounds, of which medians are taken (5; 3 with --short)")
     parser.add_argument("--short", action="store_true", help="less of everything: a glance, and for CI")
     parser.add_argument("--folder", type=Path, help="where Redis keeps its data (the temporary folder)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     machine = describe(options.folder)
     for key, value in machine.items():
         console.print(f"{key:10} {value}", highlight=False)
@@ -35,7 +35,7 @@ def main() -> int:
     for name in options.names or NAMES:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             run = Run(progress, rounds=options.rounds, short=options.short, folder=options.folder)
-            results.append(import_module(f"tests.bench.{name}").main(run))
+            results.append(import_module(f"tests.bench.{name.replace('-', '_')}").main(run))
         show(results[-1], console)
     if options.json:
         write_json(Report(machine, results), options.json)
