@@ -19,7 +19,9 @@ def main() -> int:
     """Run benchmarks. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one or more of: {', '.join(NAMES)} (all)")
-    parser.add_argument("--rounds", type=int, help="how many rounds, of which medians are taken (5; 3 with --short)")
+    parser.add_argument(
+        "--rounds", type=int, help="how many rounds, of which medians are taken (5; 3 with --short)"
+    )
     parser.add_argument("--short", action="store_true", help="less of everything: a glance, and for CI")
     parser.add_argument("--folder", type=Path, help="where Redis keeps its data (the temporary folder)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found")

@@ -43,9 +43,9 @@ def main(run: Run) -> Result:
             figure = result.add(f"p{percent} at {load} % of it", "ms", waits, goal)
             lines.setdefault(f"p{percent}", []).append((load, figure.median))
         result.add(f"lag at the end of {load} %", "ms", [passage.lag_ms for passage in passages])
-    refused = [sum(passage.refused for passage in passages) for passages in (*rates.values(), *found.values())]
+    refused = [
+        sum(passage.refused for passage in passages) for passages in (*rates.values(), *found.values())
+    ]
     result.add("requests not answered 200", "", [sum(refused)])
-    result.charts.append(
-        Chart("Provider to target", f"load, % of {sustained:,.0f} events/s", "ms", lines)
-    )
+    result.charts.append(Chart("Provider to target", f"load, % of {sustained:,.0f} events/s", "ms", lines))
     return result

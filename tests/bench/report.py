@@ -102,7 +102,13 @@ def show(result: Result, console: Console) -> None:
 
 def number(value: float, unit: str = "") -> str:
     """Return a figure with as many digits as mean something."""
-    text = f"{value:,.0f}" if abs(value) >= 100 or value == 0 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    text = (
+        f"{value:,.0f}"
+        if abs(value) >= 100 or value == 0
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.2f}"
+    )
     return f"{text} {unit}".rstrip()
 
 

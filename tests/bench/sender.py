@@ -25,7 +25,7 @@ CONNECTIONS = 32
 MOST_CONNECTIONS = 512
 TICK_S = 0.002
 POLL_S = 0.004
-PATIENCE_S = 30.0
+PATIENCE = 7500  # polls
 
 
 class Connection(asyncio.Protocol):
@@ -95,9 +95,7 @@ class Sender:
         self.open += 1
         loop = asyncio.get_running_loop()
         self.tasks.add(
-            task := loop.create_task(
-                loop.create_connection(lambda: Connection(self), "127.0.0.1", self.port)
-            )
+            task := loop.create_task(loop.create_connection(lambda: Connection(self), "127.0.0.1", self.port))
         )
         task.add_done_callback(self.tasks.discard)
 
@@ -123,8 +121,10 @@ class Sender:
         started = perf_counter() + TICK_S
         for number in range(count):
             due = started + number / rate
-            while (now := perf_counter()) < due:
+            now = perf_counter()
+            if now < due:
                 await asyncio.sleep(max(due - now, 0.001))
+                now = max(due, perf_counter())
             # A sender that the machine holds back does not hide how long its events wait.
             self.send(min(now, due + TICK_S))
 
@@ -143,22 +143,20 @@ class Sender:
         writer.close()
 
 
-async def main(options: argparse.Namespace) -> None:
+async def main(options: argparse.Namespace) -> Sender:
     sender = Sender(options.port, options.path, options.first)
     for _ in range(CONNECTIONS):
         sender.connect()
-    while len(sender.idle) < CONNECTIONS:
-        await asyncio.sleep(0.001)
+    await asyncio.gather(*sender.tasks)
     if options.rate:
         await sender.paced(options.rate, options.count)
     else:
         await sender.windowed(options.sink, options.fan_out, options.window, options.seconds)
-    patience = perf_counter() + PATIENCE_S
-    while sender.ended < len(sender.sent) and perf_counter() < patience:
-        await asyncio.sleep(0.005)
-    with open(options.file, "wb") as file:
-        sender.sent.tofile(file)
-        sender.done.tofile(file)
+    for _ in range(PATIENCE):
+        if sender.ended == len(sender.sent):
+            break
+        await asyncio.sleep(POLL_S)
+    return sender
 
 
 if __name__ == "__main__":
@@ -171,4 +169,6 @@ if __name__ == "__main__":
     for option in ("--count", "--sink", "--fan-out", "--window"):
         parser.add_argument(option, type=int)
     parser.add_argument("--seconds", type=float)
-    uvloop.run(main(parser.parse_args()))
+    given = parser.parse_args()
+    found = uvloop.run(main(given))
+    given.file.write_bytes(found.sent.tobytes() + found.done.tobytes())

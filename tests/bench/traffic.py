@@ -22,11 +22,12 @@ REFUSED_AT_MOST = 0.05
 
 
 class Passage(NamedTuple):
-    """What came of a stream of events. `waits_ms`: sent → arrived, each delivery; `answers_ms`: sent → 200;
+    """What came of a stream of events. `sent`: how many, with those that warm up; `waits_ms`: sent → arrived, each delivery; `answers_ms`: sent → 200;
     `lag_ms`: the last event sent → the last arrival; `per_second`: deliveries; `refused`: events not
     answered 200 (a disk that stalls for a second makes them 503).
     """
 
+    sent: int
     waits_ms: list[float]
     answers_ms: list[float]
     lag_ms: float
@@ -130,15 +131,14 @@ def _pass(it: Stack, route: Route, seconds: float, *how: str) -> Passage:
     at, numbers = route.sink.take()
     start, until = sent[0] + WARM_UP_S, sent[0] + WARM_UP_S + seconds
     return Passage(
+        sent=len(sent),
         waits_ms=[
             (time - sent[number - first]) * 1000
             for time, number in zip(at, numbers, strict=True)
             if sent[number - first] >= start
         ],
         answers_ms=[
-            (b - a) * 1000
-            for a, b in zip(sent, answered, strict=True)
-            if a >= start and not math.isnan(b)
+            (b - a) * 1000 for a, b in zip(sent, answered, strict=True) if a >= start and not math.isnan(b)
         ],
         lag_ms=(max(at) - sent[-1]) * 1000,
         per_second=sum(start <= time < until for time in at) / seconds,
@@ -148,4 +148,6 @@ def _pass(it: Stack, route: Route, seconds: float, *how: str) -> Passage:
 
 def percentile(values: Sequence[float], percent: int) -> float:
     """Return a percentile. Of few values the highest ones are the last it says anything of."""
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
+    return (
+        statistics.quantiles(values, n=100, method="inclusive")[percent - 1] if len(values) > 1 else values[0]
+    )
