@@ -22,14 +22,16 @@ REFUSED_AT_MOST = 0.05
 
 
 class Passage(NamedTuple):
-    """What came of a stream of events. `sent`: how many, with those that warm up; `waits_ms`: sent → arrived, each delivery; `answers_ms`: sent → 200;
-    `lag_ms`: the last event sent → the last arrival; `per_second`: deliveries; `refused`: events not
-    answered 200 (a disk that stalls for a second makes them 503).
+    """What came of a stream of events.
+
+    `sent`: how many, with those that warm up; `waits_ms`: sent → arrived, of each delivery; `answers`: when
+    each was sent, and sent → 200 in ms; `lag_ms`: the last event sent → the last arrival; `per_second`:
+    deliveries; `refused`: events not answered 200 (a disk that stalls for a second makes them 503).
     """
 
     sent: int
     waits_ms: list[float]
-    answers_ms: list[float]
+    answers: list[tuple[float, float]]
     lag_ms: float
     per_second: float
     refused: int
@@ -137,8 +139,10 @@ def _pass(it: Stack, route: Route, seconds: float, *how: str) -> Passage:
             for time, number in zip(at, numbers, strict=True)
             if sent[number - first] >= start
         ],
-        answers_ms=[
-            (b - a) * 1000 for a, b in zip(sent, answered, strict=True) if a >= start and not math.isnan(b)
+        answers=[
+            (at_s, (end - at_s) * 1000)
+            for at_s, end in zip(sent, answered, strict=True)
+            if at_s >= start and not math.isnan(end)
         ],
         lag_ms=(max(at) - sent[-1]) * 1000,
         per_second=sum(start <= time < until for time in at) / seconds,
