@@ -9,7 +9,7 @@ from shared.store import keys
 from tests.acceptance.gateway import clean_env, target
 from tests.bench.events import SOURCE, fill
 from tests.bench.machine import nginx_version
-from tests.bench.report import Goal, Result
+from tests.bench.report import Chart, Goal, Result
 from tests.bench.run import Run
 from tests.bench.stack import Stack, stack, wait_until
 
@@ -36,6 +36,8 @@ def main(run: Run) -> Result:
     result.add("headrace", "events/s", ours)
     result.add("aiohttp alone", "requests/s", theirs)
     result.add_ratio("÷ aiohttp alone", ours, theirs, Goal(1.2, 2.0))
+    bars = {name: result.figure(name).median for name in ("headrace", "aiohttp alone")}
+    result.charts.append(Chart("Delivering, one process", "", "events/s", bars=bars))
     return result
 
 

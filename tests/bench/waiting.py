@@ -104,8 +104,8 @@ def _check_copy(redis: Any) -> None:
     for of, found in shapes.items():
         assert len(found) == 2, (of, found)
         assert found[0] == found[1], (of, found)
-        # What a string takes depends a little on how it grew.
-        assert max(sizes[of]) - min(sizes[of]) <= 64, (of, sizes[of])
+        # An allocator may give a little more than it was asked for.
+        assert max(sizes[of]) <= 1.1 * min(sizes[of]) + 64, (of, sizes[of])
 
 
 def _now_ms() -> int:
