@@ -1,10 +1,14 @@
-"""Draws what a run found: `--plot FILE`, PNG or SVG by the name."""
+"""Draws what a run found: `--plot FILE`, PNG or SVG by the name.
+
+`python -m tests.bench.plot RUN.json … FILE` draws what runs before wrote with `--json`, in one picture.
+"""
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
-from tests.bench.report import Chart, Report, number
+from tests.bench.report import Chart, Report, number, read_json
 
 OURS, THEIRS = "#1f5fa8", "#b9c2cc"
 COLOURS = (OURS, "#d9822b", "#7a3e9d", "#2e8b57")
@@ -107,3 +111,8 @@ def _lines(chart: Chart, axis: Any) -> None:
     axis.set_axisbelow(True)
     axis.set_xlabel(chart.x)
     axis.set_ylabel(chart.y)
+
+
+if __name__ == "__main__":
+    runs = [read_json(Path(name)) for name in sys.argv[1:-1]]
+    draw(Report(runs[0].machine, [result for run in runs for result in run.results]), Path(sys.argv[-1]))

@@ -73,8 +73,9 @@ def add_times(
             sweeps[number].append(percentile(sweeps_ms(it), 50))
     figures = []
     for waiting, claim, sweep in zip((few, many), claims, sweeps, strict=True):
-        figures.append((result.add(f"claim, {waiting.count:,} waiting", "ms", claim), waiting.count))
-        result.add(f"sweep, {waiting.count:,} waiting", "ms", sweep)
+        name = f"{waiting.count:,} waiting" + (f" (beside {many.count:,})" if waiting is few else "")
+        figures.append((result.add(f"claim, {name}", "ms", claim), waiting.count))
+        result.add(f"sweep, {name}", "ms", sweep)
     goal = Goal(2.0, 1.4, upwards=False) if many.count == MANY[-1] else None
     result.add_ratio(f"claim, {many.count:,} ÷ {few.count:,}", claims[1], claims[0], goal)
     result.add_ratio(f"sweep, {many.count:,} ÷ {few.count:,}", sweeps[1], sweeps[0])

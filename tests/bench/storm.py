@@ -18,6 +18,7 @@ from tests.bench.traffic import PATIENCE_S, Route, Sink, fan, paced, percentile
 
 TARGETS = 100
 EACH = 100
+SETTLE_S = 1.0
 AHEAD_S = 2.0  # for the sender to be under way
 RATE = 100.0
 SECONDS = 6.0
@@ -59,6 +60,7 @@ def main(run: Run) -> Result:
             admit(it.socket, first, TARGETS * each, lambda number: [names[number % TARGETS]])
             due_all(it, names, time.time() + 3600)
             [worker] = it.workers(1)
+            time.sleep(SETTLE_S)
             quiet.append([ms for _, ms in paced(it, route, RATE, run.seconds(SECONDS)).answers])
             storms.append(storm(it, route, sink, names, TARGETS * each))
             worker.end()
