@@ -43,7 +43,7 @@ def main(run: Run) -> Result:
 
 def drain(it: Stack, count: int, workers: int = 1) -> float:
     """Give started workers a filled inbox; return how many seconds passed until the last delivery."""
-    it.redis.flushall()
+    it.fresh()
     fill(it.socket, it.numbers(count), count)
     # Out of their sight until all of them listen, and then there at once.
     inbox = keys.inbox(SOURCE)

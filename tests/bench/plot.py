@@ -14,6 +14,7 @@ OURS, THEIRS = "#1f5fa8", "#b9c2cc"
 COLOURS = (OURS, "#d9822b", "#7a3e9d", "#2e8b57")
 INK, FAINT = "#222222", "#dddddd"
 KINDS = (".png", ".svg")
+SLOTS = 3
 
 
 class NoPlot(Exception):
@@ -50,6 +51,7 @@ def draw(report: Report, path: Path) -> None:
         figure, axes = pyplot.subplots(
             rows, columns, figsize=(5.2 * columns, 3.8 * rows + 0.4), squeeze=False, layout="constrained"
         )
+        figure.get_layout_engine().set(hspace=0.1)
         for chart, axis in zip(charts, axes.flat, strict=False):
             (_bars if chart.bars else _lines)(chart, axis)
         for axis in axes.flat[len(charts) :]:
@@ -78,7 +80,7 @@ def _bars(chart: Chart, axis: Any) -> None:
     bars = axis.barh(places, values, color=[OURS, *[THEIRS] * (len(names) - 1)], height=0.62)
     axis.bar_label(bars, [number(value) for value in values], padding=4)
     axis.set_yticks(places, names)
-    axis.invert_yaxis()
+    axis.set_ylim(max(len(names), SLOTS) - 0.5, -0.5)  # downwards, and as thick as in the charts beside it
     axis.set_xlim(0, max(values) * 1.2)
     axis.set_xticks([])
     axis.spines["bottom"].set_visible(False)
@@ -91,26 +93,40 @@ def _lines(chart: Chart, axis: Any) -> None:
     ticks = sorted({x for points in chart.lines.values() for x, _ in points})
     if chart.log_x:
         axis.set_xscale("log")
-    for (name, points), colour in zip(chart.lines.items(), COLOURS, strict=False):
+    top = 1.15 * max(y for points in chart.lines.values() for _, y in points)
+    for (_, points), colour in zip(chart.lines.items(), COLOURS, strict=False):
         axis.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=5, linewidth=2)
-        if len(chart.lines) > 1:
-            axis.annotate(
-                name,
-                points[-1],
-                xytext=(8, 0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontweight="bold",
-                annotation_clip=False,
-            )
-    axis.set_ylim(0, 1.15 * max(y for points in chart.lines.values() for _, y in points))
+    if len(chart.lines) > 1:
+        _name_ends(chart, axis, top)
+    axis.set_ylim(0, top)
+    axis.margins(x=0.1)
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
     axis.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     axis.minorticks_off()
     axis.grid(axis="y", color=FAINT, linewidth=0.8)
     axis.set_axisbelow(True)
     axis.set_xlabel(chart.x)
     axis.set_ylabel(chart.y)
+
+
+def _name_ends(chart: Chart, axis: Any, top: float) -> None:
+    """Write each line's name at its end, from the lowest up, none over another."""
+    free = 0.0
+    ends = sorted((points[-1][1], name, points[-1][0]) for name, points in chart.lines.items())
+    colours = dict(zip(chart.lines, COLOURS, strict=False))
+    for y, name, x in ends:
+        at = max(y, free)
+        free = at + 0.07 * top
+        axis.annotate(
+            name,
+            (x, at),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            color=colours[name],
+            fontweight="bold",
+            annotation_clip=False,
+        )
 
 
 if __name__ == "__main__":

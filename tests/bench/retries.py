@@ -43,11 +43,11 @@ def main(run: Run) -> Result:
         few, many = Waiting(one), Waiting(other)
         few.grow(FEW)
         claims: list[tuple[float, float]] = []
-        sizes: list[tuple[float, float]] = [(FEW, few.used_memory() / FEW)]
+        sizes: list[tuple[float, float]] = [(FEW, few.bytes_each())]
         for size in MANY[: 1 if run.short else None]:
             for upto in run.each(range(size // 20, size + 1, size // 20), f"filling up to {size:,}"):
                 many.grow(upto)
-            sizes.append((size, many.used_memory() / size))
+            sizes.append((size, many.bytes_each()))
             result.add(f"Redis memory each, {size:,} waiting", "bytes", [sizes[-1][1]])
             for figure, waiting in add_times(result, run, few, one, many, other):
                 claims += [(waiting, figure.median)] if waiting > FEW or not claims else []

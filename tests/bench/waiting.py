@@ -30,6 +30,7 @@ class Waiting:
     def __init__(self, it: Stack) -> None:
         self._redis: Any = it.redis  # redis-py says of most replies that they may be anything
         self._socket = it.socket
+        self._empty = self._used()
         admit(it.socket, 0, 1, lambda _: [TARGET])
         with_client(it.socket, _fail)
         self._id = self._redis.zrange(keys.OPEN, 0, -1)[0]
@@ -73,9 +74,12 @@ class Waiting:
         mark = f" 4 {due} ".encode()
         return [entry["duration"] for entry in entries if mark in entry["command"]]
 
-    def used_memory(self) -> int:
-        used: int = self._redis.info("memory")["used_memory"]
-        return used
+    def bytes_each(self) -> float:
+        """Return what Redis takes for each that waits: event, attempt and body."""
+        return (self._used() - self._empty) / self.count
+
+    def _used(self) -> int:
+        return int(self._redis.info("memory")["used_memory"])
 
 
 async def _fail(client: RedisClient) -> None:
