@@ -39,8 +39,9 @@ def main() -> int:
             refuse(options.plot)
         except NoPlot as error:
             parser.error(str(error))
-    # As Ctrl-C: what was started is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Both end what was started; a shell has its background jobs ignore the first.
+        signal.signal(number, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else 120)
     machine = describe(options.folder)
     for key, value in machine.items():
