@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tests.acceptance.gateway import TRUSTSHARE_SECRET, clean_env, target
 from tests.bench.stack import Stack, wait_until
 
-WARM_UP_S = 0.5
+WARM_UP_S = 1.0
 UNDER_WAY = 512  # deliveries, closed loop: enough to keep every process busy
 PATIENCE_S = 120.0
 REFUSED_AT_MOST = 0.05
