@@ -1,8 +1,12 @@
 """Bodies as a provider sends them, each another event; and an inbox filled with them."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from shared.config import Config
 from shared.configfile import read_config
@@ -16,6 +20,9 @@ from tests.acceptance.gateway import SOURCES
 
 SOURCE = "trustshare"
 AT_ONCE = 256
+WINDOW_MS = 7 * 86_400_000
+
+T = TypeVar("T")
 
 
 def body(number: int) -> bytes:
@@ -49,13 +56,49 @@ def composed(number: int) -> bytes:
 def fill(socket: Path, first: int, count: int) -> None:
     """Put `count` events into the inbox, as ingress does, numbered from `first`."""
 
-    async def put() -> None:
-        client = RedisClient(parse_address(f"unix://{socket}"), timeout_s=60)
+    async def put(client: RedisClient) -> None:
+        for start in range(first, first + count, AT_ONCE):
+            numbers = range(start, min(start + AT_ONCE, first + count))
+            await _put(Inbox(client), numbers)
+
+    with_client(socket, put)
+
+
+def admit(socket: Path, first: int, count: int, targets: Callable[[int], Sequence[str]]) -> None:
+    """Take `count` events all the way to their due sets, as ingress and a worker do.
+
+    `targets` says which an event of some number goes to.
+    """
+
+    async def put(client: RedisClient) -> None:
         inbox = Inbox(client)
         for start in range(first, first + count, AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, first + count))
-            results = await inbox.put([Received(SOURCE, body(number), {}) for number in numbers])
-            assert all(isinstance(result, str) for result in results)
-        await client.close()
+            await _put(inbox, numbers)
+            batch = []
+            for number, entry in zip(numbers, await inbox.take(SOURCE, "bench"), strict=True):
+                read = _reader().read(entry)
+                assert isinstance(read, Admission)
+                batch.append(msgspec.structs.replace(read, targets=targets(number)))
+            outcomes = await inbox.admit(SOURCE, batch, window_ms=WINDOW_MS, retention_ms=WINDOW_MS)
+            assert all(outcome.what == "admitted" for outcome in outcomes)
 
-    asyncio.run(put())
+    with_client(socket, put)
+
+
+async def _put(inbox: Inbox, numbers: range) -> None:
+    results = await inbox.put([Received(SOURCE, body(number), {}) for number in numbers])
+    assert all(isinstance(result, str) for result in results)
+
+
+def with_client(socket: Path, work: Callable[[RedisClient], Coroutine[None, None, T]]) -> T:
+    """Run a coroutine with a client of a stack's Redis."""
+
+    async def main() -> T:
+        client = RedisClient(parse_address(f"unix://{socket}"), timeout_s=60)
+        try:
+            return await work(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(main())

@@ -5,7 +5,7 @@ import sys
 from tests.acceptance.gateway import REQUESTS
 from tests.bench.events import body
 from tests.bench.load import Load, generator, hammer
-from tests.bench.report import Goal, Result
+from tests.bench.report import Chart, Goal, Result
 from tests.bench.run import Run
 from tests.bench.stack import stack, wait_until
 
@@ -48,6 +48,10 @@ def main(run: Run) -> Result:
     result.add_ratio("÷ raw ASGI", rates["headrace"], rates["asgi"], Goal(0.67, 0.8))
     result.add(f"headrace, replies {DELAY_MS} ms late", "req/s", rates["delayed"])
     result.add_ratio("replies late ÷ bare route", rates["delayed"], rates["route"])
+    bars = {
+        name: result.figure(name).median for name in ("headrace", "bare Starlette route", "raw ASGI function")
+    }
+    result.charts.append(Chart("Taking events in, one process", "", "requests/s", bars=bars))
     result.add("headrace p99", "ms", [load.p99_ms for load in found["headrace"]])
     result.add("bare route p99", "ms", [load.p99_ms for load in found["route"]])
     return result

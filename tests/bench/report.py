@@ -41,12 +41,13 @@ class Figure(msgspec.Struct):
 
 
 class Chart(msgspec.Struct):
-    """Lines to draw: name → points. `log_x` where the x axis spans magnitudes."""
+    """What to draw: lines (name → points) or bars (name → height). `log_x` where x spans magnitudes."""
 
     title: str
     x: str
     y: str
-    lines: dict[str, list[tuple[float, float]]]
+    lines: dict[str, list[tuple[float, float]]] = {}
+    bars: dict[str, float] = {}
     log_x: bool = False
 
 
@@ -101,7 +102,13 @@ def show(result: Result, console: Console) -> None:
 
 def number(value: float, unit: str = "") -> str:
     """Return a figure with as many digits as mean something."""
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    text = (
+        f"{value:,.0f}"
+        if abs(value) >= 100 or value == 0
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.2f}"
+    )
     return f"{text} {unit}".rstrip()
 
 

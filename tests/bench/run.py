@@ -12,9 +12,9 @@ T = TypeVar("T")
 class Run:
     """The settings of one run. `folder` is where Redis keeps its data (None: the temporary folder)."""
 
-    def __init__(self, progress: Progress, *, rounds: int, short: bool, folder: Path | None) -> None:
+    def __init__(self, progress: Progress, *, rounds: int | None, short: bool, folder: Path | None) -> None:
         self._progress = progress
-        self._rounds = rounds
+        self._rounds = rounds or (3 if short else 5)
         self.short = short
         self.folder = folder
 

@@ -25,8 +25,10 @@ from tests.integration.store import Store, open_store
 STOP_WITHIN_S = 0.5
 """The grace of a worker that is told to stop."""
 
-SHOP, ORDERS, FRESH = SOURCES = "shop", "orders", "fresh"
-"""The second feeds the ordered target, so it is admitted from in turn; nobody has read from the third yet."""
+SHOP, ORDERS, FRESH, PLAIN = SOURCES = "shop", "orders", "fresh", "plain"
+"""The second feeds the ordered target; nobody has read from the third yet. All but the last, of another
+provider, are admitted from in turn.
+"""
 REMOVED = "removed"
 QUICK = "{ initial = '0.01s', factor = 1.0, attempts = %d }"
 PATIENT = "{ failures = 1000 }"
@@ -38,8 +40,9 @@ DEAD = ("failing", "gone", REMOVED)
 def config_text(url: str, port: int, sink: Sink) -> str:
     sources = "".join(
         f'[[sources]]\nname = "{name}"\nprovider = "trustshare"\nsecrets = ["{TRUSTSHARE_SECRET}"]\n'
-        for name in SOURCES
+        for name in (SHOP, ORDERS, FRESH)
     )
+    sources += f'[[sources]]\nname = "{PLAIN}"\nprovider = "truust"\npath_tokens = ["plain-token-0123456789"]\n'
     targets = (
         target("healthy", sink.port, retry=QUICK % 5, rate='"1000/s"')
         + target("slow", sink.port)
@@ -107,7 +110,7 @@ class Sent(NamedTuple):
 
 def of_targets(source: str) -> set[str]:
     """The targets of a source's events."""
-    more = {SHOP: {"failing", "gone"}, ORDERS: {"ordered"}, FRESH: set[str]()}
+    more = {SHOP: {"failing", "gone"}, ORDERS: {"ordered"}, FRESH: set[str](), PLAIN: set[str]()}
     return {"healthy", "slow", "flaky"} | more[source]
 
 
@@ -157,10 +160,12 @@ async def _seed(url: str, reader: Reader) -> list[Sent]:
         for name in ("healthy", REMOVED):
             await store.due.claim(name, most=9, limits=Limits(lease_ms=1, concurrency=9))
         sent += await _put(store, SHOP, LEFT_TAKEN)
-        await store.inbox.take(SHOP, "dead")
-        await redis.xclaim(
-            keys.inbox(SHOP), keys.GROUP, "dead", 0, [stream_id(sent[-1].id)], idle=60_000, justid=True
-        )
+        sent += await _put(store, PLAIN, body("of nobody's", "p1"))
+        for source, taken in ((SHOP, sent[-2]), (PLAIN, sent[-1])):
+            await store.inbox.take(source, "dead")
+            await redis.xclaim(
+                keys.inbox(source), keys.GROUP, "dead", 0, [stream_id(taken.id)], idle=60_000, justid=True
+            )
         sent += await _put(store, ORDERS, IN_ORDER[0])
         await store.inbox.take(ORDERS, IN_TURN)
         # And what came since.
