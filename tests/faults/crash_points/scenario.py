@@ -42,7 +42,9 @@ def config_text(url: str, port: int, sink: Sink) -> str:
         f'[[sources]]\nname = "{name}"\nprovider = "trustshare"\nsecrets = ["{TRUSTSHARE_SECRET}"]\n'
         for name in (SHOP, ORDERS, FRESH)
     )
-    sources += f'[[sources]]\nname = "{PLAIN}"\nprovider = "truust"\npath_tokens = ["plain-token-0123456789"]\n'
+    sources += (
+        f'[[sources]]\nname = "{PLAIN}"\nprovider = "truust"\npath_tokens = ["plain-token-0123456789"]\n'
+    )
     targets = (
         target("healthy", sink.port, retry=QUICK % 5, rate='"1000/s"')
         + target("slow", sink.port)
