@@ -128,32 +128,12 @@ class DueSets:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def claim(self, target: str, *, most: int, limits: Limits) -> Claims:
-        """Claim up to `most` deliveries that are due, within the target's limits.
-
-        A target that is paused or disabled, or whose breaker is open, gets none.
-
-        Raises: StoreUnavailable.
-        """
-        turn = await self.turn([], {}, [Wish(target, most, limits)])
-        [claims] = turn.claims
-        if isinstance(claims, Exception):
-            raise claims
-        return claims
-
-    async def settle(
-        self, batch: Sequence[Settlement], patience: Mapping[str, Patience]
-    ) -> tuple[list[bool], dict[str, str]]:
-        """Write how claims ended, as `turn` does. Raises: StoreUnavailable."""
-        turn = await self.turn(batch, patience, [])
-        if turn.failure:
-            raise turn.failure
-        return turn.counted, turn.news
-
     async def turn(
         self, batch: Sequence[Settlement], patience: Mapping[str, Patience], wishes: Sequence[Wish]
     ) -> Turn:
         """Write how claims ended, then claim what there is room for, all in one round trip.
+
+        A target that is paused or disabled, or whose breaker is open, gets none.
 
         Raises: StoreUnavailable where the connection broke: nothing is known. Settlements can be said again,
         and what was claimed then comes back with its lease.

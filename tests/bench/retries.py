@@ -7,7 +7,6 @@ from shared.configfile import read_config
 from shared.egress import Egress
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
-from shared.store.due import DueSets
 from shared.store.inbox import Inbox
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
@@ -18,6 +17,7 @@ from tests.bench.run import Run
 from tests.bench.stack import Stack, stack
 from tests.bench.traffic import percentile
 from tests.bench.waiting import BATCH, TARGET, Waiting
+from tests.integration.due import Due
 from workers.deliver import Deliverer
 from workers.sweep import Sweeper
 
@@ -87,7 +87,7 @@ def sweeps_ms(it: Stack) -> list[float]:
     config = read_config(it.config)
 
     async def sweep(client: RedisClient) -> list[float]:
-        due, bells, targets = DueSets(client), Bells(client), Targets(client)
+        due, bells, targets = Due(client), Bells(client), Targets(client)
         egress = Egress(keep_body_bytes=0)
         deliverer = Deliverer(config, due, bells, egress)
         took = []

@@ -8,9 +8,10 @@ from typing import Any
 
 from shared.store import keys
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, DueSets, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, End, Limits, Patience, Settlement
 from tests.bench.events import SOURCE, admit, with_client
 from tests.bench.stack import Stack
+from tests.integration.due import Due
 
 TARGET = "waiting"
 HOUR_MS = 3_600_000
@@ -53,7 +54,7 @@ class Waiting:
         due = keys.due(TARGET)
 
         async def claim(client: RedisClient) -> None:
-            store = DueSets(client)
+            store = Due(client)
             for _ in range(times):
                 next_up = self._redis.zrange(due, 0, BATCH - 1)
                 self._redis.zadd(due, dict.fromkeys(next_up, _now_ms() - 1))
@@ -83,7 +84,7 @@ class Waiting:
 
 
 async def _fail(client: RedisClient) -> None:
-    store = DueSets(client)
+    store = Due(client)
     claims = await store.claim(TARGET, most=1, limits=LIMITS)
     [(claimed, _)] = claims.entries
     attempt = Attempt(n=1, at_ms=claims.now_ms, duration_ms=12.5, status=503, answer="no")

@@ -14,8 +14,9 @@ from shared.store import keys
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Quarantine
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, Claims, DueSets, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, Claims, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
+from tests.integration.due import Due
 
 from ..unit.sources import source
 
@@ -57,7 +58,7 @@ class Filled:
     def __init__(self, client: RedisClient) -> None:
         self.client = client
         self.inbox = Inbox(client)
-        self.due = DueSets(client)
+        self.due = Due(client)
 
     async def receive(self, *bodies: dict[str, Any] | bytes, source: str = "trustshare") -> list[str]:
         """Put bodies into a source's inbox. Returns the receipts."""

@@ -9,10 +9,10 @@ from shared.events import DedupeKey
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome
 from shared.store.client import RedisClient
-from shared.store.due import DueSets
 from shared.store.inbox import Inbox, Received
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
+from tests.integration.due import Due
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class Store:
         self.client = client
         self.redis = client.redis
         self.inbox = Inbox(client)
-        self.due = DueSets(client)
+        self.due = Due(client)
         self.upkeep = Upkeep(client)
         self.targets = Targets(client)
 

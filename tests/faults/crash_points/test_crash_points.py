@@ -19,7 +19,7 @@ LISTINGS = {"records", "deliveries", "transactions"}
 """Modules of the store that only read, for people."""
 
 NOT_PLAYED = {
-    "due.DueSets.claim": "one wish; workers claim for many targets at once",
+    "inbox.Inbox.backlogs": "ingress only reads, once a second, while it is busy",
     "upkeep.Upkeep.unknown": "a listing",
 }
 """Functions of the store that no play comes to, and why."""
@@ -53,7 +53,7 @@ def test_the_plays_come_to_every_script_and_every_function_of_the_store(troupe: 
     assert set(SCRIPTS) - operations == set(INCLUDED), "let a play come to it, or say here why none can"
 
     come_to = {method for record in records for method in record.methods}
-    assert offered() - come_to == set(NOT_PLAYED), "let a play come to it, or say here why none can"
+    assert offered() - come_to <= set(NOT_PLAYED), "let a play come to it, or say here why none can"
 
     points = set(troupe.record()["worker"].points)
     targets = ("healthy", "slow", "flaky", "failing", "gone", "ordered")
