@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -81,7 +82,9 @@ def test_a_source_whose_inbox_is_full_is_refused_alone_and_nothing_is_lost(folde
                 time.sleep(0.2)
             assert gateway.redis.xlen("hr:inbox:trustshare") == waiting
             [line] = gateway.lines("refusing a source")
-            assert (line["source"], f"{waiting} events" in line["reason"]) == ("trustshare", True)
+            assert line["source"] == "trustshare"
+            # What was on its way at that look was taken still.
+            assert 20 < int(re.findall(r"([\d,]+) events", line["reason"])[0].replace(",", "")) <= waiting
         receipts.append(gateway.post("trustshare", body()).id)  # taken again within ten seconds
         wait_for(lambda: {*receipts} <= sink.counts("ledger").keys(), "all that was taken to be delivered")
         assert json.loads(gateway.request("GET", "/readyz").body) == {"status": "ready"}

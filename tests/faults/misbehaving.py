@@ -22,7 +22,8 @@ class Misbehaving:
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -40,6 +41,11 @@ class Misbehaving:
                     self._behave(secure)
 
     def close(self) -> None:
+        # Woken first: a thread that still waits for a closed socket would take the next one's connections, which
+        # gets the same number.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(5)
         self._listener.close()
 
 

@@ -14,9 +14,9 @@ from tests.faults.watched import Providers, Watched, body
 from tests.waiting import wait_for
 
 COMMANDS = {
-    "commit": b"XADD",
+    "commit": script("put"),
     "answer": b"DEL",
-    "take": b"XREADGROUP",
+    "take": script("take_in_turn"),
     "admit": script("admit"),
     "claim": script("claim"),
     "settle": script("settle"),

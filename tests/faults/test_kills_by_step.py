@@ -19,7 +19,7 @@ from tests.waiting import wait_for
 
 @pytest.mark.case(n=1)
 def test_an_ingress_killed_before_its_commit_gave_no_200_and_the_retry_is_taken(stage: Stage) -> None:
-    stage.kill_at(b"XADD", "ingress", ran=False)
+    stage.kill_at(script("put"), "ingress", ran=False)
     id, refused = stage.post_until_taken(body())
     assert (refused, stage.proxy.cuts_made) == (1, 1)
     stage.gateway.drain()
@@ -29,7 +29,7 @@ def test_an_ingress_killed_before_its_commit_gave_no_200_and_the_retry_is_taken(
 
 @pytest.mark.case(n=3)
 def test_an_ingress_killed_after_its_commit_leaves_a_retry_that_is_a_duplicate(stage: Stage) -> None:
-    stage.kill_at(b"XADD", "ingress", ran=True)
+    stage.kill_at(script("put"), "ingress", ran=True)
     id, refused = stage.post_until_taken(body())
     assert (refused, stage.proxy.cuts_made) == (1, 1)
     stage.gateway.drain()
