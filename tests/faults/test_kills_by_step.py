@@ -62,7 +62,7 @@ def test_no_dedupe_key_stands_without_its_event(ran: bool, stage: Stage) -> None
     ("command", "ran"),
     [
         pytest.param(b"BRPOP", True, id="with the doorbell in hand"),
-        pytest.param(b"XREADGROUP", True, id="with the batch in hand"),
+        pytest.param(script("take_in_turn"), True, id="with the batch in hand"),
         pytest.param(script("claim"), True, id="with deliveries in hand"),
     ],
 )

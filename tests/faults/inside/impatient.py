@@ -13,5 +13,10 @@ def _due(module: Any) -> None:
     module.LEASE_BEYOND_TIMEOUT_MS = 1000
 
 
+def _admission(module: Any) -> None:
+    module.TURN_MS = 2000
+
+
+after("shared.store.admission", _admission)
 after("shared.store.inbox", _inbox)
 after("shared.store.due", _due)
