@@ -44,9 +44,10 @@ for i = first, #ARGV, WIDTH do
     local held = not spent[claim] and redis.call('ZSCORE', 'hr:leased:' .. target, id)
     if held and tonumber(held) == tonumber(token) then
         counts[i] = HOLDS
-        spent[claim] = true
+        spent[claim] = token
     -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
-    elseif ARGV[i + 3] == 'done' and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 0 then
+    elseif ARGV[i + 3] == 'done' and spent[claim] ~= token
+        and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 0 then
         counts[i] = WAS_LOST
     end
     if counts[i] then
