@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--config", required=True)
     options = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery has its own
     try:
         file = ConfigFile(Path(options.config))
         logs.configure("worker")

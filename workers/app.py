@@ -24,7 +24,7 @@ log = structlog.get_logger()
 TASK_THREADS = 4
 
 
-def create_app(file: ConfigFile) -> Celery:
+def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     """Return the application of one worker process. Nothing connects before the worker starts."""
     config = file.config
     url, options = parse_address(config.redis.url).broker()
@@ -60,7 +60,6 @@ def create_app(file: ConfigFile) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         enable_utc=True,
     )
-    runtime = Runtime(file)
     admitter = Admitter(config, runtime)
     runtime.on_reload(admitter.use)
 
@@ -93,17 +92,22 @@ def _reload_on_hangup(runtime: Runtime) -> None:
 
 def run(file: ConfigFile) -> int:
     """Run one worker until it is told to stop. Returns the exit code."""
-    app = create_app(file)
+    runtime = Runtime(file)
+    app = create_app(file, runtime)
     # Celery warns of root on every start; in a container that is the usual case, and not its business.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    worker: Any = app.Worker(
-        hostname=f"headrace@{gethostname()}",
-        loglevel="WARNING",
-        quiet=True,  # no banner: what it says stands in the configuration
-        without_gossip=True,
-        without_mingle=True,
-        without_heartbeat=True,
-    )
     log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))
-    worker.start()
+    try:
+        worker: Any = app.Worker(
+            hostname=f"headrace@{gethostname()}",
+            loglevel="WARNING",
+            quiet=True,  # no banner: what it says stands in the configuration
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+        )
+        worker.start()
+    finally:
+        # Celery has it closed; but told to stop before Celery listens to that, nobody has.
+        runtime.close()
     return int(worker.exitcode or 0)

@@ -145,7 +145,12 @@ class Runtime:
                 _end_process("doorbells wait and none reaches this worker")
 
     def close(self) -> None:
-        """Stop claiming, give what is in flight its grace, hand the rest back, and end the loop."""
+        """Stop claiming, give what is in flight its grace, hand the rest back, and end the loop.
+
+        Nothing happens where it never started, or was closed before.
+        """
+        if not self._thread.is_alive():
+            return
         try:
             self.call(self._close())
         finally:

@@ -115,7 +115,11 @@ def test_workers_told_to_stop_under_load_leave_nothing_in_hand(folder: Path, sin
         with Providers(gateway, pause_s=0.01):
             for _ in range(3):
                 time.sleep(1)
-                worker = min(gateway.children("workers"))  # not one that has only just begun to start
+                worker = min(gateway.children("workers"))
+                wait_for(
+                    lambda pid=worker: pid in {line["pid"] for line in gateway.lines("worker starts")},  # type: ignore[misc]
+                    "it to have begun",
+                )
                 os.kill(worker, signal.SIGTERM)
                 # Its grace is 5 s; the rest is what starting and stopping processes takes here.
                 wait_for(lambda old=worker: old not in gateway.children("workers"), "its end", within_s=12)  # type: ignore[misc]
