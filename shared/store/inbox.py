@@ -15,7 +15,7 @@ from shared.store.bells import ring_arguments
 from shared.store.client import Call, RedisClient, reason, translated
 
 TAKE_BYTES = 64 * 1024 * 1024
-TAKE_MOST = 64
+TAKE_MOST = 128
 LEFT_BEHIND_MS = 30_000
 IN_TURN = "in-turn"
 PUT_BYTES = 1024 * 1024

@@ -63,8 +63,11 @@ class Desk:
         """Take bodies through the inbox, as ingress and a worker do."""
         raw = [body if isinstance(body, bytes) else msgspec.json.encode(body) for body in bodies]
         ids = await self.store.put(*raw, source=source)
-        batch = [by.read(entry) for entry in await self.store.inbox.take(source, WORKER)]
-        await self.store.inbox.admit(source, batch, window_ms=by.window_ms(source), retention_ms=RETENTION_MS)
+        while entries := await self.store.inbox.take(source, WORKER):
+            batch = [by.read(entry) for entry in entries]
+            await self.store.inbox.admit(
+                source, batch, window_ms=by.window_ms(source), retention_ms=RETENTION_MS
+            )
         return ids
 
     def readmissions(self, by: Reader) -> Readmissions:
