@@ -41,7 +41,7 @@ class Ingress(Starlette):
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Return what answers one request, or runs the lifespan."""
         if scope["type"] == "http":
-            # `/webhooks/<source>` or `/webhooks/<source>/<token>`: the routes below say the same.
+            # `/webhooks/<source>` or `/webhooks/<source>/<token>`
             parts = scope["path"].split("/")
             if parts[1:2] == ["webhooks"] and 3 <= len(parts) <= 4 and all(parts[2:]):
                 scope["path_params"] = dict(zip(("source", "token"), parts[2:], strict=False))
@@ -90,8 +90,6 @@ def create_app(file: ConfigFile, gate: Gate) -> Starlette:
     app = Ingress(
         webhooks,
         routes=[
-            Route("/webhooks/{source}", webhooks),
-            Route("/webhooks/{source}/{token}", webhooks),
             Route("/livez", health.live),
             Route("/readyz", health.ready),
         ],
