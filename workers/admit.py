@@ -126,27 +126,28 @@ class Admitter:
         *,
         fence: str = "",
     ) -> None:
-        outcomes = self._runtime.call(
-            self._runtime.inbox.admit(
-                source,
-                batch,
-                window_ms=setup.reader.window_ms(source),
-                retention_ms=setup.retention_ms,
-                fence=fence,
-            )
-        )
+        outcomes = self._runtime.call(self._admit_and_deliver(setup, source, batch, fence))
         unknown = self._count_unknown(source, batch, outcomes)
-        admitted = {outcome.entry.stream_id for outcome in outcomes if outcome.what == "admitted"}
-        targets = {
-            target
-            for item in batch
-            if isinstance(item, Admission) and item.entry.stream_id in admitted
-            for target in item.targets
-        }
-        # This process delivers at once what it can; what it cannot take, it rings for.
-        for target in targets:
-            self._runtime.kick(target)
         self._log(source, batch, outcomes, started, unknown)
+
+    async def _admit_and_deliver(
+        self, setup: Setup, source: str, batch: Sequence[Admission | Quarantine], fence: str
+    ) -> list[Outcome]:
+        runtime = self._runtime
+        outcomes = await runtime.inbox.admit(
+            source,
+            batch,
+            window_ms=setup.reader.window_ms(source),
+            retention_ms=setup.retention_ms,
+            fence=fence,
+        )
+        # This process delivers at once what it can; what it cannot take, it rings for.
+        runtime.deliverer.admitted(
+            (item.event, item.targets)
+            for item, outcome in zip(batch, outcomes, strict=True)
+            if isinstance(item, Admission) and outcome.what == "admitted"
+        )
+        return outcomes
 
     def _count_unknown(
         self, source: str, batch: Sequence[Admission | Quarantine], outcomes: Sequence[Outcome]

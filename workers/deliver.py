@@ -1,7 +1,7 @@
 """Due deliveries → attempts → done, later or dead. Lives on the loop; no thread waits for a target."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from shared.store.bells import Bells
 from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
 from shared.values import clipped
 from workers.lane import Lane
+from workers.recent import Recent
 
 log = structlog.get_logger()
 
@@ -46,6 +47,7 @@ class Deliverer:
         self._egress = egress
         self._lanes: dict[str, Lane] = {}
         self._patience: dict[str, Patience] = {}
+        self._recent = Recent()
         self._ended: list[Ended] = []
         self._wanting: dict[str, None] = {}
         self._turning: asyncio.Task[None] | None = None
@@ -90,6 +92,13 @@ class Deliverer:
             log.warning("doorbell not answered", target=target, reason=str(error))  # the sweep rings again
         else:
             self.kick(target)
+
+    def admitted(self, events: Iterable[tuple[EventRecord, Sequence[str]]]) -> None:
+        """Deliver at once what this process admitted for these targets, as far as it can."""
+        for event, targets in events:
+            self._recent.keep(event, len(targets))
+            for target in targets:
+                self.kick(target)
 
     def kick(self, target: str) -> None:
         """Look for what is due at a target, in the next turn; unknown targets are left alone."""
@@ -169,8 +178,15 @@ class Deliverer:
         return True
 
     async def _start_claims(self, lane: Lane, wish: Wish, claims: Claims, claimed_at: float) -> None:
-        for claimed, event in claims.entries:
-            self._start(lane, claimed, event, claims.now_ms, claimed_at)
+        missing: list[Claimed] = []
+        for claimed in claims.entries:
+            event = self._recent.use(claimed.event_id)
+            if event is None:
+                missing.append(claimed)
+            else:
+                self._start(lane, claimed, event, claims.now_ms, claimed_at)
+        if missing:
+            await self._read_and_start(lane, missing, claims.now_ms, claimed_at)
         if not claims.more:
             self._wake_at(lane, claims.next_due_s)
             return
@@ -185,6 +201,20 @@ class Deliverer:
                 await self._bells.ring([Doorbell(DELIVER, lane.name)])
             except StoreUnavailable as error:
                 log.warning("doorbell not rung", target=lane.name, reason=str(error))  # the sweep rings
+
+    async def _read_and_start(
+        self, lane: Lane, claimed: Sequence[Claimed], now_ms: int, claimed_at: float
+    ) -> None:
+        try:
+            events = await self._due.read([each.event_id for each in claimed])
+        except StoreUnavailable as error:
+            log.warning("events not read", target=lane.name, events=len(claimed), reason=str(error))
+            events = [None] * len(claimed)
+        for each, event in zip(claimed, events, strict=True):
+            if event is None:  # handed back; one that is gone is dropped by that
+                self._ended.append(Ended(lane, Settlement(each, End.BACK)))
+            else:
+                self._start(lane, each, event, now_ms, claimed_at)
 
     def _wake_at(self, lane: Lane, next_due_s: float | None) -> None:
         """Be back for the next retry when it is due: the sweep alone would be up to a second late."""

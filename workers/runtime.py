@@ -100,10 +100,6 @@ class Runtime:
             for use in (self.deliverer.use, self._sweeper.use, *self._users):
                 use(self._file.config)
 
-    def kick(self, target: str) -> None:
-        """Let the loop look for what is due at a target; returns at once."""
-        self._loop.call_soon_threadsafe(self.deliverer.kick, target)
-
     def answer(self, target: str) -> None:
         """Have the loop answer a delivery's doorbell; returns at once."""
         self._loop.call_soon_threadsafe(self.deliverer.answer, target)

@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import msgspec
 
-from shared.events import DedupeKey
+from shared.events import JSON, DedupeKey, EventRecord
 from shared.ids import event_id
 from shared.store import keys
 from shared.store.client import RedisClient
@@ -63,6 +63,13 @@ class Admission(msgspec.Struct, frozen=True):
     unknown: bool = False
     in_order: Collection[str] = ()
 
+    @property
+    def event(self) -> EventRecord:
+        """The event, as it is stored and sent."""
+        return EventRecord(
+            self.entry.id, self.attributes, self.data, self.entry.body, self.content_type or JSON
+        )
+
 
 class Quarantine(msgspec.Struct, frozen=True):
     """What becomes of an entry that its adapter could not read, and why."""
@@ -107,7 +114,7 @@ async def admit(
         for item in part:
             args += _arguments(item)
         replies = await client.run("admit", [keys.inbox(source), keys.alone(source), keys.turn(source)], args)
-        for item, (what, of, differs) in zip(part, replies, strict=True):
+        for item, what, of, differs in zip(part, replies[::3], replies[1::3], replies[2::3], strict=True):
             outcomes.append(Outcome(item.entry, what.decode(), of.decode(), bool(differs)))
     return outcomes
 
@@ -139,7 +146,7 @@ def _arguments(item: Admission | Quarantine) -> list[str | bytes | int]:
     entry = item.entry
     digest = _digest(entry.body)
     dedupe = item.dedupe if isinstance(item, Admission) else None
-    head = [
+    head: list[str | bytes | int] = [
         entry.stream_id,
         entry.id,
         # The letter keeps a key of parts from ever meeting a body's digest.
@@ -149,6 +156,7 @@ def _arguments(item: Admission | Quarantine) -> list[str | bytes | int]:
         digest,
     ]
     if isinstance(item, Quarantine):
-        return [*head, "quarantine", item.code, item.detail, msgspec.json.encode(entry.headers), "", ""]
-    targets = ",".join(f"~{name}" if name in item.in_order else name for name in item.targets)
-    return [*head, "event", targets, item.attributes, item.data, item.content_type, item.transaction]
+        return [*head, "quarantine", item.code, item.detail, msgspec.json.encode(entry.headers), "", "", ""]
+    ordered = [name for name in item.targets if name in item.in_order] if item.transaction else []
+    head += ["event", ",".join(item.targets), item.attributes, item.data]
+    return [*head, item.content_type, item.transaction, f",{','.join(ordered)}," if ordered else ""]

@@ -8,10 +8,11 @@ import msgspec
 
 from shared.errors import StoreUnavailable
 from shared.events import JSON, EventRecord
+from shared.ids import received_ms
 from shared.store import keys
-from shared.store.client import NamedCall, RedisClient
+from shared.store.client import NamedCall, RedisClient, translated
 
-CLAIM_BYTES = 1024 * 1024
+READ_AT_ONCE = 16
 LEASE_BEYOND_TIMEOUT_MS = 10_000
 RELEASE_AT_ONCE = 500
 LAPSES_UNCHARGED = 10
@@ -37,7 +38,7 @@ class Claims(msgspec.Struct, frozen=True):
     """What a claim got. `more` is how many are due still; `next_due_s` when to look again (None: never)."""
 
     now_ms: int
-    entries: list[tuple[Claimed, EventRecord]]
+    entries: list[Claimed]
     more: int
     next_due_s: float | None
 
@@ -158,6 +159,24 @@ class DueSets:
         ]
         return turn
 
+    async def read(self, ids: Sequence[str]) -> list[EventRecord | None]:
+        """Return events as they are delivered, None for one that is gone. Raises: StoreUnavailable.
+
+        A few at a time: their bodies may be large.
+        """
+        found: list[EventRecord | None] = []
+        with translated():
+            for start in range(0, len(ids), READ_AT_ONCE):
+                some = ids[start : start + READ_AT_ONCE]
+                pipe = self._client.redis.pipeline(transaction=False)
+                for id in some:
+                    pipe.hmget(keys.event(id), ["attributes", "data", "body", "type"])
+                for id, (attributes, data, body, type_) in zip(some, await pipe.execute(), strict=True):
+                    content_type = type_.decode() if type_ else JSON
+                    record = EventRecord(id, attributes, data, body, content_type)
+                    found.append(None if attributes is None else record)
+        return found
+
     async def release(self, target: str, *, lease_ms: int) -> tuple[int, list[Claimed]]:
         """Make due again what a dead worker had claimed.
 
@@ -208,7 +227,7 @@ def _claim_call(wish: Wish) -> NamedCall:
         "claim",
         [keys.due(target), keys.leased(target), keys.target(target), keys.rate(target)],
         [
-            *(target, wish.most, limits.concurrency, limits.lease_ms, CLAIM_BYTES),
+            *(target, wish.most, limits.concurrency, limits.lease_ms),
             *(limits.interval_us or "", limits.burst),
         ],
     )
@@ -216,12 +235,10 @@ def _claim_call(wish: Wish) -> NamedCall:
 
 def _claims(target: str, reply: Any) -> Claims:
     now, token, more, next_due, found = reply
+    ids = map(bytes.decode, found[::3])
     entries = [
-        (
-            Claimed(target, event_id := id.decode(), token, failed, since),
-            EventRecord(event_id, attributes, data, body, content_type.decode() or JSON),
-        )
-        for id, failed, since, attributes, data, body, content_type in found
+        Claimed(target, id, token, int(failed or 0), int(since or received_ms(id)))
+        for id, failed, since in zip(ids, found[1::3], found[2::3], strict=True)
     ]
     wait_s = max(0.0, float(next_due) - now) / 1000 if next_due else None
     return Claims(now_ms=now, entries=entries, more=more, next_due_s=wait_s)

@@ -85,7 +85,10 @@ class Inbox:
         if not reply:
             return []
         # XREADGROUP's nil for an entry deleted meanwhile cannot happen with `>`: it reads what is there.
-        return self._taken(source, [_entry(source, id, fields) for id, fields in reply[0][1]])
+        return self._taken(
+            source,
+            [_entry(source, id, fields[b"body"], fields.get(b"headers")) for id, fields in reply[0][1]],
+        )
 
     def _taken(self, source: str, entries: list[Entry]) -> list[Entry]:
         """Let recent bodies weigh on how many are taken at once; an old giant is forgotten by halves."""
@@ -130,7 +133,8 @@ class Inbox:
         if not found:
             return None
         id, fields, takes = found
-        return _entry(source, id, _pairs(fields), takes)
+        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        return _entry(source, id, values[b"body"], values.get(b"headers"), takes)
 
     async def begin_turn(self, source: str, holder: str, *, answered: Doorbell | None = None) -> bool:
         """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
@@ -153,14 +157,15 @@ class Inbox:
         called = [keys.inbox(source), keys.alone(source)]
         args: list[str | bytes | int | float] = [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source)]
         try:
-            takes, found = await self._client.run("take_in_turn", called, args)
+            takes, *found = await self._client.run("take_in_turn", called, args)
         except StoreUnavailable as error:
             if "NOGROUP" not in str(error):
                 raise
             with translated():
                 await self._create_group(source)
-            takes, found = await self._client.run("take_in_turn", called, args)
-        return self._taken(source, [_entry(source, id, _pairs(fields), takes) for id, fields in found])
+            takes, *found = await self._client.run("take_in_turn", called, args)
+        entries = zip(found[::3], found[1::3], found[2::3], strict=True)
+        return self._taken(source, [_entry(source, *entry, takes) for entry in entries])
 
     async def end_turn(self, source: str, holder: str) -> int:
         """Let another have its turn. Returns how many entries are in the inbox. Raises: StoreUnavailable."""
@@ -246,16 +251,11 @@ def _receipt(source: str, reply: Any) -> str | Exception:
     return event_id(source, reply.decode())
 
 
-def _pairs(fields: list[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-def _entry(source: str, id: bytes, fields: dict[bytes, bytes], takes_alone: int = 0) -> Entry:
-    headers = fields.get(b"headers")
+def _entry(source: str, id: bytes, body: bytes, headers: bytes | None, takes_alone: int = 0) -> Entry:
     return Entry(
         stream_id=id.decode(),
         source=source,
-        body=fields[b"body"],
+        body=body,
         headers=msgspec.json.decode(headers, type=dict[str, str]) if headers else {},
         takes_alone=takes_alone,
     )

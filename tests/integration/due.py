@@ -1,8 +1,19 @@
 """The due sets, one thing at a time: workers settle and claim in one turn."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from shared.store.due import Claims, DueSets, Limits, Patience, Settlement, Wish
+from shared.events import EventRecord
+from shared.store.due import Claimed, DueSets, Limits, Patience, Settlement, Wish
+
+
+class Claims(NamedTuple):
+    """What a claim got, with the events."""
+
+    now_ms: int
+    entries: list[tuple[Claimed, EventRecord]]
+    more: int
+    next_due_s: float | None
 
 
 class Due(DueSets):
@@ -13,7 +24,10 @@ class Due(DueSets):
         [claims] = (await self.turn([], {}, [Wish(target, most, limits)])).claims
         if isinstance(claims, Exception):
             raise claims
-        return claims
+        events = await self.read([claimed.event_id for claimed in claims.entries])
+        assert None not in events
+        entries = [(claimed, event) for claimed, event in zip(claims.entries, events, strict=True) if event]
+        return Claims(claims.now_ms, entries, claims.more, claims.next_due_s)
 
     async def settle(
         self, batch: Sequence[Settlement], patience: Mapping[str, Patience]

@@ -14,9 +14,9 @@ from shared.store import keys
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Quarantine
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, Claims, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
-from tests.integration.due import Due
+from tests.integration.due import Claims, Due
 
 from ..unit.sources import source
 

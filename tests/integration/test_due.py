@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from shared.ids import received_ms
-from shared.store.due import Attempt, Claimed, Claims, End, Limits, Patience, Settlement
+from shared.store.due import READ_AT_ONCE, Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.upkeep import Removed
+from tests.integration.due import Claims
 from tests.integration.store import Store, with_store
 
 LEASE_MS = 60_000
@@ -50,7 +51,7 @@ def test_a_claim_gets_the_event_and_leases_it(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
-def test_a_claim_takes_the_oldest_within_room_concurrency_and_bytes(redis_url: str) -> None:
+def test_a_claim_takes_the_oldest_within_room_and_concurrency(redis_url: str) -> None:
     async def check(store: Store) -> None:
         ids = [await store.event(b"%d" % i, "one") for i in range(6)]
         two = await claim(store, 2)
@@ -58,9 +59,28 @@ def test_a_claim_takes_the_oldest_within_room_concurrency_and_bytes(redis_url: s
         assert two.more == 4
         assert len((await claim(store, 10, concurrency=3)).entries) == 1, "two are in flight already"
         assert (await claim(store, 10, concurrency=3)).entries == []
-        large = [await store.event(b"%d" % i + b"x" * 700_000, "one") for i in range(3)]
-        assert len((await claim(store)).entries) == 5, "3 small ones, and large ones up to 1 MiB"
-        assert [claimed.event_id for claimed, _ in (await claim(store)).entries] == large[2:]
+
+    with_store(redis_url, check)
+
+
+def test_events_are_read_in_the_order_asked_for_and_what_is_gone_is_none(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        ids = [await store.event(b"%d" % i, "one") for i in range(2 * READ_AT_ONCE + 1)]
+        await store.redis.delete(f"hr:event:{ids[3]}")
+        found = await store.due.read(ids)
+        assert [event and event.id for event in found] == [*ids[:3], None, *ids[4:]]
+        assert [event.body for event in found if event][:4] == [b"0", b"1", b"2", b"4"]
+        assert await store.due.read([]) == []
+
+    with_store(redis_url, check)
+
+
+def test_what_is_gone_is_not_claimed_and_waits_no_more(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        ids = [await store.event(b"%d" % i, "one") for i in range(2)]
+        await store.redis.delete(f"hr:event:{ids[0]}")
+        assert [claimed.event_id for claimed, _ in (await claim(store)).entries] == ids[1:]
+        assert await store.redis.zcard("hr:due:one") == 0
 
     with_store(redis_url, check)
 

@@ -5,18 +5,19 @@
 --   ARGV[6] who must hold the source's turn ('' for nobody), and ARGV[7] for how long it holds it then, ms
 --   then for each entry: its id, the event's id, the dedupe digest, the counter it counts, the counter
 --   it raises (digests, or ''), the body's digest, kind (`event` or `quarantine`), and
---     event:       target names with commas, those of ordered targets behind a `~`, attributes, data, the body's content type ('' for JSON's),
---                  transaction (its key without `hr:transaction:`, or '')
---     quarantine:  code, detail, headers, '', ''
+--     event:       target names with commas, attributes, data, the body's content type ('' for JSON's),
+--                  transaction (its key without `hr:transaction:`, or ''), and of the targets those that want
+--                  its transaction's events in order (`,names,`, or '')
+--     quarantine:  code, detail, headers, '', '', ''
 -- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:lane:*, hr:transaction:*,
 -- hr:duplicates, hr:duplicate:*, hr:quarantine, hr:quarantined:*.
--- Returns for each entry {what became of it (`admitted`, `quarantined`, `duplicate`, `gone`), of, 1 where
--- it is a duplicate with another body, else 0}. What is unreadable still stays where it is.
+-- Returns for each entry what became of it (`admitted`, `quarantined`, `duplicate`, `gone`), of what, and 1 where
+-- it is a duplicate with another body, else 0; all in one list. What is unreadable still stays where it is.
 -- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
 local inbox, alone = KEYS[1], KEYS[2]
 local source, group, window, retention, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local fence = ARGV[6]
-local HEAD, WIDTH = 7, 12
+local HEAD, WIDTH = 7, 13
 local CHAIN = 8  -- a copy of what became a copy itself: this deep at most
 
 local function field(fields, name)
@@ -43,14 +44,26 @@ local function add(key, score, id)
     members[#members + 1] = id
 end
 
+-- A batch was taken at once, so nothing else stands between its entries: one command reads them all.
+local batch = {}
+
+local function read_inbox(first, last, count)
+    for _, found in ipairs(redis.call('XRANGE', inbox, first, last, 'COUNT', count)) do
+        batch[found[1]] = found[2]
+    end
+end
+
 function find.inbox(entry)
     -- An entry leaves as it is admitted: while it is there, nobody has.
-    local found = redis.call('XRANGE', inbox, entry, entry)
-    if #found == 0 then
+    if not batch[entry] then
+        read_inbox(entry, entry, 1)
+    end
+    local found = batch[entry]
+    if not found then
         left[#left + 1] = entry  -- Redis 6.2 keeps what was deleted pending for ever
         return nil
     end
-    return field(found[1][2], 'body'), field(found[1][2], 'headers'), 0, 0
+    return field(found, 'body'), field(found, 'headers'), 0, 0
 end
 
 function leave.inbox(entry)
@@ -171,13 +184,13 @@ local function admit(i)
     local digest, kind = ARGV[i + 5], ARGV[i + 6]
     local body, headers, copies, differing = find[place](entry, id)
     if not body then
-        return {'gone', '', 0}
+        return 'gone', '', 0
     end
     if kind == 'quarantine' and place ~= 'inbox' then
         if place == 'quarantine' then
             redis.call('HSET', 'hr:quarantined:' .. id, 'code', ARGV[i + 7], 'detail', ARGV[i + 8])
         end
-        return {'quarantined', '', 0}
+        return 'quarantined', '', 0
     end
     local received = string.match(entry, '^%d+')
 
@@ -198,28 +211,25 @@ local function admit(i)
             'digest', digest, 'code', ARGV[i + 7], 'detail', ARGV[i + 8], 'headers', ARGV[i + 9])
         redis.call('ZADD', 'hr:quarantine', received, id)
     else
-        local targets, content_type, transaction, open = ARGV[i + 7], ARGV[i + 10], ARGV[i + 11], 0
-        local ordered = ''
-        for mark, target in string.gmatch(targets, '(~?)([^,~]+)') do
+        local targets, content_type, transaction, ordered = ARGV[i + 7], ARGV[i + 10], ARGV[i + 11], ARGV[i + 12]
+        local open = 0
+        for target in string.gmatch(targets, '[^,]+') do
             open = open + 1
-            if mark == '' or transaction == '' then
+            -- In a lane it is due only if it is the first of its transaction there.
+            if ordered == '' or not string.find(ordered, ',' .. target .. ',', 1, true)
+                or redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
                 add('hr:due:' .. target, now, id)
-            else
-                -- In a lane: due only if it is the first of its transaction there.
-                ordered = ordered .. ',' .. target
-                if redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
-                    add('hr:due:' .. target, now, id)
-                end
             end
         end
         local fields = {'attributes', ARGV[i + 8], 'data', ARGV[i + 9], 'body', body, 'digest', digest,
-            'targets', (string.gsub(targets, '~', '')), 'open', open}
+            'targets', targets, 'open', open}
+        local n = #fields
         local function set(name, value)
-            fields[#fields + 1] = name
-            fields[#fields + 1] = value
+            fields[n + 1], fields[n + 2] = name, value
+            n = n + 2
         end
         if ordered ~= '' then
-            set('ordered', ordered .. ',')
+            set('ordered', ordered)
         end
         if content_type ~= '' then
             set('type', content_type)
@@ -243,12 +253,16 @@ local function admit(i)
         end
     end
     leave[place](entry, id)
-    return {outcome, outcome == 'duplicate' and first or '', differs}
+    return outcome, outcome == 'duplicate' and first or '', differs
 end
 
+if place == 'inbox' then
+    read_inbox(ARGV[HEAD + 1], ARGV[#ARGV - WIDTH + 1], (#ARGV - HEAD) / WIDTH)
+end
 local results = {}
 for i = HEAD + 1, #ARGV, WIDTH do
-    results[#results + 1] = admit(i)
+    local n = #results
+    results[n + 1], results[n + 2], results[n + 3] = admit(i)
 end
 for key, members in pairs(added) do
     redis.call('ZADD', key, unpack(members))

@@ -1,10 +1,11 @@
 -- Claims what is due for a target, oldest first, and leases it: as much as its limits allow now.
 --   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:target:<target>   KEYS[4] hr:rate:<target>
 --   ARGV[1] target   ARGV[2] how many at most   ARGV[3] the target's concurrency
---   ARGV[4] the lease, ms   ARGV[5] how many bytes at most (one entry is always taken)
---   ARGV[6] microseconds between two deliveries ('' for no rate)   ARGV[7] how many may go at once after a pause
--- Returns {now, token, more due now, when to come back ('' for never), entries}, an entry being
--- {event id, failed attempts, since, attributes, data, body, content type}.
+--   ARGV[4] the lease, ms   ARGV[5] microseconds between two deliveries ('' for no rate)
+--   ARGV[6] how many may go at once after a pause
+-- Returns {now, token, more due now, when to come back ('' for never), entries}, which has for each entry its
+-- event's id, how many attempts failed (nil: none), when its last replay was (nil: it had none). The events
+-- themselves stay: bodies that go through Lua cost more than all the rest, and who admitted them has them.
 -- Said twice (the first reply lost): claims others; what the first call took comes back with its lease.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -27,29 +28,24 @@ local room = math.min(tonumber(ARGV[2]), concurrency - redis.call('ZCARD', KEYS[
 
 -- The rate, as one number: when the next delivery would be due if all came evenly (GCRA).
 local micros = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local interval, next_slot = tonumber(ARGV[6]), 0
+local interval, next_slot = tonumber(ARGV[5]), 0
 if interval then
-    next_slot = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), micros - interval * (tonumber(ARGV[7]) - 1))
+    next_slot = math.max(tonumber(redis.call('GET', KEYS[4]) or 0), micros - interval * (tonumber(ARGV[6]) - 1))
     room = math.min(room, math.floor((micros - next_slot) / interval) + 1)
 end
 
-local bytes, entries = 0, {}
+local entries, count = {}, 0
 local looked_at, leased = {}, {}
 if room > 0 then
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)) do
-        if bytes >= tonumber(ARGV[5]) then
-            break
-        end
-        local event = redis.call('HMGET', 'hr:event:' .. id,
-            'attributes', 'data', 'body', 'type', 'failed:' .. ARGV[1], 'since:' .. ARGV[1])
-        looked_at[#looked_at + 1] = id
+    local failed, since = 'failed:' .. ARGV[1], 'since:' .. ARGV[1]
+    looked_at = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)
+    for _, id in ipairs(looked_at) do
+        local event = redis.call('HMGET', 'hr:event:' .. id, 'open', failed, since)
         if event[1] then
             leased[#leased + 1] = token
             leased[#leased + 1] = id
-            bytes = bytes + #event[1] + #event[2] + #event[3]
-            local since = tonumber(event[6] or tonumber(string.sub(id, 5, 15), 16))
-            entries[#entries + 1] =
-                {id, tonumber(event[5] or 0), since, event[1], event[2], event[3], event[4] or ''}
+            entries[count + 1], entries[count + 2], entries[count + 3] = id, event[2], event[3]
+            count = count + 3
         end
     end
     if #looked_at > 0 then
@@ -58,11 +54,11 @@ if room > 0 then
     if #leased > 0 then
         redis.call('ZADD', KEYS[2], unpack(leased))
     end
-    if interval and #entries > 0 then
-        next_slot = next_slot + interval * #entries
+    if interval and count > 0 then
+        next_slot = next_slot + interval * count / 3
         -- Until then only: a slot in the past says no more than none.
         redis.call('SET', KEYS[4], string.format('%.0f', next_slot), 'PX',
-            math.ceil(math.max(next_slot - micros, 0) / 1000) + math.ceil(interval * tonumber(ARGV[7]) / 1000) + 1)
+            math.ceil(math.max(next_slot - micros, 0) / 1000) + math.ceil(interval * tonumber(ARGV[6]) / 1000) + 1)
     end
 end
 

@@ -38,10 +38,20 @@ end
 -- Which claims count, by delivery: those whose token still holds, and successes that were never written.
 local HOLDS, WAS_LOST = 1, 2
 local counts, ended, spent = {}, {}, {}
+local asked, leases, place = {}, {}, {}
+for i = first, #ARGV, WIDTH do
+    local ids = asked[ARGV[i]] or {}
+    asked[ARGV[i]] = ids
+    ids[#ids + 1] = ARGV[i + 1]
+    place[i] = #ids
+end
+for target, ids in pairs(asked) do
+    leases[target] = redis.call('ZMSCORE', 'hr:leased:' .. target, unpack(ids))
+end
 for i = first, #ARGV, WIDTH do
     local target, id, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
     local claim = target .. ' ' .. id
-    local held = not spent[claim] and redis.call('ZSCORE', 'hr:leased:' .. target, id)
+    local held = not spent[claim] and leases[target][place[i]]
     if held and tonumber(held) == tonumber(token) then
         counts[i] = HOLDS
         spent[claim] = token

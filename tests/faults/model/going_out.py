@@ -3,11 +3,12 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from shared.store.due import Claimed, Claims, End
+from shared.store.due import Claimed, End
 from tests.faults.model.clock import QUANTUM_MS
 from tests.faults.model.product import LEASE_MS
 from tests.faults.model.records import State
 from tests.faults.model.run import ROUTES, Held, Run, one_of, picked, picks, seldom, workers
+from tests.integration.due import Claims
 
 ends = st.sampled_from(
     [End.DONE, End.DONE, End.DONE, End.RETRY, End.RETRY, End.DEAD, End.DEAD, End.BACK, End.GONE]

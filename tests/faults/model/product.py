@@ -11,7 +11,7 @@ from shared.store import client, due, keys
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome, Quarantine
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, Claimed, Claims, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
 from shared.store.readmissions import Held, Readmissions, Readmitted
 from shared.store.replays import Replayed, Replays, Selection
@@ -21,7 +21,7 @@ from tests.faults.model.clock import Clock, told
 from tests.faults.model.intake import EVENTS_MS, WINDOW_MS
 from tests.faults.model.letters import Reading
 from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED
-from tests.integration.due import Due
+from tests.integration.due import Claims, Due
 
 T = TypeVar("T")
 
