@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from time import monotonic, perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import uuid4
 
 import structlog
@@ -11,7 +11,7 @@ import structlog
 from shared.config import Config
 from shared.doorbell import ADMIT, Doorbell
 from shared.reading import ADAPTER_FAILED, POISON, Reader
-from shared.store.admission import Admission, Entry, Outcome, Quarantine
+from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
 from shared.store.inbox import TAKE_MOST
 from workers.runtime import Runtime
 
@@ -20,6 +20,9 @@ log = structlog.get_logger()
 TAKES_ALONE = 3
 ROUNDS = 16
 LOOK_BACK_S = 1.0
+
+
+Batch: TypeAlias = Sequence[Admission | Quarantine]
 
 
 class Setup(NamedTuple):
@@ -82,18 +85,19 @@ class Admitter:
         if not self._runtime.call(inbox.begin_turn(source, holder, answered=bell)):
             return
         try:
-            for _ in range(ROUNDS):
-                most = inbox.most(source)
-                entries = self._runtime.call(inbox.take_in_turn(source))
+            most = inbox.most(source)
+            entries = self._runtime.call(inbox.take_in_turn(source))
+            for rounds_left in reversed(range(ROUNDS)):
                 if not entries:
                     break
-                left_behind = entries[0].takes_alone
-                if left_behind > TAKES_ALONE:
-                    self._commit(setup, source, [_poison(entries[0])], perf_counter(), fence=holder)
+                taken_alone = entries[0].takes_alone
+                more = bool(rounds_left) and (taken_alone > 0 or len(entries) == most)
+                most = inbox.most(source)
+                if taken_alone > TAKES_ALONE:
+                    batch: Batch = [_poison(entries[0])]
+                    entries = self._commit(setup, source, batch, perf_counter(), fence=holder, take_next=more)
                 else:
-                    self._admit(setup, source, entries, fence=holder)
-                if not left_behind and len(entries) < most:
-                    break
+                    entries = self._admit(setup, source, entries, fence=holder, take_next=more)
         finally:
             waiting = self._runtime.call(inbox.end_turn(source, holder))
         # What came between the last look and the end of the turn was nobody's to take.
@@ -108,50 +112,60 @@ class Admitter:
             else:
                 self._admit(setup, source, [entry])
 
-    def _admit(self, setup: Setup, source: str, entries: Sequence[Entry], *, fence: str = "") -> None:
+    def _admit(
+        self,
+        setup: Setup,
+        source: str,
+        entries: Sequence[Entry],
+        *,
+        fence: str = "",
+        take_next: bool = False,
+    ) -> list[Entry]:
         started = perf_counter()
         self._runtime.batch_started()
         try:
             batch = [setup.reader.read(entry) for entry in entries]
         finally:
             self._runtime.batch_ended()
-        self._commit(setup, source, batch, started, fence=fence)
+        return self._commit(setup, source, batch, started, fence=fence, take_next=take_next)
 
     def _commit(
         self,
         setup: Setup,
         source: str,
-        batch: Sequence[Admission | Quarantine],
+        batch: Batch,
         started: float,
         *,
         fence: str = "",
-    ) -> None:
-        outcomes = self._runtime.call(self._admit_and_deliver(setup, source, batch, fence))
+        take_next: bool = False,
+    ) -> list[Entry]:
+        """Admit what was read; with `take_next` also take what comes next in turn, and return it."""
+        outcomes, entries = self._runtime.call(
+            self._admit_and_deliver(setup, source, batch, fence, take_next)
+        )
         unknown = self._count_unknown(source, batch, outcomes)
         self._log(source, batch, outcomes, started, unknown)
+        return entries
 
     async def _admit_and_deliver(
-        self, setup: Setup, source: str, batch: Sequence[Admission | Quarantine], fence: str
-    ) -> list[Outcome]:
-        runtime = self._runtime
-        outcomes = await runtime.inbox.admit(
-            source,
-            batch,
-            window_ms=setup.reader.window_ms(source),
-            retention_ms=setup.retention_ms,
-            fence=fence,
-        )
+        self, setup: Setup, source: str, batch: Batch, fence: str, take_next: bool
+    ) -> tuple[list[Outcome], list[Entry]]:
+        inbox, deliverer = self._runtime.inbox, self._runtime.deliverer
+        terms = Terms(setup.reader.window_ms(source), setup.retention_ms, fence)
+        entries: list[Entry] = []
+        if take_next:
+            outcomes, entries = await inbox.admit_and_take_in_turn(source, batch, terms)
+        else:
+            outcomes = await inbox.admit(source, batch, terms)
         # This process delivers at once what it can; what it cannot take, it rings for.
-        runtime.deliverer.admitted(
+        deliverer.admitted(
             (item.event, item.targets)
             for item, outcome in zip(batch, outcomes, strict=True)
             if isinstance(item, Admission) and outcome.what == "admitted"
         )
-        return outcomes
+        return outcomes, entries
 
-    def _count_unknown(
-        self, source: str, batch: Sequence[Admission | Quarantine], outcomes: Sequence[Outcome]
-    ) -> int:
+    def _count_unknown(self, source: str, batch: Batch, outcomes: Sequence[Outcome]) -> int:
         """Count new events of a type that no mapping knows: somebody should add it."""
         unknown = sum(
             isinstance(item, Admission) and item.unknown and outcome.what == "admitted"
@@ -164,7 +178,7 @@ class Admitter:
     def _log(
         self,
         source: str,
-        batch: Sequence[Admission | Quarantine],
+        batch: Batch,
         outcomes: Sequence[Outcome],
         started: float,
         unknown: int,

@@ -7,13 +7,14 @@ quarantine and the recorded duplicates. A request keeps its id wherever it goes.
 from collections.abc import Collection, Sequence
 from enum import Enum
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 
 from shared.events import JSON, DedupeKey, EventRecord
 from shared.ids import event_id
 from shared.store import keys
-from shared.store.client import RedisClient
+from shared.store.client import NamedCall, RedisClient
 
 ADMIT_BYTES = 1024 * 1024
 ADMIT_DUE = 2000
@@ -91,50 +92,68 @@ class Outcome(msgspec.Struct, frozen=True):
     differs: bool = False
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """How a batch is admitted.
+
+    Copies are known for `window_ms`, and what is recorded of them is kept for `retention_ms`. `fence` names
+    who must hold the source's turn, where its events are admitted in turn.
+    """
+
+    window_ms: int
+    retention_ms: int
+    fence: str = ""
+
+
 async def admit(
     client: RedisClient,
     place: Place,
     source: str,
     batch: Sequence[Admission | Quarantine],
-    *,
-    window_ms: int,
-    retention_ms: int,
-    fence: str = "",
+    terms: Terms,
 ) -> list[Outcome]:
     """Admit entries of one source from one place, in as many calls as bounds allow; each all or nothing.
-
-    `fence` names who must hold the source's turn, where its events feed an ordered target.
 
     Raises: StoreUnavailable; what an earlier call admitted stands, the rest is where it was.
     """
     outcomes: list[Outcome] = []
-    for part in _parts(batch):
-        args: list[str | bytes | int] = [source, keys.GROUP, window_ms, retention_ms, place.value]
-        args += [fence, TURN_MS]
-        for item in part:
-            args += _arguments(item)
-        replies = await client.run("admit", [keys.inbox(source), keys.alone(source), keys.turn(source)], args)
-        for item, what, of, differs in zip(part, replies[::3], replies[1::3], replies[2::3], strict=True):
-            outcomes.append(Outcome(item.entry, what.decode(), of.decode(), bool(differs)))
+    for part in parts(batch):
+        outcomes += outcomes_of(part, await client.run(*admit_call(place, source, part, terms)))
     return outcomes
 
 
-def _parts(batch: Sequence[Admission | Quarantine]) -> list[list[Admission | Quarantine]]:
+def admit_call(place: Place, source: str, part: Sequence[Admission | Quarantine], terms: Terms) -> NamedCall:
+    """Return the call that admits one of the `parts` of a batch."""
+    args: list[str | bytes | int | float] = [source, keys.GROUP, terms.window_ms, terms.retention_ms]
+    args += [place.value, terms.fence, TURN_MS]
+    for item in part:
+        args += _arguments(item)
+    return "admit", [keys.inbox(source), keys.alone(source), keys.turn(source)], args
+
+
+def outcomes_of(part: Sequence[Admission | Quarantine], reply: Sequence[Any]) -> list[Outcome]:
+    """Return what became of the entries, from the call's reply."""
+    return [
+        Outcome(item.entry, what.decode(), of.decode(), bool(differs))
+        for item, what, of, differs in zip(part, reply[::3], reply[1::3], reply[2::3], strict=True)
+    ]
+
+
+def parts(batch: Sequence[Admission | Quarantine]) -> list[list[Admission | Quarantine]]:
     """Split a batch so that no call holds Redis for long: 300 events with 100 targets each took 65 ms."""
-    parts: list[list[Admission | Quarantine]] = []
+    divided: list[list[Admission | Quarantine]] = []
     size = due = 0
     for item in batch:
         item_due = len(item.targets) if isinstance(item, Admission) else 0
         item_size = len(item.entry.body)
         if isinstance(item, Admission):
             item_size += len(item.attributes) + len(item.data)
-        if not parts or size + item_size > ADMIT_BYTES or due + item_due > ADMIT_DUE:
-            parts.append([])
+        if not divided or size + item_size > ADMIT_BYTES or due + item_due > ADMIT_DUE:
+            divided.append([])
             size = due = 0
-        parts[-1].append(item)
+        divided[-1].append(item)
         size += item_size
         due += item_due
-    return parts
+    return divided
 
 
 def _digest(content: bytes) -> str:
@@ -142,11 +161,11 @@ def _digest(content: bytes) -> str:
     return sha256(content).hexdigest()[:32]
 
 
-def _arguments(item: Admission | Quarantine) -> list[str | bytes | int]:
+def _arguments(item: Admission | Quarantine) -> list[str | bytes | int | float]:
     entry = item.entry
     digest = _digest(entry.body)
     dedupe = item.dedupe if isinstance(item, Admission) else None
-    head: list[str | bytes | int] = [
+    head: list[str | bytes | int | float] = [
         entry.stream_id,
         entry.id,
         # The letter keeps a key of parts from ever meeting a body's digest.

@@ -4,6 +4,7 @@ Nothing is retried here. A command whose reply was lost may have run, and only i
 saying it twice is harmless; redis-py's default of ten retries held a write for 58 s.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,8 @@ class _Packed:
     A batch of admissions has thousands of arguments: packed in Python, they took a tenth of a worker's time.
     """
 
+    socket_timeout: float | None
+
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return a command as it is sent; its name may be of several words."""
         name, *rest = args
@@ -70,6 +73,19 @@ class _Packed:
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
         """Return several commands as they are sent, a piece each."""
         return [self.pack_command(*args)[0] for args in commands]
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send, in time.
+
+        redis-py's own time limit makes a task of it, which waits behind all that this loop has to do by then:
+        Redis stood idle while a worker sent what it had just claimed.
+        """
+        timeout_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await super().send_packed_command(command, check_health)  # type: ignore[misc]
+        finally:
+            self.socket_timeout = timeout_s
 
 
 class RedisClient:

@@ -10,9 +10,21 @@ from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
 from shared.ids import event_id
 from shared.store import keys
-from shared.store.admission import TURN_MS, Admission, Entry, Outcome, Place, Quarantine, admit
+from shared.store.admission import (
+    TURN_MS,
+    Admission,
+    Entry,
+    Outcome,
+    Place,
+    Quarantine,
+    Terms,
+    admit,
+    admit_call,
+    outcomes_of,
+    parts,
+)
 from shared.store.bells import ring_arguments
-from shared.store.client import Call, RedisClient, reason, translated
+from shared.store.client import Call, NamedCall, RedisClient, reason, translated
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 128
@@ -154,16 +166,26 @@ class Inbox:
 
         Raises: StoreUnavailable.
         """
-        called = [keys.inbox(source), keys.alone(source)]
-        args: list[str | bytes | int | float] = [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source)]
+        called = self._take_in_turn_call(source)
         try:
-            takes, *found = await self._client.run("take_in_turn", called, args)
+            reply = await self._client.run(*called)
         except StoreUnavailable as error:
             if "NOGROUP" not in str(error):
                 raise
             with translated():
                 await self._create_group(source)
-            takes, *found = await self._client.run("take_in_turn", called, args)
+            reply = await self._client.run(*called)
+        return self._taken_in_turn(source, reply)
+
+    def _take_in_turn_call(self, source: str) -> NamedCall:
+        return (
+            "take_in_turn",
+            [keys.inbox(source), keys.alone(source)],
+            [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source)],
+        )
+
+    def _taken_in_turn(self, source: str, reply: Sequence[Any]) -> list[Entry]:
+        takes, *found = reply
         entries = zip(found[::3], found[1::3], found[2::3], strict=True)
         return self._taken(source, [_entry(source, *entry, takes) for entry in entries])
 
@@ -173,24 +195,29 @@ class Inbox:
         return length
 
     async def admit(
-        self,
-        source: str,
-        batch: Sequence[Admission | Quarantine],
-        *,
-        window_ms: int,
-        retention_ms: int,
-        fence: str = "",
+        self, source: str, batch: Sequence[Admission | Quarantine], terms: Terms
     ) -> list[Outcome]:
         """Admit entries that were taken. Raises: StoreUnavailable, as `shared.store.admission.admit` says."""
-        return await admit(
-            self._client,
-            Place.INBOX,
-            source,
-            batch,
-            window_ms=window_ms,
-            retention_ms=retention_ms,
-            fence=fence,
-        )
+        return await admit(self._client, Place.INBOX, source, batch, terms)
+
+    async def admit_and_take_in_turn(
+        self, source: str, batch: Sequence[Admission | Quarantine], terms: Terms
+    ) -> tuple[list[Outcome], list[Entry]]:
+        """Admit entries that were taken in turn, and take the next, in one round trip where bounds allow.
+
+        Raises: StoreUnavailable, as `admit` does; the next, if they were taken, are left behind then.
+        """
+        *before, last = parts(batch)
+        outcomes: list[Outcome] = []
+        for part in before:  # each only after the one before it: they are in order
+            outcomes += await admit(self._client, Place.INBOX, source, part, terms)
+        call = admit_call(Place.INBOX, source, last, terms)
+        replies = await self._client.run_each([call, self._take_in_turn_call(source)])
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        admitted, taken = replies
+        return outcomes + outcomes_of(last, admitted), self._taken_in_turn(source, taken)
 
     async def backlogs(self, sources: Sequence[str]) -> list[Backlog]:
         """Return how much waits in each inbox, in one round trip.

@@ -14,7 +14,7 @@ from shared.doorbell import DELIVER, Doorbell
 from shared.ids import stream_id
 from shared.reading import POISON, Reader
 from shared.store import keys
-from shared.store.admission import Admission, Entry, Outcome, Place, Quarantine, admit
+from shared.store.admission import Admission, Entry, Outcome, Place, Quarantine, Terms, admit
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
@@ -134,8 +134,7 @@ class Readmissions:
                     batch.place,
                     source,
                     items,
-                    window_ms=self._reader.window_ms(source),
-                    retention_ms=self._retention_ms,
+                    Terms(self._reader.window_ms(source), self._retention_ms),
                 )
                 counts.update(outcome.what for outcome in outcomes)
                 counts["differing"] += sum(outcome.differs for outcome in outcomes)

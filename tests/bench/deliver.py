@@ -16,6 +16,7 @@ from tests.bench.stack import Stack, stack, wait_until
 EVENTS = 20_000
 CONCURRENCY = 128
 PATIENCE_S = 300.0
+LOOPS = ("asyncio", "uvloop")  # as aiohttp comes, and as fast as it gets
 
 
 def main(run: Run) -> Result:
@@ -26,17 +27,22 @@ def main(run: Run) -> Result:
     )
     count = run.count(EVENTS)
     ours: list[float] = []
-    theirs: list[float] = []
+    theirs: dict[str, list[float]] = {loop: [] for loop in LOOPS}
     with stack(run.folder) as it:
         sink = it.sink()
         it.configure(target("sink", sink, concurrency=str(CONCURRENCY)))
         for _ in run.rounds("deliver"):
             ours.append(count / drain(it, count))
-            theirs.append(count / post(sink, count))
+            for loop, rates in theirs.items():
+                rates.append(count / post(sink, count, loop))
     result.add("headrace", "events/s", ours)
-    result.add("aiohttp alone", "requests/s", theirs)
-    result.add_ratio("÷ aiohttp alone", ours, theirs, Goal(1.2, 2.0))
-    bars = {name: result.figure(name).median for name in ("headrace", "aiohttp alone")}
+    result.add("aiohttp alone", "requests/s", theirs["asyncio"])
+    result.add("aiohttp alone, on uvloop", "requests/s", theirs["uvloop"])
+    result.add_ratio("÷ aiohttp alone", ours, theirs["asyncio"], Goal(1.2, 2.0))
+    result.add_ratio("÷ aiohttp alone, on uvloop", ours, theirs["uvloop"])
+    bars = {
+        name: result.figure(name).median for name in ("headrace", "aiohttp alone", "aiohttp alone, on uvloop")
+    }
     result.charts.append(Chart("Delivering, one process", "", "events/s", bars=bars))
     return result
 
@@ -63,8 +69,8 @@ def drain(it: Stack, count: int, workers: int = 1) -> float:
             worker.end()
 
 
-def post(port: int, count: int) -> float:
+def post(port: int, count: int, loop: str) -> float:
     """Return how many seconds aiohttp took."""
-    argv = [sys.executable, "-m", "tests.bench.posting", str(port), str(count), str(CONCURRENCY)]
+    argv = [sys.executable, "-m", "tests.bench.posting", str(port), str(count), str(CONCURRENCY), loop]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, env=clean_env())
     return float(done.stdout)

@@ -80,7 +80,7 @@ def admit(socket: Path, first: int, count: int, targets: Callable[[int], Sequenc
                 read = _reader().read(entry)
                 assert isinstance(read, Admission)
                 batch.append(msgspec.structs.replace(read, targets=targets(number)))
-            outcomes = await inbox.admit(SOURCE, batch, window_ms=WINDOW_MS, retention_ms=WINDOW_MS)
+            outcomes = await inbox.admit(SOURCE, batch, Terms(WINDOW_MS, WINDOW_MS))
             assert all(outcome.what == "admitted" for outcome in outcomes)
 
     with_client(socket, put)

@@ -1,7 +1,7 @@
-"""`python -m tests.bench.posting PORT COUNT CONCURRENCY`: what delivery is held against.
+"""`python -m tests.bench.posting PORT COUNT CONCURRENCY LOOP`: what delivery is held against.
 
-One aiohttp process on uvloop that only POSTs: the bodies that Headrace would deliver, as many at once. It signs
-nothing, keeps nothing, logs nothing. Prints how many seconds it took.
+One aiohttp process that only POSTs: the bodies that Headrace would deliver, as many at once. It signs nothing,
+keeps nothing, logs nothing. LOOP is `asyncio` (aiohttp as it comes) or `uvloop`. Prints how many seconds it took.
 """
 
 import asyncio
@@ -34,4 +34,5 @@ async def main(port: int, count: int, concurrency: int) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*map(int, sys.argv[1:])))
+    run = uvloop.run if sys.argv[4] == "uvloop" else asyncio.run
+    run(main(*map(int, sys.argv[1:4])))

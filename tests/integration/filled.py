@@ -12,7 +12,7 @@ from shared.ids import received_ms
 from shared.providers.base import RawEvent
 from shared.store import keys
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Quarantine
+from shared.store.admission import Admission, Entry, Quarantine, Terms
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
@@ -70,7 +70,7 @@ class Filled:
         """Admit what waits in a source's inbox, for these targets."""
         while entries := await self.inbox.take(source, "worker-1"):
             batch = [self._read(entry, targets) for entry in entries]
-            await self.inbox.admit(source, batch, window_ms=HOUR_MS, retention_ms=HOUR_MS)
+            await self.inbox.admit(source, batch, Terms(HOUR_MS, HOUR_MS))
 
     def _read(self, entry: Entry, targets: Sequence[str]) -> Admission | Quarantine:
         try:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from shared.events import DedupeKey
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Outcome
+from shared.store.admission import Admission, Entry, Outcome, Terms
 from shared.store.client import RedisClient
 from shared.store.inbox import Inbox, Received
 from shared.store.targets import Targets
@@ -57,9 +57,7 @@ class Store:
         return await self.inbox.admit(
             entries[0].source if entries else SOURCE,
             batch,
-            window_ms=WINDOW_MS,
-            retention_ms=RETENTION_MS,
-            fence=fence,
+            Terms(WINDOW_MS, RETENTION_MS, fence),
         )
 
     async def event(self, body: bytes, *targets: str) -> str:

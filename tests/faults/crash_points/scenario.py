@@ -15,7 +15,7 @@ from shared.configfile import read_config
 from shared.ids import stream_id
 from shared.reading import Reader
 from shared.store import keys
-from shared.store.admission import Admission
+from shared.store.admission import Admission, Terms
 from shared.store.due import Limits
 from shared.store.inbox import IN_TURN
 from tests.acceptance.gateway import TRUSTSHARE_SECRET, target
@@ -156,7 +156,7 @@ async def _seed(url: str, reader: Reader) -> list[Sent]:
         batch = [reader.read(entry) for entry in await store.inbox.take(SHOP, "dead")]
         assert isinstance(batch[0], Admission)
         batch[0] = msgspec.structs.replace(batch[0], targets=[*batch[0].targets, REMOVED])
-        await store.inbox.admit(SHOP, batch, window_ms=reader.window_ms(SHOP), retention_ms=600_000)
+        await store.inbox.admit(SHOP, batch, Terms(reader.window_ms(SHOP), 600_000))
         await redis.hset(keys.event(sent[1].id), "lapsed:healthy", 9)
         await redis.zadd(keys.TARGETS, {REMOVED: 1})
         for name in ("healthy", REMOVED):

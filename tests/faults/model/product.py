@@ -9,7 +9,7 @@ import pytest
 from shared.errors import StoreUnavailable
 from shared.store import client, due, keys
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Outcome, Quarantine
+from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
@@ -107,9 +107,7 @@ class Product:
     def admit(self, source: str, batch: Sequence[Admission | Quarantine], fence: str) -> list[Outcome] | None:
         """Admit; None where the turn is over."""
         try:
-            return self._run(
-                self._inbox.admit(source, batch, window_ms=WINDOW_MS, retention_ms=EVENTS_MS, fence=fence)
-            )
+            return self._run(self._inbox.admit(source, batch, Terms(WINDOW_MS, EVENTS_MS, fence)))
         except StoreUnavailable as error:
             if "FENCED" not in str(error):
                 raise
