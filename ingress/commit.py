@@ -5,7 +5,7 @@ inbox is full, so that one noisy source never takes the others' room; and it say
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -21,6 +21,8 @@ from shared.store.upkeep import Upkeep
 log = structlog.get_logger()
 
 BATCH = 256
+# Of commits, and of requests that are worth one beside another.
+AT_ONCE, WORTHWHILE = 4, 16
 WATCH_S = 1.0
 # Connecting and every reply have a second each; both together stay below a provider's patience.
 COMMIT_S = 1.5
@@ -38,7 +40,9 @@ class Committer:
         self._inbox = Inbox(client, wait_replicas=config.redis.wait_replicas)
         self._upkeep = Upkeep(client)
         self._require_aof = config.redis.require_aof
-        self._group: GroupCommit[Received, str] = GroupCommit(self._put, limit=BATCH)
+        self._group: GroupCommit[Received, str] = GroupCommit(
+            self._put, limit=BATCH, at_once=AT_ONCE, worthwhile=WORTHWHILE
+        )
         self._checked = False
         # Sources that sent something since the last look.
         self._busy: set[str] = set()
@@ -66,14 +70,18 @@ class Committer:
         """The sources whose inbox is full, and what is in it: from them nothing is committed now."""
         return self._full
 
-    async def commit(self, received: Received) -> str:
-        """Return the event's id once it is safe in Redis. Raises: StoreUnavailable."""
+    def commit(self, received: Received, done: Callable[[str | Exception], None]) -> None:
+        """Have `done` called with the event's id once it is safe in Redis, or with why it is not.
+
+        At once, where nothing is to be waited for.
+        """
         self._busy.add(received.source)
         if self._refusal is not None:
-            raise StoreUnavailable(self._refusal)
-        if received.source in self._full:
-            raise StoreUnavailable(self._full[received.source])
-        return await self._group.add(received)
+            done(StoreUnavailable(self._refusal))
+        elif received.source in self._full:
+            done(StoreUnavailable(self._full[received.source]))
+        else:
+            self._group.add(received, done)
 
     async def _put(self, batch: Sequence[Received]) -> Sequence[str | Exception]:
         try:
