@@ -21,8 +21,8 @@ from shared.store.upkeep import Upkeep
 log = structlog.get_logger()
 
 BATCH = 256
-# Of commits, and of requests that are worth one beside another.
-AT_ONCE, WORTHWHILE = 4, 16
+# Commits under way, and the requests that are worth one beside others: fewer cost more than their waiting.
+AT_ONCE, WORTHWHILE = 8, 8
 WATCH_S = 1.0
 # Connecting and every reply have a second each; both together stay below a provider's patience.
 COMMIT_S = 1.5
