@@ -90,10 +90,11 @@ class Committer:
         except (StoreUnavailable, TimeoutError) as error:
             # Whatever answers next may be another server, or the same one with other settings. Until it has
             # been looked at, requests are refused at once and do not each wait for a time-out.
+            reason = str(error) or "Redis did not answer in time"
             self._checked = False
-            self._refusal = str(error) or "Redis did not answer in time"
+            self._refusal = self._refusal or reason  # other commits fail with the first one
             self._look_now.set()
-            raise StoreUnavailable(self._refusal) from None
+            raise StoreUnavailable(reason) from None
 
     async def watch(self) -> None:
         """Check Redis after every lost connection, and its memory while requests come."""

@@ -1,7 +1,7 @@
 """A client whose scripts follow each other on one connection, without waiting for the replies before.
 
-Redis runs them in the order in which they were called. redis-py's pool gives each caller a connection to
-itself, and has a task and timers for each command.
+Redis runs them in the order in which they were called, but for those that it has to be given first.
+redis-py's pool gives each caller a connection to itself, and has a task and timers for each command.
 """
 
 import asyncio
