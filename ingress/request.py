@@ -79,7 +79,7 @@ class Request:
         self.headers: Headers = connection.headers
         self.expects_continue = connection.expect_100_continue
         self.max_body_bytes = endpoint.max_body_bytes
-        self.started = perf_counter()
+        self.started = 0.0
         self.body: bytes | bytearray = b""
         self.size = 0
         self.whole = False
@@ -101,6 +101,7 @@ class Request:
         if connection.transport.is_closing():
             return
         self.begun = True
+        self.started = perf_counter()
         connection.gate.in_flight += 1
         self.endpoint.begin(self)
         if not self.response_complete and (self.whole or self.size > self.max_body_bytes):
