@@ -37,12 +37,13 @@ def main() -> int:
         print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     gate = Gate(file.config.ingress)
+    app, webhooks = create_app(file, gate)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(file, gate),
+            app,
             interface="asgi3",
             loop="uvloop",
-            http=partial(LimitedProtocol, gate),  # type: ignore[arg-type]
+            http=partial(LimitedProtocol, gate, webhooks),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
             backlog=BACKLOG,
@@ -50,6 +51,7 @@ def main() -> int:
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            date_header=False,
             log_config=None,
             timeout_graceful_shutdown=GRACE_S,
         )

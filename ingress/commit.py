@@ -5,7 +5,7 @@ inbox is full, so that one noisy source never takes the others' room; and it say
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import structlog
@@ -21,6 +21,8 @@ from shared.store.upkeep import Upkeep
 log = structlog.get_logger()
 
 BATCH = 256
+# Commits under way, and the requests that are worth one beside others: fewer cost more than their waiting.
+AT_ONCE, WORTHWHILE = 8, 8
 WATCH_S = 1.0
 # Connecting and every reply have a second each; both together stay below a provider's patience.
 COMMIT_S = 1.5
@@ -38,7 +40,9 @@ class Committer:
         self._inbox = Inbox(client, wait_replicas=config.redis.wait_replicas)
         self._upkeep = Upkeep(client)
         self._require_aof = config.redis.require_aof
-        self._group: GroupCommit[Received, str] = GroupCommit(self._put, limit=BATCH)
+        self._group: GroupCommit[Received, str] = GroupCommit(
+            self._put, limit=BATCH, at_once=AT_ONCE, worthwhile=WORTHWHILE
+        )
         self._checked = False
         # Sources that sent something since the last look.
         self._busy: set[str] = set()
@@ -66,14 +70,18 @@ class Committer:
         """The sources whose inbox is full, and what is in it: from them nothing is committed now."""
         return self._full
 
-    async def commit(self, received: Received) -> str:
-        """Return the event's id once it is safe in Redis. Raises: StoreUnavailable."""
+    def commit(self, received: Received, done: Callable[[str | Exception], None]) -> None:
+        """Have `done` called with the event's id once it is safe in Redis, or with why it is not.
+
+        At once, where nothing is to be waited for.
+        """
         self._busy.add(received.source)
         if self._refusal is not None:
-            raise StoreUnavailable(self._refusal)
-        if received.source in self._full:
-            raise StoreUnavailable(self._full[received.source])
-        return await self._group.add(received)
+            done(StoreUnavailable(self._refusal))
+        elif received.source in self._full:
+            done(StoreUnavailable(self._full[received.source]))
+        else:
+            self._group.add(received, done)
 
     async def _put(self, batch: Sequence[Received]) -> Sequence[str | Exception]:
         try:
@@ -82,10 +90,11 @@ class Committer:
         except (StoreUnavailable, TimeoutError) as error:
             # Whatever answers next may be another server, or the same one with other settings. Until it has
             # been looked at, requests are refused at once and do not each wait for a time-out.
+            reason = str(error) or "Redis did not answer in time"
             self._checked = False
-            self._refusal = str(error) or "Redis did not answer in time"
+            self._refusal = self._refusal or reason  # other commits fail with the first one
             self._look_now.set()
-            raise StoreUnavailable(self._refusal) from None
+            raise StoreUnavailable(reason) from None
 
     async def watch(self) -> None:
         """Check Redis after every lost connection, and its memory while requests come."""

@@ -32,6 +32,7 @@ class Gate:
 
     def __init__(self, settings: IngressSettings) -> None:
         self.open = 0
+        self.in_flight = 0  # requests, beside those that uvicorn has tasks for
         self.lingering = 0
         # Those that wait for a request's first byte, the longest first: a dict keeps the order for nothing.
         self.idle: dict[Connection, None] = {}

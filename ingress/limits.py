@@ -3,52 +3,19 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from starlette.types import Receive, Scope
-
 from shared.values import Network, parse_network
 
 Headers = list[tuple[bytes, bytes]]
 Address = IPv4Address | IPv6Address
 
 
-class BodyTooLarge(Exception):
-    """A request's body is longer than the limit: 413."""
-
-
-class Disconnected(Exception):
-    """The sender left before its request was complete: nobody to answer."""
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """Return a request's body, holding at most `limit` bytes and the chunk that breaks it.
-
-    Raises: BodyTooLarge, at once where the length is announced; Disconnected.
-    """
-    for name, value in scope["headers"]:
-        # The parser has checked that it is a number and that nothing contradicts it.
-        if name == b"content-length" and int(value) > limit:
-            raise BodyTooLarge
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Disconnected
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        if len(body) > limit:
-            raise BodyTooLarge
-        return body
-    chunks, size = [body], len(body)
-    while True:
-        if size > limit:
-            raise BodyTooLarge
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if not message.get("more_body", False):
-            if size > limit:
-                raise BodyTooLarge
-            return b"".join(chunks)
+def announced_bytes(headers: Headers) -> int:
+    """Return how long a body is said to be; 0 where that is not said."""
+    for name, value in headers:
+        if name == b"content-length":
+            # The parser has checked that it is a number and that nothing contradicts it.
+            return int(value)
+    return 0
 
 
 class AddressList:
@@ -66,20 +33,18 @@ class AddressList:
         return any(address in network for network in self._networks)
 
 
-def client_address(scope: Scope, trusted: AddressList) -> Address | None:
-    """Return who sent the request; None where that cannot be told.
+def client_address(peer: str | None, headers: Headers, trusted: AddressList) -> Address | None:
+    """Return who sent the request over a connection from `peer`; None where that cannot be told.
 
     `X-Forwarded-For` is believed only from a trusted proxy, and read from its end: the first address
     that is not a trusted proxy's own is the client. What stands before it anyone may have written.
     """
-    if not scope.get("client"):
-        return None
-    address = _parse(scope["client"][0])
+    address = _parse(peer) if peer else None
     if not trusted or address is None or address not in trusted:
         return address
     hops = [
         hop.strip()
-        for name, value in scope["headers"]
+        for name, value in headers
         if name == b"x-forwarded-for"
         for hop in value.decode("latin-1").split(",")
     ]

@@ -10,25 +10,20 @@ health checks away too, and starts the application's task to say so.
 """
 
 import asyncio
+from collections import deque
 from enum import Enum
 from typing import Any
-from urllib.parse import unquote
 
-import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from ingress.cycle import Cycle
 from ingress.deadline import Deadline
 from ingress.gate import LINGERING_AT_MOST, Gate
-from ingress.webhooks import RETRY_AFTER_S, UNAVAILABLE
+from ingress.replies import BAD_REQUEST, HEADERS_TOO_LARGE, UNAVAILABLE
+from ingress.request import Endpoint, Request, webhook_path
 
 LAST_CALL_S = 0.5
 LINGER_S = 0.5
-
-BUSY = STATUS_LINE[503] + b"content-type: application/json\r\nretry-after: %b\r\ncontent-length: %d\r\n" % (
-    RETRY_AFTER_S,
-    len(UNAVAILABLE[1]),
-)
 
 
 class TooManyHeaders(Exception):
@@ -43,22 +38,17 @@ class Part(Enum):
     NONE = "none"
 
 
-class Answered:
-    """Stands for the cycle of a request that was answered without one: what still comes of it is dropped."""
-
-    response_complete = True
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-        self.message_event = asyncio.Event()
-
-
 class LimitedProtocol(HttpToolsProtocol):
     """One connection."""
 
-    def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:
+    cycle: RequestResponseCycle | Request | None  # type: ignore[assignment]
+    pipeline: deque[tuple[RequestResponseCycle | Request, ASGI3Application]]  # type: ignore[assignment]
+
+    def __init__(self, gate: Gate, endpoint: Endpoint, *args: Any, **kwargs: Any) -> None:
+        """`endpoint` answers webhooks; the application that uvicorn was given, all else."""
         super().__init__(*args, **kwargs)
-        self._gate = gate
+        self.gate = gate
+        self._endpoint = endpoint
         self._entered = False
         self._turned_away = False
         self._deadline = Deadline(self.loop, self._close)
@@ -72,10 +62,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock: a connection that sends nothing counts as one that drips its headers."""
         super().connection_made(transport)
-        if self._gate.enter():
+        if self.gate.enter():
             self._entered = True
-            self._gate.idle[self] = None
-            self._deadline.set(self._gate.header_timeout_s)
+            self.gate.idle[self] = None
+            self._deadline.set(self.gate.header_timeout_s)
         else:
             self._turn_away()
 
@@ -84,12 +74,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._deadline.stop()
         self._leave()
         super().connection_lost(exc)
+        if isinstance(self.cycle, Request):
+            self.cycle.lose()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and bound what has not ended yet."""
         if self._turned_away:
             return
-        self._gate.idle.pop(self, None)
+        self.gate.idle.pop(self, None)
         self._chunk_bytes = len(data)
         self._head_bytes += self._chunk_bytes
         heads = self._heads
@@ -97,23 +89,25 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._part is Part.NONE or self.transport.is_closing():
             return  # most requests come whole, and need no clock
         same = self._heads == heads
-        if same and self._part is Part.HEAD and self._head_bytes > self._gate.max_header_bytes:
+        if same and self._part is Part.HEAD and self._head_bytes > self.gate.max_header_bytes:
             # A single endless header never reaches `on_header`: the parser would buffer it whole.
             self._refuse(431)
         elif not same or self._timed_part is not self._part:
             self._timed_part = self._part
-            gate = self._gate
+            gate = self.gate
             self._deadline.set(gate.header_timeout_s if self._part is Part.HEAD else gate.body_timeout_s)
 
     def on_message_begin(self) -> None:
         """A request's first byte is here."""
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
         self._part = Part.HEAD
         self._head_bytes = self._chunk_bytes
 
     def on_headers_complete(self) -> None:
         """The headers are complete: the request may begin, if they are within their limits."""
-        gate = self._gate
+        gate = self.gate
         # What came so far bounds what they can be: they are counted only where that does not suffice.
         if len(self.headers) > gate.max_header_count or (
             self._head_bytes > gate.max_header_bytes and self._header_bytes() > gate.max_header_bytes
@@ -122,88 +116,107 @@ class LimitedProtocol(HttpToolsProtocol):
             raise TooManyHeaders
         self._heads += 1
         self._part = Part.BODY
-        if len(self.tasks) >= gate.max_requests_in_flight and self._shed():
+        path = webhook_path(self.url)
+        before = self.cycle
+        first = before is None or before.response_complete
+        busy = first and self._is_busy()  # pipelined, its answer would be taken for the one before
+        if path is None and not busy:
+            self._begin_asgi()
             return
-        self._begin_cycle()
+        keep_alive = (
+            self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0" and not self._leaving
+        )
+        request = Request(self, self._endpoint, path or ("", None), keep_alive=keep_alive)
+        self.cycle = request
+        if busy:
+            request.answer(UNAVAILABLE)
+            gate.tell("requests_refused")
+        elif first:
+            request.begin()
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((request, self.app))
 
     def _header_bytes(self) -> int:
         """Count the headers, and the request line, which counts as they do."""
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
-    def _begin_cycle(self) -> None:
-        """Start on the request, or put it behind the one that is being answered.
+    def _begin_asgi(self) -> None:
+        """Let uvicorn make a scope and a cycle: only what is not a webhook is worth that."""
+        url, headers, expects_continue = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects_continue
+        self.headers += headers
+        super().on_headers_complete()
+        if self._leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
 
-        As uvicorn does, without what does not exist here (upgrades, a root path, its own limit of
-        concurrency), and with a cycle of ours.
-        """
-        scope = self.scope
-        scope["method"] = self.parser.get_method().decode("ascii")
-        version = self.parser.get_http_version()
-        scope["http_version"] = version
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
-        before = self.cycle
-        self.cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=[],
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive() and not self._leaving,
-            on_response=self.on_response_complete,
-        )
-        if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+    def _is_busy(self) -> bool:
+        """Tell whether this request is told to come again, before its body is read."""
+        if self.gate.in_flight + len(self.tasks) < self.gate.max_requests_in_flight:
+            return False
+        # Not health, which must not fail for being busy; all else is refused unread anyway.
+        return self.parser.get_method() == b"POST"
+
+    def on_body(self, body: bytes) -> None:
+        """A part of a body is here."""
+        cycle = self.cycle
+        if isinstance(cycle, Request):
+            if not cycle.response_complete:  # else it is dropped
+                cycle.add(body)
         else:
-            self.flow.pause_reading()
-            self.pipeline.appendleft((self.cycle, self.app))
-
-    def _shed(self) -> bool:
-        """Answer 503 before the body is read; False where this request must be taken all the same."""
-        if self.cycle is not None and not self.cycle.response_complete:
-            return False  # pipelined: an answer now would be taken for the one before
-        if self.parser.get_method() != b"POST":
-            return False  # health, which must not fail for being busy; all else is refused unread anyway
-        keep_alive = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        cycle = Answered(keep_alive=keep_alive and not self._leaving)
-        self.cycle = cycle  # type: ignore[assignment]
-        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-        self.transport.write(BUSY + end + UNAVAILABLE[1])
-        self._gate.tell("requests_refused")
-        return True
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on it is ours to answer."""
         self._part = self._timed_part = Part.NONE
         self._deadline.clear()
-        super().on_message_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
             # It was answered before its body was here. uvicorn would wait for the next one for ever.
-            if self.cycle.keep_alive:
-                self._wait_for_next()
-            else:
-                self.transport.close()
+            if not self.transport.is_closing():
+                if cycle is None or cycle.keep_alive:
+                    self._wait_for_next()
+                else:
+                    self.transport.close()
+        elif isinstance(cycle, Request):
+            cycle.complete()
+        else:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is out: go on with what was pipelined, or wait for the next request."""
-        if self.pipeline or self.transport.is_closing():
-            super().on_response_complete()
-            return
         self.server_state.total_requests += 1
-        self.flow.resume_reading()
-        if self._part is Part.NONE:  # else the rest of what was refused still comes
+        if self.transport.is_closing():
+            return
+        waiting = self.pipeline.pop() if self.pipeline else None
+        self._read_on()
+        if waiting:
+            cycle, app = waiting
+            if isinstance(cycle, Request):
+                self.loop.call_soon(cycle.begin)  # it may be answered at once, and thousands behind it
+            else:
+                self._start_asgi_task(cycle, app)
+        elif self._part is Part.NONE:  # else the rest of what was refused still comes
             self._wait_for_next()
+
+    def pause_writing(self) -> None:
+        """Read no more from who does not read the answers."""
+        super().pause_writing()
+        self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on: the answers have been read."""
+        super().resume_writing()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self.pipeline and not self.flow.write_paused:
+            self.flow.resume_reading()
 
     def _wait_for_next(self) -> None:
         self._deadline.set(self.timeout_keep_alive)
-        self._gate.idle[self] = None
+        self.gate.idle[self] = None
 
     def make_room(self) -> None:
         """Close at once and leave the gate: it is idle, and another needs its place."""
@@ -211,13 +224,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _leave(self) -> None:
-        self._gate.idle.pop(self, None)
+        self.gate.idle.pop(self, None)
         if self._entered:
             self._entered = False
-            self._gate.open -= 1
+            self.gate.open -= 1
         elif self._turned_away:
             self._turned_away = False
-            self._gate.lingering -= 1
+            self.gate.lingering -= 1
 
     def _turn_away(self) -> None:
         """Say that there is no room, and drop what comes for a moment; few at a time have that moment.
@@ -225,9 +238,9 @@ class LimitedProtocol(HttpToolsProtocol):
         A socket that is closed with data unread is reset, and its sender would never see the answer.
         """
         self._turned_away = True
-        self._gate.lingering += 1
-        self.transport.write(BUSY + b"connection: close\r\n\r\n" + UNAVAILABLE[1])
-        if self._gate.lingering > LINGERING_AT_MOST:
+        self.gate.lingering += 1
+        self.transport.write(UNAVAILABLE.whole(keep_alive=False))
+        if self.gate.lingering > LINGERING_AT_MOST:
             self.transport.close()
         else:
             self.transport.write_eof()
@@ -255,12 +268,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int) -> None:
         self._deadline.clear()
-        body = b'{"error":"header fields too large"}' if status == 431 else b'{"error":"bad request"}'
-        self.transport.write(
-            STATUS_LINE[status]
-            + b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-            + body
-        )
+        reply = HEADERS_TOO_LARGE if status == 431 else BAD_REQUEST
+        self.transport.write(reply.whole(keep_alive=False))
         self.transport.close()
 
     def _close(self) -> None:

@@ -1,6 +1,7 @@
 """Group commit: what waits in the same moment shares one round trip.
 
-There is no timer. While one commit is under way the next batch gathers; alone, an item goes at once.
+There is no timer. Alone, an item goes at once; while commits are under way the next batch gathers, and goes
+when they have ended, or before that once it is worth a round trip of its own.
 When a commit fails as a whole, what waits behind it fails with it: it would only wait as long again.
 """
 
@@ -8,53 +9,77 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+import structlog
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+log = structlog.get_logger()
 
 
 class GroupCommit(Generic[Item, Result]):
     """Collects items of one event loop and commits them in batches, in the order they came."""
 
     def __init__(
-        self, commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]], *, limit: int
+        self,
+        commit: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        limit: int,
+        at_once: int = 1,
+        worthwhile: int = 1,
     ) -> None:
-        """`commit` stores at most `limit` items and returns a result, or an exception, for each."""
+        """`commit` stores at most `limit` items and returns a result, or an exception, for each.
+
+        It is begun in order, and up to `at_once` times before it has ended: beside another one for at least
+        `worthwhile` items.
+        """
         self._commit = commit
         self._limit = limit
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._running: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._at_once = at_once
+        self._worthwhile = worthwhile
+        self._waiting: list[tuple[Item, Callable[[Result | Exception], None]]] = []
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._called = False
 
-    def add(self, item: Item) -> asyncio.Future[Result]:
-        """Queue an item; the future ends with its result, or raises its exception, once it is committed."""
-        loop = self._loop = self._loop or asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((item, future))
-        if self._running is None:
-            self._running = loop.create_task(self._run())
-        return future
+    def add(self, item: Item, done: Callable[[Result | Exception], None]) -> None:
+        """Queue an item; `done` is called with its result, or its exception, once it is committed."""
+        self._waiting.append((item, done))
+        if not self._called:
+            self._called = True
+            # At the end of this turn of the loop: what else it brings goes along.
+            asyncio.get_running_loop().call_soon(self._go)
 
     async def flush(self) -> None:
         """Wait until all that was added has been committed or refused."""
-        while self._running is not None:
-            await asyncio.wait([self._running])
+        while self._waiting or self._under_way:
+            self._go()
+            await asyncio.wait(self._under_way)
 
-    async def _run(self) -> None:
+    def _go(self) -> None:
+        self._called = False
+        while self._waiting:
+            if self._under_way and (
+                len(self._under_way) >= self._at_once or len(self._waiting) < self._worthwhile
+            ):
+                return
+            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+            task = asyncio.get_running_loop().create_task(self._run(batch))
+            self._under_way.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._go()
+
+    async def _run(self, batch: Sequence[tuple[Item, Callable[[Result | Exception], None]]]) -> None:
+        results: Sequence[Result | Exception]
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-                results: Sequence[Result | Exception]
-                try:
-                    results = await self._commit([item for item, _ in batch])
-                except Exception as error:  # it belongs to those who wait
-                    batch, self._waiting = batch + self._waiting, []
-                    results = [error] * len(batch)
-                for (_, future), result in zip(batch, results, strict=True):
-                    if future.done():
-                        continue  # its owner was cancelled; the item is committed all the same
-                    if isinstance(result, Exception):
-                        future.set_exception(result)
-                    else:
-                        future.set_result(result)
-        finally:
-            self._running = None
+            results = await self._commit([item for item, _ in batch])
+        except Exception as error:  # it belongs to those who wait
+            batch, self._waiting = [*batch, *self._waiting], []
+            results = [error] * len(batch)
+        for (_, done), result in zip(batch, results, strict=True):
+            try:
+                done(result)
+            except Exception:
+                log.exception("a commit could not be told of")

@@ -57,6 +57,15 @@ def _source(name: str) -> str:
     return _INCLUDE.sub(lambda line: _source(line[1]), text)
 
 
+def enough(replies: list[Any], replicas: int) -> list[Any]:
+    """Return replies without WAIT's at their end, if replicas were waited for. Raises: StoreUnavailable."""
+    if replicas:
+        confirmed = replies.pop()
+        if isinstance(confirmed, Exception) or confirmed < replicas:
+            raise StoreUnavailable(f"fewer than {replicas} replicas confirmed the write")
+    return replies
+
+
 class _Packed:
     """A connection that packs its commands in C, as redis-py does for its synchronous connections only.
 
@@ -153,11 +162,7 @@ class RedisClient:
         if replicas:
             pipe.wait(replicas, WAIT_REPLICAS_MS)
         replies: list[Any] = await pipe.execute(raise_on_error=False)
-        if replicas:
-            confirmed = replies.pop()
-            if isinstance(confirmed, Exception) or confirmed < replicas:
-                raise StoreUnavailable(f"fewer than {replicas} replicas confirmed the write")
-        return replies
+        return enough(replies, replicas)
 
     async def close(self) -> None:
         """Close every connection."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
@@ -69,8 +69,11 @@ class Inbox:
         results: list[str | Exception] = [""] * len(batch)
         for part, reply in zip(parts, replies, strict=True):
             entries = [reply] * len(part.places) if isinstance(reply, Exception) else reply
+            source = part.source
             for place, entry in zip(part.places, entries, strict=True):
-                results[place] = _receipt(part.source, entry)
+                results[place] = (
+                    event_id(source, entry.decode()) if isinstance(entry, bytes) else _refusal(entry)
+                )
         return results
 
     def most(self, source: str) -> int:
@@ -270,12 +273,8 @@ def _parts(batch: Sequence[Received]) -> list[_Part]:
     return parts
 
 
-def _receipt(source: str, reply: Any) -> str | Exception:
-    if isinstance(reply, StoreUnavailable):
-        return reply
-    if isinstance(reply, RedisError):
-        return StoreUnavailable(reason(reply))
-    return event_id(source, reply.decode())
+def _refusal(error: Exception) -> StoreUnavailable:
+    return error if isinstance(error, StoreUnavailable) else StoreUnavailable(reason(error))
 
 
 def _entry(source: str, id: bytes, body: bytes, headers: bytes | None, takes_alone: int = 0) -> Entry:

@@ -22,12 +22,14 @@ def committer(store: Store, **limits: int) -> Committer:
 
 async def send(to: Committer, source: str, size: int = 10) -> bool:
     """Commit a request as ingress does; False where it is refused."""
-    if source in to.full:
-        with pytest.raises(StoreUnavailable, match="the inbox is full"):
-            await to.commit(Received(source, b"x" * size, {}))
-        return False
-    await to.commit(Received(source, b"x" * size, {}))
-    return True
+    told: asyncio.Future[str | Exception] = asyncio.get_running_loop().create_future()
+    to.commit(Received(source, b"x" * size, {}), told.set_result)
+    full = source in to.full
+    assert told.done() == full, "a refusal comes at once"
+    result = await told
+    assert isinstance(result, StoreUnavailable if full else str)
+    assert full == ("the inbox is full" in str(result))
+    return not full
 
 
 async def remove(store: Store, source: str, count: int) -> None:

@@ -14,37 +14,66 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from ingress.gate import Gate
-from ingress.limits import BodyTooLarge, read_body
+from ingress.limits import announced_bytes
 from ingress.protocol import LimitedProtocol
-from ingress.webhooks import respond
+from ingress.replies import CONTINUE, NOT_FOUND, TOO_LARGE, Reply
+from ingress.request import Request
 from shared.config import IngressSettings
 from shared.values import Duration
 from tests.waiting import wait_for
 
 
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["path"] == "/early":
-        await respond(send, (404, b"{}", ()))
-        return
-    try:
-        body = await read_body(scope, receive, 1000)
-    except BodyTooLarge:
-        await respond(send, (413, b"{}", ()))
-        return
-    if scope["path"] == "/slow":
-        await asyncio.sleep(1.0)
-    await respond(send, (200, b"%d" % len(body), ()))
+class Told:
+    """An endpoint that answers how long a body was; each source's name says how."""
+
+    max_body_bytes = 1000
+
+    def __init__(self) -> None:
+        self.lost_ones = 0
+
+    def begin(self, request: Request) -> None:
+        if request.name == "early":
+            request.end(NOT_FOUND)
+        elif announced_bytes(request.headers) > self.max_body_bytes:
+            request.end(TOO_LARGE)
+        elif request.expects_continue:
+            request.connection.transport.write(CONTINUE)
+
+    def complete(self, request: Request) -> None:
+        body = b"%d" % request.size
+        reply = Reply(200, b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n" % len(body), body)
+        if request.size > self.max_body_bytes:
+            request.end(TOO_LARGE)
+        elif request.name == "slow":
+            asyncio.get_running_loop().call_later(1.0, request.end, reply)
+        else:
+            request.end(reply)
+
+    def lost(self, request: Request) -> None:
+        self.lost_ones += 1
+        request.end(None)
+
+
+async def app(scope: Scope, _receive: Receive, send: Send) -> None:
+    """What is no webhook is answered a little later, with its path."""
+    await asyncio.sleep(0.1)
+    body = scope["path"].encode()
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager
-def served(*, keep_alive_s: int = 5, **limits: int | Duration) -> Iterator[tuple[int, Gate]]:
-    """Serve `app` under limits that the configuration would give; yields its port and its gate."""
+def served(
+    *, keep_alive_s: int = 5, endpoint: Told | None = None, **limits: int | Duration
+) -> Iterator[tuple[int, Gate]]:
+    """Serve `endpoint` and `app` under limits that the configuration would give; yields its port and its gate."""
     gate = Gate(msgspec.structs.replace(IngressSettings(), **limits))
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http=partial(LimitedProtocol, gate),  # type: ignore[arg-type]
+            http=partial(LimitedProtocol, gate, endpoint or Told()),  # type: ignore[arg-type]
             loop="uvloop",
             lifespan="off",
             log_config=None,
@@ -82,7 +111,7 @@ def talk(port: int, *pieces: bytes, pause_s: float = 0.1) -> bytes:
     return said
 
 
-HEAD = b"POST / HTTP/1.1\r\nhost: x\r\n"
+HEAD = b"POST /webhooks/any HTTP/1.1\r\nhost: x\r\n"
 CLOSE = b"connection: close\r\n"
 
 
@@ -129,8 +158,8 @@ def test_what_takes_too_long_is_closed_unanswered(port: int, pieces: list[bytes]
         pytest.param([HEAD + b"x: " + b"y" * 17_000 + b"\r\n\r\n"], id="one large header"),
         pytest.param([HEAD + b"x: "] + [b"y" * 6_000] * 3, id="one header that does not end"),
         pytest.param([HEAD + b"".join(b"x-%d: y\r\n" % i for i in range(101)) + b"\r\n"], id="too many"),
-        pytest.param([b"POST /" + b"p" * 17_000 + b" HTTP/1.1\r\n\r\n"], id="a long request line"),
-        pytest.param([b"POST /"] + [b"p" * 6_000] * 3, id="a request line that does not end"),
+        pytest.param([b"POST /webhooks/" + b"p" * 17_000 + b" HTTP/1.1\r\n\r\n"], id="a long request line"),
+        pytest.param([b"POST /webhooks/"] + [b"p" * 6_000] * 3, id="a request line that does not end"),
     ],
 )
 def test_headers_beyond_the_limit_are_431(port: int, pieces: list[bytes]) -> None:
@@ -168,7 +197,7 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
-def ask(connection: socket.socket, path: bytes = b"/") -> bytes:
+def ask(connection: socket.socket, path: bytes = b"/webhooks/any") -> bytes:
     """Send a small request on a connection, and return the answer."""
     connection.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab" % path)
     return answer(connection)
@@ -204,15 +233,17 @@ def test_header_limits_are_the_configuration_s_and_may_change() -> None:
         assert talk(port, HEAD + b"x: " + b"y" * 65_000 + b"\r\n" + CLOSE + b"\r\n").startswith(
             b"HTTP/1.1 200 "
         )
-        assert talk(port, b"POST /" + b"p" * 65_400 + b" HTTP/1.1\r\n" + CLOSE + b"\r\n").startswith(
+        assert talk(port, b"POST /webhooks/" + b"p" * 65_400 + b" HTTP/1.1\r\n" + CLOSE + b"\r\n").startswith(
             b"HTTP/1.1 200 "
         )
 
 
-@pytest.mark.parametrize("path", [b"/early", b"/"])
+@pytest.mark.parametrize("path", [b"/webhooks/early", b"/webhooks/any"])
 def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(path: bytes) -> None:
     with served(keep_alive_s=1) as (port, gate), connect(port) as connection:
-        length = 2 if path == b"/early" else 1001  # one path is answered before any body, one by its length
+        length = (
+            2 if path == b"/webhooks/early" else 1001
+        )  # one path is answered before any body, one by its length
         connection.sendall(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (path, length))
         assert answer(connection).startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 413 "))
         connection.sendall(b"x" * length)
@@ -222,10 +253,10 @@ def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(path: b
 
 def test_requests_beyond_those_in_flight_are_503_at_once_and_the_connection_goes_on() -> None:
     with served(max_requests_in_flight=1) as (port, _), connect(port) as first, connect(port) as second:
-        first.sendall(b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        first.sendall(b"POST /webhooks/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
         time.sleep(0.2)
         # Before its body is here, and the body that comes all the same is read and dropped.
-        second.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
+        second.sendall(b"POST /webhooks/any HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
         busy = answer(second)
         assert busy.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 5\r\n" in busy
@@ -241,7 +272,7 @@ def test_requests_beyond_those_in_flight_are_503_at_once_and_the_connection_goes
 
 def test_a_503_in_between_closes_where_its_sender_wants_that_and_never_overtakes() -> None:
     with served(max_requests_in_flight=1) as (port, _), connect(port) as first, connect(port) as second:
-        slow = b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+        slow = b"POST /webhooks/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
         # The second of two on one connection is taken: its 503 would be read as the first one's answer.
         first.sendall(slow + HEAD + CLOSE + b"content-length: 3\r\n\r\nabc")
         time.sleep(0.2)
@@ -260,7 +291,7 @@ def test_a_body_that_drips_after_its_503_has_no_more_time_than_another() -> None
         connect(port) as first,
         connect(port) as second,
     ):
-        first.sendall(b"POST /slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        first.sendall(b"POST /webhooks/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
         time.sleep(0.1)
         second.sendall(HEAD + b"content-length: 900\r\n\r\n")
         assert answer(second).startswith(b"HTTP/1.1 503 ")
@@ -333,3 +364,125 @@ def test_a_flood_of_connections_is_turned_away_and_none_lingers() -> None:
             connection.close()
         one.sendall(b"content-length: 0\r\n\r\n")
         assert answer(one).startswith(b"HTTP/1.1 200 ")
+
+
+def pipelined(*paths: bytes) -> bytes:
+    return b"".join(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nab" % path for path in paths)
+
+
+ANY, SLOW, EARLY = b"/webhooks/any", b"/webhooks/slow", b"/webhooks/early"
+
+
+@pytest.mark.parametrize(
+    ("paths", "answers"),
+    [
+        ([SLOW, ANY, SLOW, ANY], [b"2", b"2", b"2", b"2"]),
+        ([SLOW, EARLY, ANY], [b"2", NOT_FOUND.body, b"2"]),
+        ([b"/a", ANY, b"/b", EARLY, b"/c"], [b"/a", b"2", b"/b", NOT_FOUND.body, b"/c"]),
+        ([ANY, b"/a", SLOW, b"/b"], [b"2", b"/a", b"2", b"/b"]),
+        ([SLOW] + [EARLY] * 3000, [b"2"] + [NOT_FOUND.body] * 3000),
+    ],
+)
+def test_what_is_pipelined_is_answered_in_its_order_whoever_answers(
+    paths: list[bytes], answers: list[bytes]
+) -> None:
+    with served() as (port, gate), connect(port) as connection:
+        connection.sendall(pipelined(*paths))
+        with connection.makefile("rb") as said:
+            for body in answers:
+                while (line := said.readline()) != b"\r\n":
+                    if line.lower().startswith(b"content-length: "):
+                        length = int(line[16:])
+                assert said.read(length) == body
+        assert ask(connection).endswith(b"\r\n\r\n2"), "and the connection goes on"
+        assert gate.in_flight == 0
+
+
+@pytest.mark.case(n=29)
+@pytest.mark.parametrize("before", [b"", pipelined(SLOW)])
+def test_chunks_over_the_limit_are_413_before_they_end(before: bytes) -> None:
+    with served() as (port, gate), connect(port) as connection:
+        head = b"POST /webhooks/any HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        connection.sendall(before + head + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n" + b"x" * 501 + b"\r\n")
+        said = answer(connection)
+        if before:
+            assert said.startswith(b"HTTP/1.1 200 ")
+            said = said.partition(b"\r\n\r\n2")[2] or answer(connection)
+        assert said.startswith(b"HTTP/1.1 413 ")
+        connection.sendall(b"ffff\r\n" + b"x" * 65_535 + b"\r\n0\r\n\r\n")
+        assert ask(connection).startswith(b"HTTP/1.1 200 "), "what came after that was dropped"
+        assert gate.in_flight == 0
+
+
+def test_a_body_in_many_pieces_is_whole_at_the_limit() -> None:
+    with served() as (port, _), connect(port) as connection:
+        head = b"POST /webhooks/any HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        connection.sendall(head + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n")
+        assert answer(connection).endswith(b"\r\n\r\n1000")
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "first"),
+    [(ANY, 2, b"HTTP/1.1 100 "), (ANY, 1001, b"HTTP/1.1 413 "), (EARLY, 2, b"HTTP/1.1 404 ")],
+)
+def test_who_asks_whether_to_send_a_body_is_told(path: bytes, length: int, first: bytes) -> None:
+    with served() as (port, _), connect(port) as connection:
+        connection.sendall(
+            b"POST %b HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+            % (path, length)
+        )
+        assert connection.recv(65536).startswith(first)
+        connection.sendall(b"x" * length)
+        if first == b"HTTP/1.1 100 ":
+            assert answer(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_http_1_0_is_answered_once() -> None:
+    with served() as (port, _):
+        said = talk(port, b"POST /webhooks/any HTTP/1.0\r\ncontent-length: 2\r\n\r\nab")
+        assert said.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close\r\n" in said
+        assert said.endswith(b"\r\n\r\n2")
+
+
+def test_a_sender_that_leaves_is_counted_out_whenever_that_is() -> None:
+    endpoint = Told()
+    with served(endpoint=endpoint) as (port, gate):
+        with connect(port) as half, connect(port) as whole, connect(port) as queued:
+            half.sendall(HEAD + b"content-length: 2\r\n\r\na")
+            whole.sendall(pipelined(SLOW))
+            queued.sendall(pipelined(SLOW, ANY))
+            wait_for(lambda: gate.in_flight == 3, "all to be in flight")
+        wait_for(lambda: gate.open == 0 and gate.in_flight == 0, "all to be counted out")
+        assert endpoint.lost_ones == 1, "what was whole was taken all the same"
+        with connect(port) as another:
+            assert ask(another).startswith(b"HTTP/1.1 200 ")
+
+
+def test_who_does_not_read_answers_is_not_read_from() -> None:
+    endpoint = Told()
+    with served(endpoint=endpoint) as (port, _), connect(port) as connection:
+        connection.settimeout(1.0)
+        many = pipelined(*[EARLY] * 10_000)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 100 * len(many):
+                sent += connection.send(many[sent % len(many) :])
+        assert sent < 60 * len(many)
+
+
+def test_requests_in_flight_are_answered_when_it_stops() -> None:
+    with served() as (port, _):
+        connections = [connect(port) for _ in range(3)]
+        connections[0].sendall(pipelined(SLOW))
+        connections[1].sendall(pipelined(SLOW, ANY))
+        connections[2].sendall(HEAD + b"content-length: 2\r\n\r\na")
+        time.sleep(0.3)
+        rest = threading.Timer(0.3, connections[2].sendall, [b"b"])
+        rest.start()
+    rest.join()
+    for connection, count in zip(connections, (1, 2, 1), strict=True):
+        said = said_until_closed(connection)
+        assert said.count(b"HTTP/1.1 200 ") == count
+        assert b"connection: close\r\n" in said
+        connection.close()

@@ -1,9 +1,7 @@
 """Group commit: what waits together goes together, in order, and each gets its own answer."""
 
 import asyncio
-from collections.abc import Sequence
-
-import pytest
+from collections.abc import Awaitable, Callable, Sequence
 
 from shared.grouping import GroupCommit
 
@@ -13,69 +11,148 @@ class Store:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-        self.gate = asyncio.Event()
+        self.gates: list[asyncio.Event] = []
+        self.open = False
         self.fail = False
 
     async def commit(self, items: Sequence[int]) -> list[int | Exception]:
+        gate = asyncio.Event()
         self.batches.append(list(items))
-        await self.gate.wait()
+        self.gates.append(gate)
+        if not self.open:
+            await gate.wait()
         if self.fail:
             raise ConnectionError("gone")
         return [ValueError(str(item)) if item < 0 else item * 10 for item in items]
 
+    async def let(self, number: int) -> None:
+        """Let one commit end, and what it sets going begin."""
+        self.gates[number].set()
+        await turns()
 
-def test_the_first_goes_at_once_and_what_comes_meanwhile_goes_together() -> None:
+
+class Told:
+    """Remembers what it was told of, in order."""
+
+    def __init__(self) -> None:
+        self.results: list[object] = []
+
+    def __call__(self, result: int | Exception) -> None:
+        self.results.append(result if isinstance(result, int) else repr(result))
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def grouped(
+    test: Callable[[Store, GroupCommit[int, int], Told], Awaitable[None]],
+    *,
+    limit: int = 10,
+    at_once: int = 1,
+    worthwhile: int = 1,
+) -> None:
     async def main() -> None:
         store = Store()
-        group = GroupCommit(store.commit, limit=3)
-        futures = [group.add(1)]
-        await asyncio.sleep(0)
-        futures += [group.add(item) for item in (2, 3, 4, 5)]
-        store.gate.set()
-        assert await asyncio.gather(*futures) == [10, 20, 30, 40, 50]
-        assert store.batches == [[1], [2, 3, 4], [5]], "in order, and no more than the limit at once"
-        assert await group.add(6) == 60, "an idle group takes up again"
+        group: GroupCommit[int, int] = GroupCommit(
+            store.commit, limit=limit, at_once=at_once, worthwhile=worthwhile
+        )
+        await test(store, group, Told())
 
     asyncio.run(main())
+
+
+def test_what_comes_in_one_turn_goes_together_and_what_comes_meanwhile_goes_next() -> None:
+    async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
+        group.add(1, told)
+        group.add(2, told)
+        await turns()
+        for item in (3, 4, 5, 6):
+            group.add(item, told)
+        await turns()
+        assert store.batches == [[1, 2]]
+        await store.let(0)
+        assert told.results == [10, 20]
+        store.open = True
+        await store.let(1)
+        assert store.batches == [[1, 2], [3, 4, 5], [6]], "in order, and no more than the limit at once"
+        assert told.results == [10, 20, 30, 40, 50, 60]
+        group.add(7, told)
+        await group.flush()
+        assert told.results[-1] == 70, "an idle group takes up again"
+
+    grouped(test, limit=3)
+
+
+def test_a_commit_goes_beside_another_once_it_is_worth_it() -> None:
+    async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
+        group.add(1, told)
+        await turns()
+        group.add(2, told)
+        await turns()
+        assert store.batches == [[1]], "one alone waits for the one under way"
+        group.add(3, told)
+        await turns()
+        for item in (4, 5, 6):
+            group.add(item, told)
+            await turns()
+        assert store.batches == [[1], [2, 3], [4, 5]]
+        for item in (7, 8):
+            group.add(item, told)
+            await turns()
+        assert len(store.batches) == 3, "and no more than three are under way"
+        await store.let(1)
+        assert told.results == [20, 30], "each is told of when its own commit has ended"
+        assert store.batches[3:] == [[6, 7, 8]]
+        store.open = True
+        for number in (0, 2, 3):
+            await store.let(number)
+        assert told.results == [20, 30, 10, 40, 50, 60, 70, 80]
+
+    grouped(test, at_once=3, worthwhile=2)
 
 
 def test_one_item_s_failure_is_its_own() -> None:
-    async def main() -> None:
-        store = Store()
-        store.gate.set()
-        group = GroupCommit(store.commit, limit=10)
-        good, bad = group.add(1), group.add(-1)
-        assert await good == 10
-        with pytest.raises(ValueError, match="-1"):
-            await bad
-
-    asyncio.run(main())
-
-
-def test_a_failed_commit_fails_what_waits_behind_it_too() -> None:
-    async def main() -> None:
-        store = Store()
-        store.fail = True
-        group = GroupCommit(store.commit, limit=1)
-        futures = [group.add(1), group.add(2)]
-        store.gate.set()
-        results = await asyncio.gather(*futures, return_exceptions=True)
-        assert [type(result) for result in results] == [ConnectionError] * 2
-        assert store.batches == [[1]], "the second did not wait for a failure of its own"
-        store.fail = False
-        assert await group.add(3) == 30
-
-    asyncio.run(main())
-
-
-def test_who_stops_waiting_does_not_disturb_the_others() -> None:
-    async def main() -> None:
-        store = Store()
-        group = GroupCommit(store.commit, limit=10)
-        gone, stays = group.add(1), group.add(2)
-        gone.cancel()
-        store.gate.set()
-        assert await stays == 20
+    async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
+        store.open = True
+        group.add(1, told)
+        group.add(-1, told)
         await group.flush()
+        assert told.results == [10, "ValueError('-1')"]
 
-    asyncio.run(main())
+    grouped(test)
+
+
+def test_a_failed_commit_fails_what_waits_behind_it_too_and_not_what_is_under_way() -> None:
+    async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
+        for item in (1, 2, 3):
+            group.add(item, told)
+        await turns()
+        assert store.batches == [[1], [2]]
+        store.fail = True
+        await store.let(0)
+        assert told.results == ["ConnectionError('gone')"] * 2, (
+            "the third did not wait for a failure of its own"
+        )
+        store.fail = False
+        await store.let(1)
+        assert told.results[2:] == [20]
+        store.open = True
+        group.add(4, told)
+        await group.flush()
+        assert store.batches == [[1], [2], [4]]
+        assert told.results[3:] == [40]
+
+    grouped(test, limit=1, at_once=2)
+
+
+def test_who_cannot_be_told_does_not_disturb_the_others() -> None:
+    async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
+        store.open = True
+        group.add(1, lambda _result: 1 / 0)  # type: ignore[arg-type]
+        group.add(2, told)
+        await group.flush()
+        assert told.results == [20]
+
+    grouped(test)

@@ -18,6 +18,9 @@ INCLUDED = dict.fromkeys(("bell", "lanes"), "a text that other scripts include")
 LISTINGS = {"records", "deliveries", "transactions"}
 """Modules of the store that only read, for people."""
 
+BELOW = {"client", "pipelined"}
+"""Modules that all others of the store speak through."""
+
 NOT_PLAYED = {
     "inbox.Inbox.backlogs": "ingress only reads, once a second, while it is busy",
     "upkeep.Upkeep.unknown": "a listing",
@@ -35,7 +38,7 @@ def troupe() -> Iterator[Troupe]:
 def offered() -> set[str]:
     """The coroutines of the store's classes, listings left out, as a record names them."""
     found = set()
-    for name in {file.stem for file in (ROOT / "shared/store").glob("*.py")} - LISTINGS - {"client"}:
+    for name in {file.stem for file in (ROOT / "shared/store").glob("*.py")} - LISTINGS - BELOW:
         module = import_module(f"shared.store.{name}")
         for kind in vars(module).values():
             if inspect.isclass(kind) and kind.__module__ == module.__name__:

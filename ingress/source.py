@@ -1,0 +1,23 @@
+"""One configured source, as a request meets it."""
+
+from ingress.limits import AddressList, Headers
+from shared.providers import make_adapter
+from shared.providers.base import AnyAdapter, SourceSettings
+
+
+class Source:
+    """One configured source, ready to verify."""
+
+    def __init__(self, settings: SourceSettings) -> None:
+        self.name = settings.name
+        self.adapter: AnyAdapter = make_adapter(settings)
+        self.allowed = AddressList(settings.allow_ips)
+        self._kept = self.adapter.kept_headers
+
+    def kept(self, headers: Headers) -> dict[str, str]:
+        """Return what admission will need of the headers: the content type where it is not plain JSON."""
+        return {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in headers
+            if name in self._kept or (name == b"content-type" and value != b"application/json")
+        }

@@ -1,0 +1,129 @@
+"""Commits that are under way at once, on one connection: in order, and failing together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from ingress.commit import AT_ONCE, WORTHWHILE, Committer
+from shared.configcheck import parse_config
+from shared.errors import StoreUnavailable
+from shared.store import keys
+from shared.store.address import parse_address
+from shared.store.inbox import Inbox, Received
+from shared.store.pipelined import PipelinedClient
+
+SOURCE = "trustshare"
+
+
+def with_client(redis_url: str, test: Callable[[PipelinedClient], Awaitable[None]]) -> None:
+    async def main() -> None:
+        client = PipelinedClient(parse_address(redis_url), timeout_s=1.0)
+        try:
+            await test(client)
+        finally:
+            await client.close()
+
+    asyncio.run(main())
+
+
+def some(count: int = 1) -> list[Received]:
+    return [Received(SOURCE, b"%d" % number, {}) for number in range(count)]
+
+
+async def kill_others(client: PipelinedClient) -> None:
+    await client.redis.client_kill_filter(_type="normal", skipme=True)
+
+
+def test_what_is_put_at_once_is_taken_in_its_order_over_one_connection(redis_url: str) -> None:
+    async def test(client: PipelinedClient) -> None:
+        inbox = Inbox(client)
+        await client.redis.script_load(client.script("put").script)
+        before = await client.redis.info("stats")
+        results = await asyncio.gather(*(inbox.put(some(20)) for _ in range(10)))
+        ids = [id for result in results for id in result if isinstance(id, str)]
+        assert len(ids) == 200
+        entries: Any = await client.redis.xrange(keys.inbox(SOURCE))
+        assert [fields[b"body"] for _, fields in entries] == [b"%d" % number for number in range(20)] * 10
+        assert ids == sorted(ids, key=lambda id: (id[4:15], int(id[23:], 16)))
+        after = await client.redis.info("stats")
+        assert after["total_connections_received"] - before["total_connections_received"] == 1
+
+    with_client(redis_url, test)
+
+
+def test_scripts_that_redis_has_forgotten_are_loaded_again(redis_url: str) -> None:
+    async def test(client: PipelinedClient) -> None:
+        inbox = Inbox(client)
+        await inbox.put(some())
+        await client.redis.script_flush()
+        results = await asyncio.gather(*(inbox.put(some()) for _ in range(5)))
+        assert all(isinstance(result, str) for [result] in results)
+
+    with_client(redis_url, test)
+
+
+def test_a_connection_that_was_closed_while_idle_costs_nobody_an_answer(redis_url: str) -> None:
+    async def test(client: PipelinedClient) -> None:
+        inbox = Inbox(client)
+        await inbox.put(some())
+        await kill_others(client)
+        await asyncio.sleep(0.05)
+        [result] = await inbox.put(some())
+        assert isinstance(result, str)
+
+    with_client(redis_url, test)
+
+
+@pytest.mark.parametrize("how", ["gives up", "cut"])
+def test_where_one_fails_those_under_way_fail_with_it_and_the_next_is_taken(how: str, redis_url: str) -> None:
+    async def test(client: PipelinedClient) -> None:
+        inbox = Inbox(client)
+        await inbox.put(some())
+        await client.redis.client_pause(500, all=False)
+
+        async def first() -> None:
+            async with asyncio.timeout(0.1 if how == "gives up" else 5):
+                await inbox.put(some())
+
+        waiting = [asyncio.create_task(first())]
+        waiting += [asyncio.create_task(inbox.put(some())) for _ in range(4)]  # type: ignore[arg-type]
+        await asyncio.sleep(0.05)
+        if how == "cut":
+            await kill_others(client)
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(result) for result in results[1:]] == [StoreUnavailable] * 4
+        assert isinstance(results[0], TimeoutError if how == "gives up" else StoreUnavailable)
+        [result] = await inbox.put(some())
+        assert isinstance(result, str)
+
+    with_client(redis_url, test)
+
+
+def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked_at(redis_url: str) -> None:
+    async def test(client: PipelinedClient) -> None:
+        sources = [{"name": SOURCE, "provider": "trustshare", "secrets": ["s"]}]
+        commits = Committer(client, parse_config({"sources": sources}))
+        await commits.check()
+        told: list[object] = []
+        await client.redis.client_pause(300, all=False)
+        for _ in range(AT_ONCE + 2):
+            for received in some(WORTHWHILE):
+                commits.commit(received, told.append)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert told == []
+        await kill_others(client)
+        await commits.close()
+        assert [type(result) for result in told] == [StoreUnavailable] * WORTHWHILE * (AT_ONCE + 2)
+        refused = len(told)
+        commits.commit(some()[0], told.append)
+        assert [type(result) for result in told[refused:]] == [StoreUnavailable], "at once"
+        await asyncio.sleep(0.3)
+        await commits.check()
+        commits.commit(some()[0], told.append)
+        await commits.close()
+        assert isinstance(told[-1], str)
+
+    with_client(redis_url, test)
