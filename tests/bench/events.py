@@ -13,7 +13,7 @@ from shared.configfile import read_config
 from shared.events import EventRecord, compose
 from shared.reading import Reader
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry
+from shared.store.admission import Admission, Entry, Terms
 from shared.store.client import RedisClient
 from shared.store.inbox import Inbox, Received
 from tests.acceptance.gateway import SOURCES
