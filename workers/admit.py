@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 TAKES_ALONE = 3
 ROUNDS = 16
+IN_TURN_S = 0.25
 LOOK_BACK_S = 1.0
 
 
@@ -79,21 +80,19 @@ class Admitter:
     def _answer_in_turn(self, setup: Setup, source: str, bell: Doorbell) -> None:
         """Admit for an ordered target: one batch at a time fleet-wide, in the inbox's order.
 
-        Whose turn it is not leaves all to the one whose it is.
+        Whose turn it is not leaves all to the one whose it is, who looks again after each batch: what came
+        meanwhile needs no doorbell of its own, which costs more than all else. After a while other sources
+        have their turn at this thread.
         """
         inbox, holder = self._runtime.inbox, f"{self._runtime.name}:{uuid4().hex}"
-        if not self._runtime.call(inbox.begin_turn(source, holder, answered=bell)):
+        entries = self._runtime.call(inbox.begin_turn_and_take(source, holder))
+        if entries is None:
             return
         try:
-            most = inbox.most(source)
-            entries = self._runtime.call(inbox.take_in_turn(source))
-            for rounds_left in reversed(range(ROUNDS)):
-                if not entries:
-                    break
-                taken_alone = entries[0].takes_alone
-                more = bool(rounds_left) and (taken_alone > 0 or len(entries) == most)
-                most = inbox.most(source)
-                if taken_alone > TAKES_ALONE:
+            until = monotonic() + IN_TURN_S
+            while entries:
+                more = monotonic() < until
+                if entries[0].takes_alone > TAKES_ALONE:
                     batch: Batch = [_poison(entries[0])]
                     entries = self._commit(setup, source, batch, perf_counter(), fence=holder, take_next=more)
                 else:

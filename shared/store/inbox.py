@@ -151,25 +151,27 @@ class Inbox:
         values = dict(zip(fields[::2], fields[1::2], strict=True))
         return _entry(source, id, values[b"body"], values.get(b"headers"), takes)
 
-    async def begin_turn(self, source: str, holder: str, *, answered: Doorbell | None = None) -> bool:
+    async def begin_turn_and_take(self, source: str, holder: str) -> list[Entry] | None:
         """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
 
-        `answered` is as in `take`. False where it is another's turn. Raises: StoreUnavailable.
+        Returns what `take_in_turn` does; None where it is another's turn. Raises: StoreUnavailable.
         """
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            if answered:
-                pipe.delete(keys.rung(answered.name))
-            pipe.set(keys.turn(source), holder, nx=True, px=TURN_MS)
-            replies = await pipe.execute()
-        return bool(replies[-1])
+        calls = [begin_turn_call(source, holder), self._take_in_turn_call(source, holder)]
+        begun, taken = await self._client.run_each(calls)
+        if isinstance(begun, Exception):
+            raise begun
+        if not begun:
+            return None
+        if isinstance(taken, Exception):
+            return await self.take_in_turn(source, holder)  # the group may have to be made
+        return self._taken_in_turn(source, taken)
 
-    async def take_in_turn(self, source: str) -> list[Entry]:
+    async def take_in_turn(self, source: str, holder: str) -> list[Entry]:
         """Take the oldest entries in their order: first, one at a time, what a turn before left behind.
 
-        Raises: StoreUnavailable.
+        None are there for who has not the turn. Raises: StoreUnavailable.
         """
-        called = self._take_in_turn_call(source)
+        called = self._take_in_turn_call(source, holder)
         try:
             reply = await self._client.run(*called)
         except StoreUnavailable as error:
@@ -180,11 +182,11 @@ class Inbox:
             reply = await self._client.run(*called)
         return self._taken_in_turn(source, reply)
 
-    def _take_in_turn_call(self, source: str) -> NamedCall:
+    def _take_in_turn_call(self, source: str, holder: str) -> NamedCall:
         return (
             "take_in_turn",
-            [keys.inbox(source), keys.alone(source)],
-            [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source)],
+            [keys.inbox(source), keys.alone(source), keys.turn(source)],
+            [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source), holder],
         )
 
     def _taken_in_turn(self, source: str, reply: Sequence[Any]) -> list[Entry]:
@@ -193,8 +195,14 @@ class Inbox:
         return self._taken(source, [_entry(source, *entry, takes) for entry in entries])
 
     async def end_turn(self, source: str, holder: str) -> int:
-        """Let another have its turn. Returns how many entries are in the inbox. Raises: StoreUnavailable."""
-        length: int = await self._client.run("end_turn", [keys.turn(source), keys.inbox(source)], [holder])
+        """Let another have its turn, and what comes now ring. Returns how many entries are in the inbox.
+
+        Raises: StoreUnavailable.
+        """
+        rung = keys.rung(Doorbell(ADMIT, source).name)
+        length: int = await self._client.run(
+            "end_turn", [keys.turn(source), keys.inbox(source), rung], [holder]
+        )
         return length
 
     async def admit(
@@ -215,7 +223,7 @@ class Inbox:
         for part in before:  # each only after the one before it: they are in order
             outcomes += await admit(self._client, Place.INBOX, source, part, terms)
         call = admit_call(Place.INBOX, source, last, terms)
-        replies = await self._client.run_each([call, self._take_in_turn_call(source)])
+        replies = await self._client.run_each([call, self._take_in_turn_call(source, terms.fence)])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
@@ -275,6 +283,11 @@ def _parts(batch: Sequence[Received]) -> list[_Part]:
 
 def _refusal(error: Exception) -> StoreUnavailable:
     return error if isinstance(error, StoreUnavailable) else StoreUnavailable(reason(error))
+
+
+def begin_turn_call(source: str, holder: str) -> NamedCall:
+    """Return the call that begins a turn, and answers the source's doorbell where it does."""
+    return "begin_turn", [keys.turn(source), keys.rung(Doorbell(ADMIT, source).name)], [holder, TURN_MS]
 
 
 def _entry(source: str, id: bytes, body: bytes, headers: bytes | None, takes_alone: int = 0) -> Entry:

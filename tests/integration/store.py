@@ -9,10 +9,11 @@ from shared.events import DedupeKey
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome, Terms
 from shared.store.client import RedisClient
-from shared.store.inbox import Inbox, Received
+from shared.store.inbox import Received
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from tests.integration.due import Due
+from tests.integration.turns import Turns
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ class Store:
     def __init__(self, client: RedisClient) -> None:
         self.client = client
         self.redis = client.redis
-        self.inbox = Inbox(client)
+        self.inbox = Turns(client)
         self.due = Due(client)
         self.upkeep = Upkeep(client)
         self.targets = Targets(client)

@@ -141,7 +141,7 @@ def test_one_worker_admits_in_turn_and_takes_up_what_the_one_before_it_left(redi
         await store.put(b"1", b"2", b"3")
         assert await store.inbox.begin_turn(SOURCE, "first")
         assert not await store.inbox.begin_turn(SOURCE, "second")
-        entries = await store.inbox.take_in_turn(SOURCE)
+        entries = await store.inbox.take_in_turn(SOURCE, "first")
         assert [entry.body for entry in entries] == [b"1", b"2", b"3"]
         assert [entry.takes_alone for entry in entries] == [0, 0, 0]
         outcomes = await store.admit(entries[:1], "one", fence="first")
@@ -151,16 +151,17 @@ def test_one_worker_admits_in_turn_and_takes_up_what_the_one_before_it_left(redi
         await store.redis.delete("hr:turn:trustshare")
         assert await store.inbox.begin_turn(SOURCE, "second")
         await store.put(b"4")
-        left = await store.inbox.take_in_turn(SOURCE)
+        left = await store.inbox.take_in_turn(SOURCE, "second")
         assert [(entry.body, entry.takes_alone) for entry in left] == [(b"2", 1)]
+        assert await store.inbox.take_in_turn(SOURCE, "first") == [], "it gets nothing any more"
         with pytest.raises(StoreUnavailable, match="FENCED"):
             await store.admit(left, "one", fence="first")
         await store.admit(left, "one", fence="second")
         for body in (b"3", b"4"):
-            [entry] = await store.inbox.take_in_turn(SOURCE)
+            [entry] = await store.inbox.take_in_turn(SOURCE, "second")
             assert entry.body == body
             await store.admit([entry], "one", fence="second")
-        assert await store.inbox.take_in_turn(SOURCE) == []
+        assert await store.inbox.take_in_turn(SOURCE, "second") == []
         await store.inbox.end_turn(SOURCE, "first")
         assert not await store.inbox.begin_turn(SOURCE, "third"), "only its holder ends a turn"
         await store.inbox.end_turn(SOURCE, "second")

@@ -1,8 +1,9 @@
 -- Takes the oldest entries of an inbox in their order, for whoever admits in turn: one that was taken before and
 -- never admitted, alone, and counts it; else those that nobody has taken.
---   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>
+--   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>   KEYS[3] hr:turn:<source>
 --   ARGV[1] group   ARGV[2] the consumer of all who admit in turn
 --   ARGV[3] how long what another consumer holds must have lain, ms   ARGV[4] how many at most
+--   ARGV[5] whose turn it must be: nobody else gets anything
 -- Returns how often it was taken alone (0: they are new), then for each entry its id, body, and headers as JSON
 -- ('' for none); all in one list: each list within a script's reply costs Redis a block and two writes of its own.
 -- Said twice: the first of those entries, counted.
@@ -31,6 +32,9 @@ local function flat(takes, entries)
     return reply
 end
 
+if redis.call('GET', KEYS[3]) ~= ARGV[5] then
+    return {0}
+end
 while true do
     local id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]), nil)
     id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1), id)

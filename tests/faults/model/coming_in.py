@@ -67,9 +67,12 @@ class ComingIn(Run):
     @precondition(lambda self: self.turns and self.model.inbox.get(STRICT))
     @rule(pick=picks, lost=seldom)
     def take_in_turn(self, pick: int, lost: bool) -> None:
-        """Take, even after its turn: it has been suspended since; what it takes it cannot admit then."""
+        """Take, even after its turn: it has been suspended since, and gets nothing."""
         turn = picked(self.turns, pick)
-        entries = self.product.take_in_turn(STRICT)
+        entries = self.product.take_in_turn(STRICT, turn.turn)
+        if not self.model.has_turn(STRICT, turn.turn):
+            assert entries == [], "it was another's turn"
+            return
         left = self.model.take_over(STRICT, IN_TURN, own=True)
         if left:
             [entry] = entries

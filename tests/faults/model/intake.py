@@ -43,15 +43,19 @@ class Intake(World):
         self.turns[source] = (holder, self.server + TURN_MS)
         return True
 
+    def has_turn(self, source: str, holder: str) -> bool:
+        """Tell whether it is this holder's turn."""
+        return self.turns.get(source, ("", 0))[0] == holder
+
     def holds_turn(self, source: str, holder: str) -> bool:
         """Tell whether it is this holder's turn; asked at each admission, which prolongs it."""
-        if self.turns.get(source, ("", 0))[0] != holder:
+        if not self.has_turn(source, holder):
             return False
         self.turns[source] = (holder, self.server + TURN_MS)
         return True
 
     def end_turn(self, source: str, holder: str) -> None:
-        if self.turns.get(source, ("", 0))[0] == holder:
+        if self.has_turn(source, holder):
             del self.turns[source]
 
     # Admission.

@@ -12,7 +12,7 @@ from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
-from shared.store.inbox import Inbox, Received
+from shared.store.inbox import Received
 from shared.store.readmissions import Held, Readmissions, Readmitted
 from shared.store.replays import Replayed, Replays, Selection
 from shared.store.targets import State, Targets
@@ -22,6 +22,7 @@ from tests.faults.model.intake import EVENTS_MS, WINDOW_MS
 from tests.faults.model.letters import Reading
 from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED
 from tests.integration.due import Claims, Due
+from tests.integration.turns import Turns
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class Product:
         self._loop = asyncio.new_event_loop()
         self._client = RedisClient(parse_address(url), timeout_s=30)
         self.clock = Clock(self._client.redis, self._loop)
-        self._inbox = Inbox(self._client)
+        self._inbox = Turns(self._client)
         self._due = Due(self._client)
         self._targets = Targets(self._client)
         self._upkeep = Upkeep(self._client)
@@ -98,8 +99,8 @@ class Product:
     def begin_turn(self, source: str, holder: str) -> bool:
         return self._run(self._inbox.begin_turn(source, holder))
 
-    def take_in_turn(self, source: str) -> list[Entry]:
-        return self._run(self._inbox.take_in_turn(source))
+    def take_in_turn(self, source: str, holder: str) -> list[Entry]:
+        return self._run(self._inbox.take_in_turn(source, holder))
 
     def end_turn(self, source: str, holder: str) -> None:
         self._run(self._inbox.end_turn(source, holder))

@@ -1,0 +1,11 @@
+-- Begins a turn of admitting from a source whose events must stay in order, unless another has it.
+--   KEYS[1] hr:turn:<source>   KEYS[2] hr:rung:<doorbell>
+--   ARGV[1] who begins   ARGV[2] for how long, ms
+-- Returns 1, or 0 where it is another's turn. That one takes what comes meanwhile, so the flag stays up;
+-- else it goes down.
+-- Said twice: it is another's then, until it ends.
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+    return 0
+end
+redis.call('DEL', KEYS[2])
+return 1
