@@ -25,9 +25,9 @@ from shared.errors import StoreUnavailable
 from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.bells import Bells
-from shared.store.client import RedisClient
 from shared.store.due import DueSets
 from shared.store.inbox import Inbox
+from shared.store.pipelined import PipelinedClient
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from workers.deliver import Deliverer
@@ -57,7 +57,6 @@ class Runtime:
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self._batches: dict[int, float] = {}
         self._last_answer = monotonic()
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Start the loop thread and what lives on it. Called once, after any fork."""
@@ -71,7 +70,7 @@ class Runtime:
 
     async def _open(self) -> None:
         config = self._file.config
-        self._client = RedisClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
+        self._client = PipelinedClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
         self._egress = Egress(keep_body_bytes=config.retention.max_answer_bytes)
         self.inbox = Inbox(self._client)
         self.bells = Bells(self._client)
@@ -81,7 +80,8 @@ class Runtime:
         self._sweeper = Sweeper(
             config, self.name, upkeep, due, Targets(self._client), self.inbox, self.bells, self.deliverer
         )
-        self._tasks = [self._loop.create_task(self._sweeper.run()), self._loop.create_task(self._watch())]
+        self._sweeping = self._loop.create_task(self._sweeper.run())
+        self._watching = self._loop.create_task(self._watch())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it. For task threads, never for the loop's own."""
@@ -155,11 +155,12 @@ class Runtime:
             self._thread.join(1.0)
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
+        self._watching.cancel()
+        self._sweeper.stop()
         faulthandler.cancel_dump_traceback_later()
         await self.deliverer.drain(GRACE_S)
-        await asyncio.wait(self._tasks, timeout=1.0)  # one may be amid a call to a Redis that is away
+        await asyncio.wait([self._sweeping], timeout=1.0)  # it may be amid a call to a Redis that is away
+        self._sweeping.cancel()
         await self._egress.close()
         await self._client.close()
 

@@ -5,6 +5,7 @@ so there is no single process whose death stops retries.
 """
 
 import asyncio
+from contextlib import suppress
 from time import monotonic
 
 import structlog
@@ -53,6 +54,7 @@ class Sweeper:
         self._deliverer = deliverer
         self._retain_at = self._know_at = 0.0
         self._tidy_at = monotonic() + TIDY_S
+        self._stopped = asyncio.Event()
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -67,9 +69,9 @@ class Sweeper:
         self._max_ages_ms = {target.name: int(max_age_s(target) * 1000) for target in config.targets}
 
     async def run(self) -> None:
-        """Sweep until cancelled; a Redis that is away is a pause, not an end."""
+        """Sweep until `stop`; a Redis that is away is a pause, not an end."""
         away = False
-        while True:
+        while not self._stopped.is_set():
             try:
                 if await self._upkeep.my_turn(self._worker, self._sources, self._leases_ms):
                     await self.sweep()
@@ -82,7 +84,13 @@ class Sweeper:
                 away = True
             except Exception as error:  # a sweep that ends for good would be retries that end for good
                 log.error("sweep failed", error=type(error).__name__, reason=str(error))
-            await asyncio.sleep(SWEEP_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await self._stopped.wait()
+
+    def stop(self) -> None:
+        """End after the sweep under way: cancelled, it would take along what shares its connection."""
+        self._stopped.set()
 
     async def sweep(self) -> None:
         """Go round once. Raises: StoreUnavailable."""

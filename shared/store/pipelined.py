@@ -19,13 +19,13 @@ from shared.store.client import WAIT_REPLICAS_MS, NamedCall, RedisClient, enough
 class PipelinedClient(RedisClient):
     """A RedisClient whose `run_many` and `run_each` share one connection.
 
-    Who calls them bounds how long they may take. When one fails, those that are under way fail with it: they
-    must not be sent to whatever answers next.
+    When one fails, those that are under way fail with it: they must not be sent to whatever answers next.
     """
 
     def __init__(self, address: RedisAddress, *, timeout_s: float) -> None:
-        """`timeout_s` bounds connecting, and every single reply of the other commands."""
+        """`timeout_s` bounds each of these, with its waiting, and each reply of the other commands."""
         super().__init__(address, timeout_s=timeout_s)
+        self._timeout_s = timeout_s
         self._connection: Any = None
         self._sending, self._reading = asyncio.Lock(), asyncio.Lock()
         self._under_way = 0
@@ -37,6 +37,10 @@ class PipelinedClient(RedisClient):
         ]
         if replicas:
             commands.append(_packed("WAIT", replicas, WAIT_REPLICAS_MS))
+        async with asyncio.timeout(self._timeout_s):
+            return enough(await self._speak(commands), replicas)
+
+    async def _speak(self, commands: Sequence[bytes]) -> list[Any]:
         before = self._failures
         self._under_way += 1
         try:
@@ -47,7 +51,7 @@ class PipelinedClient(RedisClient):
             # Locks are given in the order in which they were asked for: each reads its own replies.
             async with self._reading:
                 self._insist_that_none_failed_since(before)
-                replies = [await _reply(connection) for _ in commands]
+                return [await _reply(connection) for _ in commands]
         except BaseException:  # a caller that gave up leaves replies unread, too
             if before == self._failures:
                 self._failures += 1
@@ -55,7 +59,6 @@ class PipelinedClient(RedisClient):
             raise
         finally:
             self._under_way -= 1
-        return enough(replies, replicas)
 
     def _insist_that_none_failed_since(self, before: int) -> None:
         if before != self._failures:
