@@ -22,8 +22,8 @@ from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.pipelined import PipelinedClient
 
-# A provider gets its 503 within two seconds: connect and reply have one each.
-REDIS_TIMEOUT_S = 1.0
+# A provider gets its 503 within two seconds: a commit has so long, connecting included.
+REDIS_TIMEOUT_S = 1.5
 LOOK_AT_FILE_S = 2.0
 
 

@@ -24,8 +24,6 @@ BATCH = 256
 # Commits under way, and the requests that are worth one beside others: fewer cost more than their waiting.
 AT_ONCE, WORTHWHILE = 8, 8
 WATCH_S = 1.0
-# Connecting and every reply have a second each; both together stay below a provider's patience.
-COMMIT_S = 1.5
 # Workers need room to work in: an event that is admitted and delivered takes more than one in the inbox.
 FULL, FULL_NO_MORE = 0.80, 0.75
 # Of an inbox's limits: a source that is refused is taken from again once so much of its backlog is gone.
@@ -85,12 +83,11 @@ class Committer:
 
     async def _put(self, batch: Sequence[Received]) -> Sequence[str | Exception]:
         try:
-            async with asyncio.timeout(COMMIT_S):
-                return await self._inbox.put(batch)
-        except (StoreUnavailable, TimeoutError) as error:
+            return await self._inbox.put(batch)
+        except StoreUnavailable as error:
             # Whatever answers next may be another server, or the same one with other settings. Until it has
             # been looked at, requests are refused at once and do not each wait for a time-out.
-            reason = str(error) or "Redis did not answer in time"
+            reason = str(error)
             self._checked = False
             self._refusal = self._refusal or reason  # other commits fail with the first one
             self._look_now.set()

@@ -75,8 +75,11 @@ def admit(socket: Path, first: int, count: int, targets: Callable[[int], Sequenc
         for start in range(first, first + count, AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, first + count))
             await _put(inbox, numbers)
+            entries: list[Entry] = []
+            while len(entries) < len(numbers):
+                entries += await inbox.take(SOURCE, "bench")
             batch = []
-            for number, entry in zip(numbers, await inbox.take(SOURCE, "bench"), strict=True):
+            for number, entry in zip(numbers, entries, strict=True):
                 read = _reader().read(entry)
                 assert isinstance(read, Admission)
                 batch.append(msgspec.structs.replace(read, targets=targets(number)))
