@@ -42,5 +42,6 @@ if __name__ == "__main__":
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        date_header=False,
         log_config=None,
     )
