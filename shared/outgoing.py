@@ -2,6 +2,7 @@
 
 from shared import __version__
 from shared.config import Config, Target
+from shared.egress import header_lines
 from shared.events import EventRecord, compose
 from shared.headers import own_headers
 from shared.signing import sign, signing_key
@@ -16,18 +17,19 @@ class Outgoing:
         self.endpoint = config.endpoint_of(target)
         self._format = target.format
         self._keys = [signing_key(secret) for secret in target.secret]
-        self._own_headers = own_headers(target.headers, target.auth)
-        self.private = frozenset(name for name, _ in self._own_headers)
+        own = own_headers(target.headers, target.auth)
+        self._lines = header_lines([(b"user-agent", USER_AGENT), *own])
+        self.private = frozenset(name for name, _ in own)
 
-    def request(self, event: EventRecord, at_ms: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """Return the headers and the body to send: the bytes that are signed are the bytes that are sent."""
+    def request(self, event: EventRecord, at_ms: int) -> bytes:
+        """Return the whole request: the bytes that are signed are the bytes that are sent."""
         headers, body = compose(event, self._format)
         timestamp = at_ms // 1000
-        headers += [
-            (b"user-agent", USER_AGENT),
-            (b"webhook-id", event.id.encode()),
-            (b"webhook-timestamp", b"%d" % timestamp),
-            (b"webhook-signature", sign(self._keys, event.id, timestamp, body)),
-            *self._own_headers,
-        ]
-        return headers, body
+        # An id and a signature of ours begin no new line.
+        lines = b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n%b" % (
+            event.id.encode(),
+            timestamp,
+            sign(self._keys, event.id, timestamp, body),
+            self._lines,
+        )
+        return self.endpoint.request(headers, body, lines)

@@ -9,6 +9,7 @@ import binascii
 import hmac
 import secrets as randomness
 from base64 import b64decode, b64encode
+from binascii import b2a_base64
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
@@ -43,11 +44,14 @@ class HmacKey:
     public = None
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        # To begin with a key costs more than to go on from there with a short content.
+        self._begun = hmac.new(key, digestmod=sha256)
 
     def sign(self, content: bytes) -> bytes:
         """Return `v1,…`."""
-        return b"v1," + b64encode(hmac.digest(self._key, content, sha256))
+        mac = self._begun.copy()
+        mac.update(content)
+        return b"v1," + b2a_base64(mac.digest(), newline=False)
 
 
 class Ed25519Key:

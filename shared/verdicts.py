@@ -29,6 +29,11 @@ class Verdict(msgspec.Struct, frozen=True):
     delay_s: float = 0.0
 
 
+def succeeded(status: int | None) -> bool:
+    """Tell whether an answer's status says that a delivery arrived: 2xx alone does."""
+    return status is not None and 200 <= status < 300
+
+
 class Policy:
     """A target's rules: its retry schedule, what it gives up on, and how old a delivery may grow."""
 
@@ -49,7 +54,7 @@ class Policy:
         `status` is None where no answer came. A `Retry-After` of a 429 or 503 makes the wait longer, never
         shorter than the schedule, and never longer than the schedule's longest.
         """
-        if status is not None and 200 <= status < 300:
+        if succeeded(status):
             return Verdict(Outcome.DONE)
         if status == GONE:
             return Verdict(Outcome.GONE)

@@ -1,20 +1,22 @@
 """Due deliveries → attempts → done, later or dead. Lives on the loop; no thread waits for a target."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple
 
 import structlog
 
 from shared.config import Config
 from shared.doorbell import DELIVER, Doorbell
 from shared.egress import Answer, Egress
-from shared.errors import EgressError, StoreUnavailable
+from shared.errors import StoreUnavailable
 from shared.events import EventRecord
 from shared.store.bells import Bells
 from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
-from shared.values import clipped
+from shared.verdicts import succeeded
+from workers.attempt import Ended, UnderWay
 from workers.lane import Lane
 from workers.recent import Recent
 
@@ -24,14 +26,6 @@ SLOTS = 1024
 CLAIM_AT_ONCE = 16
 SETTLE_AT_ONCE = 200
 SETTLE_AGAIN_S = 0.5
-
-
-class Ended(NamedTuple):
-    """A claim that has ended, and what its log line says beside: written to Redis in the next turn."""
-
-    lane: Lane
-    settlement: Settlement
-    source: str | None = None
 
 
 class Deliverer:
@@ -51,7 +45,8 @@ class Deliverer:
         self._ended: list[Ended] = []
         self._wanting: dict[str, None] = {}
         self._turning: asyncio.Task[None] | None = None
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: set[UnderWay] = set()
+        self._all_ended: asyncio.Event | None = None
         self._answering: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.use(config)
@@ -170,7 +165,7 @@ class Deliverer:
             log.warning("settling failed", deliveries=len(ended), reason=str(turn.failure))
             return False
         for item, counted in zip(ended, turn.counted, strict=True):
-            _log(item, counted)
+            item.log(counted)
         for target, change in turn.news.items():
             log.error(f"target {change}", target=target) if change == "disabled" else log.warning(
                 f"breaker {change}", target=target
@@ -178,15 +173,11 @@ class Deliverer:
         return True
 
     async def _start_claims(self, lane: Lane, wish: Wish, claims: Claims, claimed_at: float) -> None:
-        missing: list[Claimed] = []
-        for claimed in claims.entries:
-            event = self._recent.use(claimed.event_id)
-            if event is None:
-                missing.append(claimed)
-            else:
-                self._start(lane, claimed, event, claims.now_ms, claimed_at)
-        if missing:
-            await self._read_and_start(lane, missing, claims.now_ms, claimed_at)
+        begin = partial(self._begin, claims.now_ms, claimed_at)
+        known = [(each, self._recent.use(each.event_id)) for each in claims.entries]
+        self._start(lane, [(each, event) for each, event in known if event], begin)
+        if missing := [each for each, event in known if not event]:
+            self._start(lane, await self._read(lane, missing), begin)
         if not claims.more:
             self._wake_at(lane, claims.next_due_s)
             return
@@ -202,19 +193,16 @@ class Deliverer:
             except StoreUnavailable as error:
                 log.warning("doorbell not rung", target=lane.name, reason=str(error))  # the sweep rings
 
-    async def _read_and_start(
-        self, lane: Lane, claimed: Sequence[Claimed], now_ms: int, claimed_at: float
-    ) -> None:
+    async def _read(self, lane: Lane, claimed: Sequence[Claimed]) -> list[tuple[Claimed, EventRecord]]:
+        """Read claimed events. What cannot be read is handed back; what is gone is dropped by that."""
         try:
             events = await self._due.read([each.event_id for each in claimed])
         except StoreUnavailable as error:
             log.warning("events not read", target=lane.name, events=len(claimed), reason=str(error))
             events = [None] * len(claimed)
-        for each, event in zip(claimed, events, strict=True):
-            if event is None:  # handed back; one that is gone is dropped by that
-                self._ended.append(Ended(lane, Settlement(each, End.BACK)))
-            else:
-                self._start(lane, each, event, now_ms, claimed_at)
+        found = list(zip(claimed, events, strict=True))
+        self._ended += [Ended(lane, Settlement(each, End.BACK)) for each, event in found if event is None]
+        return [(each, event) for each, event in found if event is not None]
 
     def _wake_at(self, lane: Lane, next_due_s: float | None) -> None:
         """Be back for the next retry when it is due: the sweep alone would be up to a second late."""
@@ -226,50 +214,51 @@ class Deliverer:
             lane.timer = loop.call_later(next_due_s + 0.001, self.kick, lane.name)
 
     def _start(
-        self, lane: Lane, claimed: Claimed, event: EventRecord, now_ms: int, claimed_at: float
+        self,
+        lane: Lane,
+        claimed: Sequence[tuple[Claimed, EventRecord]],
+        begin: Callable[[Sequence[UnderWay]], None],
     ) -> None:
         if self._stopping:  # claimed too late to be tried
-            self._ended.append(Ended(lane, Settlement(claimed, End.BACK)))
+            self._ended += [Ended(lane, Settlement(each, End.BACK)) for each, _ in claimed]
             return
-        lane.in_flight += 1
-        attempt = self._attempt(lane, claimed, event, now_ms, claimed_at)
-        task = asyncio.get_running_loop().create_task(attempt)
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
+        starting = [UnderWay(lane, each, event) for each, event in claimed]
+        lane.in_flight += len(starting)
+        self._in_flight.update(starting)
+        # The next turn's request goes out before: Redis stood idle while all of these were sent.
+        asyncio.get_running_loop().call_soon(begin, starting)
 
-    async def _attempt(
-        self, lane: Lane, claimed: Claimed, event: EventRecord, now_ms: int, claimed_at: float
-    ) -> None:
-        started = perf_counter()
-        # Redis's clock, carried on by ours from the claim: a worker's own clock has no effect.
-        at_ms = now_ms + int((started - claimed_at) * 1000)
-        answer: Answer | None = None
-        failure = ""
-        try:
-            headers, body = lane.outgoing.request(event, at_ms)
-            answer = await self._egress.post(lane.outgoing.endpoint, headers, body, lane.target.timeout)
-        except EgressError as error:
-            failure = clipped(str(error), self._most_error_bytes)
-        except asyncio.CancelledError:
-            self._ended.append(Ended(lane, Settlement(claimed, End.BACK)))
-            raise
-        except Exception as error:
-            # A mistake of ours must not hold the delivery in a circle of leases that run out: it is a
-            # failed attempt, and the schedule goes on. The error's text may quote the payload.
-            log.error("attempt failed by itself", event_id=claimed.event_id, error=type(error).__name__)
-            failure = f"internal: {type(error).__name__}"
-        finally:
-            lane.in_flight -= 1
-        attempt = Attempt(
-            n=claimed.failed + 1,
-            at_ms=at_ms,
-            duration_ms=round((perf_counter() - started) * 1000, 2),
-            status=answer.status if answer else None,
-            error=failure,
-            answer=answer.body.decode("utf-8", "replace") if answer else "",
+    def _begin(self, now_ms: int, claimed_at: float, starting: Sequence[UnderWay]) -> None:
+        for under_way in starting:
+            if under_way not in self._in_flight:
+                continue  # handed back meanwhile
+            lane = under_way.lane
+            answered = partial(self._answered, under_way)
+            try:
+                request = under_way.start(now_ms, claimed_at)
+                under_way.exchange = self._egress.begin(
+                    lane.outgoing.endpoint, request, lane.target.timeout, answered
+                )
+            except Exception as error:
+                answered(error)
+
+    def _answered(self, under_way: UnderWay, result: Answer | Exception) -> None:
+        self._let_go(under_way)
+        retry_after = result.retry_after if isinstance(result, Answer) else None
+        self._finish(
+            under_way.lane,
+            under_way.claimed,
+            under_way.record(result, self._most_error_bytes),
+            retry_after=retry_after,
+            source=under_way.event.source,
         )
-        retry_after = answer.retry_after if answer else None
-        self._finish(lane, claimed, attempt, retry_after=retry_after, source=event.source)
+
+    def _let_go(self, under_way: UnderWay) -> None:
+        under_way.exchange = None
+        under_way.lane.in_flight -= 1
+        self._in_flight.discard(under_way)
+        if self._all_ended is not None and not self._in_flight:
+            self._all_ended.set()
 
     def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:
         """Count a delivery that workers died with again and again as a failed attempt."""
@@ -286,18 +275,20 @@ class Deliverer:
         retry_after: bytes | None = None,
         source: str | None = None,
     ) -> None:
-        verdict = lane.policy.judge(
-            attempt=attempt.n,
-            status=attempt.status,
-            retry_after=retry_after,
-            now_s=(attempt.at_ms + attempt.duration_ms) / 1000,
-            since_s=claimed.since_ms / 1000,
-        )
-        end = End(verdict.outcome.value)
-        settlement = Settlement(claimed, end, int(verdict.delay_s * 1000), attempt)
+        end, delay_s = End.DONE, 0.0
+        if not succeeded(attempt.status):
+            verdict = lane.policy.judge(
+                attempt=attempt.n,
+                status=attempt.status,
+                retry_after=retry_after,
+                now_s=(attempt.at_ms + attempt.duration_ms) / 1000,
+                since_s=claimed.since_ms / 1000,
+            )
+            end, delay_s = End(verdict.outcome.value), verdict.delay_s
+        settlement = Settlement(claimed, end, int(delay_s * 1000), attempt)
         self._ended.append(Ended(lane, settlement, source))
         if end is End.RETRY:
-            self._wake_no_later(lane, verdict.delay_s)
+            self._wake_no_later(lane, delay_s)
         # In an ordered target what has just ended may have made the next of its transaction due.
         if (lane.look_again or lane.ordered) and lane.name in self._lanes and not self._stopping:
             self._wanting[lane.name] = None
@@ -318,33 +309,17 @@ class Deliverer:
         if self._turning:
             await asyncio.wait([self._turning], timeout=grace_s)
         if self._in_flight:
-            await asyncio.wait(self._in_flight, timeout=grace_s)
+            self._all_ended = asyncio.Event()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), grace_s)
         left = list(self._in_flight)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        for under_way in left:
+            if under_way.exchange is not None:
+                under_way.exchange.cancel()
+            self._let_go(under_way)
+            self._ended.append(Ended(under_way.lane, Settlement(under_way.claimed, End.BACK)))
         if self._ended:
             self._turn()
         if self._turning:
             await asyncio.wait([self._turning], timeout=grace_s)
         log.info("drained", handed_back=len(left))
-
-
-def _log(item: Ended, counted: bool) -> None:
-    """Write the one line of an attempt."""
-    settlement, attempt = item.settlement, item.settlement.attempt
-    if attempt is None:
-        return  # handed back: no attempt
-    end = settlement.end
-    log.info(
-        "delivery",
-        event_id=settlement.claimed.event_id,
-        source=item.source,
-        target=item.lane.name,
-        outcome=end.value if counted else f"{end.value}, too late to count",
-        attempt=attempt.n,
-        status=attempt.status,
-        error=attempt.error or None,
-        duration_ms=attempt.duration_ms,
-        next_in_s=settlement.delay_ms / 1000 if end is End.RETRY else None,
-    )

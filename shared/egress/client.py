@@ -1,9 +1,8 @@
 """The delivery client: one POST, one answer, one wall-clock deadline over everything."""
 
 import asyncio
-from collections.abc import Sequence
 
-from shared.egress.connection import Answer, Caps, Connection, Stale
+from shared.egress.connection import Answer, Caps, Connection, Ended, Stale
 from shared.egress.dial import Dialler
 from shared.egress.endpoint import Endpoint
 from shared.egress.lookup import Lookups, Resolver
@@ -31,38 +30,53 @@ class Egress:
         idle connections over all, for each endpoint, and for how long.
         """
         self._lookups = Lookups(resolver)
-        self._dialler = Dialler(self._lookups, Caps(max_answer_bytes, max_head_bytes, keep_body_bytes))
+        self.dialler = Dialler(self._lookups, Caps(max_answer_bytes, max_head_bytes, keep_body_bytes))
         self._pool = Pool(
             max_idle=max_idle, max_idle_per_endpoint=max_idle_per_endpoint, max_idle_s=max_idle_s
         )
         self._closed = False
 
-    async def post(
-        self, endpoint: Endpoint, headers: Sequence[tuple[bytes, bytes]], body: bytes, timeout_s: float
-    ) -> Answer:
-        """Send one request and return the target's final answer, whatever its status.
+    async def post(self, endpoint: Endpoint, request: bytes, timeout_s: float) -> Answer:
+        """Send what `endpoint.request` made, and return the target's final answer, whatever its status.
 
         `timeout_s` covers look-up, connecting, TLS, sending and reading. A request may reach the
         target twice: when a kept connection turns out closed, it is sent once more on a new one.
 
-        Raises:
-            EgressError: no answer; `kind` says why.
-            ValueError: a header cannot be sent; nothing was.
+        Raises: EgressError: no answer; `kind` says why.
+        """
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def ended(result: Answer | Exception) -> None:
+            if answered.done():
+                return
+            if isinstance(result, Exception):
+                answered.set_exception(result)
+            else:
+                answered.set_result(result)
+
+        exchange = self.begin(endpoint, request, timeout_s, ended)
+        try:
+            return await answered
+        except asyncio.CancelledError:
+            exchange.cancel()
+            raise
+
+    def begin(self, endpoint: Endpoint, request: bytes, timeout_s: float, ended: Ended) -> "Exchange":
+        """Post as `post` does, and have `ended` called with the answer, or with what `post` would raise.
+
+        That is once, later, unless the exchange is cancelled. Many at a time cost little: no task waits.
         """
         if self._closed:
             raise RuntimeError("this client is closed")
-        request = endpoint.request(headers, body)
         loop = asyncio.get_running_loop()
         now = loop.time()
-        deadline = now + timeout_s
+        exchange = Exchange(self, loop, endpoint, request, now + timeout_s, ended)
         connection = self._pool.take(endpoint.pool_key, now)
-        if connection is not None:
-            try:
-                return await self._exchange(loop, endpoint, connection, request, deadline)
-            except Stale:
-                pass  # one fresh try
-        connection = await self._dialler.open(endpoint, deadline)
-        return await self._exchange(loop, endpoint, connection, request, deadline)
+        if connection is None:
+            exchange.dial()
+        else:
+            exchange.send(connection)
+        return exchange
 
     async def close(self) -> None:
         """Close what is idle. Posts under way run on, and close their connections when they end."""
@@ -71,22 +85,78 @@ class Egress:
         for connection in self._pool.close():
             await connection.wait_lost()
 
-    async def _exchange(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        endpoint: Endpoint,
-        connection: Connection,
-        request: bytes,
-        deadline: float,
-    ) -> Answer:
-        try:
-            answer = await connection.exchange(request, deadline)
-        except BaseException:
-            connection.abort()  # cancelled, or failed and closed already
-            raise
+    def give_back(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, connection: Connection) -> None:
+        """Keep a connection for the next exchange, if it can be."""
         if connection.reusable:
             if self._closed:
                 connection.abort()
             else:
                 self._pool.give(endpoint.pool_key, connection, loop)
-        return answer
+
+
+class Exchange:
+    """One request on its way, and one fresh try where the connection kept for it turns out closed."""
+
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_dialling",
+        "_egress",
+        "_ended",
+        "_endpoint",
+        "_loop",
+        "_request",
+    )
+
+    def __init__(
+        self,
+        egress: Egress,
+        loop: asyncio.AbstractEventLoop,
+        endpoint: Endpoint,
+        request: bytes,
+        deadline: float,
+        ended: Ended,
+    ) -> None:
+        """Make one that is not under way yet; `deadline` is in the loop's time."""
+        self._egress = egress
+        self._loop = loop
+        self._endpoint = endpoint
+        self._request = request
+        self._deadline = deadline
+        self._ended = ended
+        self._connection: Connection | None = None
+        self._dialling: asyncio.Task[None] | None = None
+
+    def send(self, connection: Connection) -> None:
+        """Send over a connection of this exchange's own."""
+        self._connection = connection
+        connection.exchange(self._request, self._deadline, self._answered)
+
+    def dial(self) -> None:
+        """Send over a new connection, when it is there."""
+        self._connection = None
+        self._dialling = self._loop.create_task(self._dial())
+
+    def cancel(self) -> None:
+        """End it without a word. Its connection is closed."""
+        if self._connection is not None:
+            self._connection.abort()
+        elif self._dialling is not None:
+            self._dialling.cancel()
+
+    async def _dial(self) -> None:
+        try:
+            connection = await self._egress.dialler.open(self._endpoint, self._deadline)
+        except Exception as error:
+            self._ended(error)
+        else:
+            self.send(connection)
+
+    def _answered(self, result: Answer | Exception) -> None:
+        if isinstance(result, Stale) and self._dialling is None:
+            self.dial()
+            return
+        connection = self._connection
+        if connection is not None:
+            self._egress.give_back(self._loop, self._endpoint, connection)
+        self._ended(result)

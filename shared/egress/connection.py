@@ -6,7 +6,7 @@ Which connection to use, and whether to try once more, is the client's business.
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import cast
+from typing import TypeAlias, cast
 
 import httptools
 import msgspec
@@ -43,6 +43,10 @@ class Stale(Exception):
     """A connection used before was closed before the first byte of an answer: worth one fresh try."""
 
 
+Ended: TypeAlias = Callable[[Answer | Exception], None]
+"""What is called when an exchange has ended: with the answer, or with why there is none."""
+
+
 class Connection(asyncio.Protocol):
     """One connection, on which one exchange at a time takes place.
 
@@ -54,6 +58,7 @@ class Connection(asyncio.Protocol):
         "_answer_left",
         "_body",
         "_caps",
+        "_ended",
         "_framed",
         "_head_done",
         "_head_left",
@@ -71,7 +76,6 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_truncated",
         "_used",
-        "_waiter",
         "_wrong",
         "idle_since",
         "on_lost",
@@ -84,7 +88,7 @@ class Connection(asyncio.Protocol):
         self._caps = caps
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._ended: Ended | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lost: asyncio.Future[None] | None = None
         self._used = False
@@ -94,13 +98,13 @@ class Connection(asyncio.Protocol):
 
     # -- what the client calls
 
-    def exchange(self, request: bytes, deadline: float) -> asyncio.Future[Answer]:
-        """Send `request` and return the future of its answer; `deadline` is in the loop's time.
+    def exchange(self, request: bytes, deadline: float, ended: Ended) -> None:
+        """Send `request`, and call `ended` later, once; `deadline` is in the loop's time.
 
-        The future raises EgressError (`timeout`, `protocol`, `tls`), or Stale. Whoever stops
-        waiting for it must `abort` the connection.
+        Where there is no answer it is an EgressError (`timeout`, `protocol`, `tls`), or Stale. It is not
+        called after `abort`.
         """
-        waiter = self._waiter = self._loop.create_future()
+        self._ended = ended
         self._timer = self._loop.call_at(deadline, self._expire)
         self._answer_left = self._caps.max_answer_bytes
         self._head_left = self._caps.max_head_bytes
@@ -111,10 +115,9 @@ class Connection(asyncio.Protocol):
         self._status = self._informational = 0
         self._wrong: str | None = None
         if self._transport is None:
-            self._fail(self._closed_error(None))
+            self._loop.call_soon(self._fail, self._closed_error(None))
         else:
             self._transport.write(request)
-        return waiter
 
     def abort(self) -> None:
         """Close at once, without sending what is buffered. Doing so again is harmless.
@@ -122,6 +125,7 @@ class Connection(asyncio.Protocol):
         `close` would wait for a target that reads nothing, or under TLS for its close_notify.
         """
         self.reusable = False
+        self._ended = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -144,7 +148,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, and end the exchange if that was all, too much or wrong."""
         parser = self._parser
-        if self._waiter is None or parser is None:
+        if self._ended is None or parser is None:
             # Nobody asked: whatever it is, the next answer would be read as part of it.
             self.abort()
             return
@@ -248,7 +252,7 @@ class Connection(asyncio.Protocol):
     # -- how an exchange ends
 
     def _finish(self, keep: bool) -> None:
-        waiter, self._waiter = self._waiter, None
+        ended, self._ended = self._ended, None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -258,18 +262,18 @@ class Connection(asyncio.Protocol):
             self.reusable = True
         else:
             self.abort()
-        if waiter is not None and not waiter.done():
-            waiter.set_result(Answer(self._status, self._retry_after, self._body, self._truncated))
+        if ended is not None:
+            ended(Answer(self._status, self._retry_after, self._body, self._truncated))
 
     def _fail(self, error: Exception) -> None:
-        waiter, self._waiter = self._waiter, None
+        ended = self._ended
         self.abort()
-        if waiter is not None and not waiter.done():
-            waiter.set_exception(error)
+        if ended is not None:
+            ended(error)
 
     def _end(self, exc: Exception | None) -> None:
         """The target closed (exc is None) or the connection broke."""
-        if self._waiter is None:
+        if self._ended is None:
             return
         if exc is None and self._head_done and not self._framed:
             self._finish(keep=False)  # its end is what ends this answer

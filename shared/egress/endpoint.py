@@ -130,23 +130,33 @@ class Endpoint(msgspec.Struct, frozen=True):
         """Leave out path and query: they may hold a secret."""
         return f"<Endpoint {self.origin}>"
 
-    def request(self, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
+    def request(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, lines: bytes = b"") -> bytes:
         """Return a whole POST request, head and body, for one write.
 
-        Raises:
-            ValueError: a name is no token or one that the client sets itself; a value holds CR, LF
-                or NUL. The message repeats no value.
+        `lines` is what `header_lines` made of more headers. Raises: ValueError, as `header_lines` does.
         """
-        parts = [self.request_head, b"content-length: %d\r\n" % len(body)]
-        for name, value in headers:
-            parts += (header_name(name), value, b"\r\n")
-        parts.append(b"\r\n")
-        head = b"".join(parts)
-        # Five lines are our own. Counting over the whole head is three scans in C, however many fields.
-        lines = len(headers) + 5
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            raise ValueError("a header's value holds CR, LF or NUL")
-        return head + body
+        return b"%bcontent-length: %d\r\n%b%b\r\n%b" % (
+            self.request_head,
+            len(body),
+            header_lines(headers),
+            lines,
+            body,
+        )
+
+
+def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they are sent.
+
+    Raises:
+        ValueError: a name is no token or one that the client sets itself; a value holds CR, LF
+            or NUL. The message repeats no value.
+    """
+    lines = b"".join([header_name(name) + value + b"\r\n" for name, value in headers])
+    # Counting over all of them is three scans in C, however many fields.
+    count = len(headers)
+    if lines.count(b"\n") != count or lines.count(b"\r") != count or b"\0" in lines:
+        raise ValueError("a header's value holds CR, LF or NUL")
+    return lines
 
 
 @functools.lru_cache(maxsize=256)

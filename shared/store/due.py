@@ -23,15 +23,19 @@ _encode = msgspec.json.Encoder().encode
 class Claimed(msgspec.Struct, frozen=True):
     """A delivery that this process holds until its lease runs out. `token` proves it.
 
-    `failed` is how many attempts failed before; `since_ms` when this delivery began: the event's receipt,
-    or its last replay.
+    `failed` is how many attempts failed before; `replayed_ms` when it was last replayed, 0 if never.
     """
 
     target: str
     event_id: str
     token: int
     failed: int
-    since_ms: int
+    replayed_ms: int
+
+    @property
+    def since_ms(self) -> int:
+        """When this delivery began: the event's receipt, or its last replay."""
+        return self.replayed_ms or received_ms(self.event_id)
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -237,7 +241,7 @@ def _claims(target: str, reply: Any) -> Claims:
     now, token, more, next_due, found = reply
     ids = map(bytes.decode, found[::3])
     entries = [
-        Claimed(target, id, token, int(failed or 0), int(since or received_ms(id)))
+        Claimed(target, id, token, int(failed or 0), int(since or 0))
         for id, failed, since in zip(ids, found[1::3], found[2::3], strict=True)
     ]
     wait_s = max(0.0, float(next_due) - now) / 1000 if next_due else None

@@ -315,6 +315,7 @@ def test_a_cancelled_post_closes_its_connection(run: Run, delay_s: float) -> Non
                 each.cancel()
             ended = await asyncio.gather(*posts, return_exceptions=True)
             assert all(isinstance(each, asyncio.CancelledError) for each in ended)
+            await asyncio.sleep(0.05)  # for the target to take what was connected, before it ends itself
             await here.until_closed()
 
     run(main)
@@ -557,16 +558,6 @@ def test_a_closed_client_keeps_nothing_open(run: Run) -> None:
 
 
 # -- headers, and a target of another make
-
-
-def test_a_header_that_cannot_be_sent_opens_no_connection(run: Run) -> None:
-    async def main() -> None:
-        async with target(answering(OK)) as here, client() as egress:
-            with pytest.raises(ValueError, match="CR, LF or NUL"):
-                await egress.post(at(here.port), [(b"webhook-id", b"a\r\nx: y")], b"", AMPLE_S)
-            assert here.connections == 0
-
-    run(main)
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])
