@@ -131,11 +131,11 @@ def admit_call(place: Place, source: str, part: Sequence[Admission | Quarantine]
 
 
 def outcomes_of(part: Sequence[Admission | Quarantine], reply: Sequence[Any]) -> list[Outcome]:
-    """Return what became of the entries, from the call's reply."""
-    return [
-        Outcome(item.entry, what.decode(), of.decode(), bool(differs))
-        for item, what, of, differs in zip(part, reply[::3], reply[1::3], reply[2::3], strict=True)
-    ]
+    """Return what became of the entries, from the call's reply, which names those that were not admitted."""
+    outcomes = [Outcome(item.entry, "admitted") for item in part]
+    for place, what, of, differs in zip(reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True):
+        outcomes[place] = Outcome(part[place].entry, what.decode(), of.decode(), bool(differs))
+    return outcomes
 
 
 def parts(batch: Sequence[Admission | Quarantine]) -> list[list[Admission | Quarantine]]:

@@ -75,12 +75,16 @@ def test_events_are_read_in_the_order_asked_for_and_what_is_gone_is_none(redis_u
     with_store(redis_url, check)
 
 
-def test_what_is_gone_is_not_claimed_and_waits_no_more(redis_url: str) -> None:
+def test_what_is_gone_waits_no_more_once_it_is_handed_back(redis_url: str) -> None:
     async def check(store: Store) -> None:
         ids = [await store.event(b"%d" % i, "one") for i in range(2)]
         await store.redis.delete(f"hr:event:{ids[0]}")
-        assert [claimed.event_id for claimed, _ in (await claim(store)).entries] == ids[1:]
-        assert await store.redis.zcard("hr:due:one") == 0
+        claimed = [each for each, _ in (await claim(store)).entries]
+        assert [each.event_id for each in claimed] == ids
+        assert [event and event.id for event in await store.due.read(ids)] == [None, ids[1]]
+        assert await settle(store, [Settlement(each, End.BACK) for each in claimed]) == [False, True]
+        assert await places(store, ids[0]) == set()
+        assert await places(store, ids[1]) == {"due"}
 
     with_store(redis_url, check)
 

@@ -11,8 +11,9 @@
 --     quarantine:  code, detail, headers, '', '', ''
 -- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:lane:*, hr:transaction:*,
 -- hr:duplicates, hr:duplicate:*, hr:quarantine, hr:quarantined:*.
--- Returns for each entry what became of it (`admitted`, `quarantined`, `duplicate`, `gone`), of what, and 1 where
--- it is a duplicate with another body, else 0; all in one list. What is unreadable still stays where it is.
+-- Returns for each entry that was not admitted its place among them (from 0), what became of it (`quarantined`,
+-- `duplicate`, `gone`), of what, and 1 where it is a duplicate with another body, else 0; all in one list. What
+-- is unreadable still stays where it is.
 -- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
 local inbox, alone = KEYS[1], KEYS[2]
 local source, group, window, retention, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -146,7 +147,8 @@ if fence ~= '' then
 end
 
 local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- As text, once: Redis would write a number out for each event.
+local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
 
 local function counter(digest)
     return 'hr:count:' .. source .. ':' .. digest
@@ -261,8 +263,11 @@ if place == 'inbox' then
 end
 local results = {}
 for i = HEAD + 1, #ARGV, WIDTH do
-    local n = #results
-    results[n + 1], results[n + 2], results[n + 3] = admit(i)
+    local what, of, differs = admit(i)
+    if what ~= 'admitted' then
+        local n = #results
+        results[n + 1], results[n + 2], results[n + 3], results[n + 4] = (i - HEAD - 1) / WIDTH, what, of, differs
+    end
 end
 for key, members in pairs(added) do
     redis.call('ZADD', key, unpack(members))

@@ -5,7 +5,9 @@
 --   ARGV[6] how many may go at once after a pause
 -- Returns {now, token, more due now, when to come back ('' for never), entries}, which has for each entry its
 -- event's id, how many attempts failed (nil: none), when its last replay was (nil: it had none). The events
--- themselves stay: bodies that go through Lua cost more than all the rest, and who admitted them has them.
+-- themselves stay: bodies that go through Lua cost more than all the rest, and who admitted them has them. An
+-- event that is gone is claimed too: among a million, what a claim costs is the memory that it looks at, and who
+-- reads the event sees that it is gone, and hands it back.
 -- Said twice (the first reply lost): claims others; what the first call took comes back with its lease.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -34,28 +36,24 @@ if interval then
     room = math.min(room, math.floor((micros - next_slot) / interval) + 1)
 end
 
-local entries, count = {}, 0
-local looked_at, leased = {}, {}
+local entries, claimed = {}, {}
 if room > 0 then
-    local failed, since = 'failed:' .. ARGV[1], 'since:' .. ARGV[1]
-    looked_at = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)
-    for _, id in ipairs(looked_at) do
-        local event = redis.call('HMGET', 'hr:event:' .. id, 'open', failed, since)
-        if event[1] then
-            leased[#leased + 1] = token
-            leased[#leased + 1] = id
-            entries[count + 1], entries[count + 2], entries[count + 3] = id, event[2], event[3]
-            count = count + 3
-        end
+    claimed = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)
+end
+if #claimed > 0 then
+    -- As text, once: Redis would write the number out for each of them.
+    local failed, since, lease = 'failed:' .. ARGV[1], 'since:' .. ARGV[1], string.format('%d', token)
+    local leased, n = {}, 0
+    for i, id in ipairs(claimed) do
+        local tried = redis.call('HMGET', 'hr:event:' .. id, failed, since)
+        leased[2 * i - 1], leased[2 * i] = lease, id
+        entries[n + 1], entries[n + 2], entries[n + 3] = id, tried[1], tried[2]
+        n = n + 3
     end
-    if #looked_at > 0 then
-        redis.call('ZREM', KEYS[1], unpack(looked_at))
-    end
-    if #leased > 0 then
-        redis.call('ZADD', KEYS[2], unpack(leased))
-    end
-    if interval and count > 0 then
-        next_slot = next_slot + interval * count / 3
+    redis.call('ZREM', KEYS[1], unpack(claimed))
+    redis.call('ZADD', KEYS[2], unpack(leased))
+    if interval then
+        next_slot = next_slot + interval * #claimed
         -- Until then only: a slot in the past says no more than none.
         redis.call('SET', KEYS[4], string.format('%.0f', next_slot), 'PX',
             math.ceil(math.max(next_slot - micros, 0) / 1000) + math.ceil(interval * tonumber(ARGV[6]) / 1000) + 1)

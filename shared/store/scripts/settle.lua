@@ -128,10 +128,14 @@ for i = first, #ARGV, WIDTH do
     end
 end
 if #finished > 0 then
-    local received = {}
-    for _, id in ipairs(finished) do
-        received[#received + 1] = tonumber(string.sub(id, 5, 15), 16)
-        received[#received + 1] = id
+    local received, hex, ms = {}, nil, nil
+    for i, id in ipairs(finished) do
+        -- As text, and once for all of one moment: Redis would write each number out.
+        if string.sub(id, 5, 15) ~= hex then
+            hex = string.sub(id, 5, 15)
+            ms = string.format('%d', tonumber(hex, 16))
+        end
+        received[2 * i - 1], received[2 * i] = ms, id
     end
     redis.call('ZREM', 'hr:open', unpack(finished))
     redis.call('ZADD', 'hr:finished', unpack(received))
