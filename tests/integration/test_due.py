@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shared.ids import received_ms
-from shared.store.due import READ_AT_ONCE, Attempt, Claimed, End, Limits, Patience, Settlement
+from shared.store.due import READ_AT_ONCE, Attempt, Claimed, End, Limits, Patience, Settlement, Wish
 from shared.store.upkeep import Removed
 from tests.integration.due import Claims
 from tests.integration.store import Store, with_store
@@ -79,7 +79,9 @@ def test_what_is_gone_waits_no_more_once_it_is_handed_back(redis_url: str) -> No
     async def check(store: Store) -> None:
         ids = [await store.event(b"%d" % i, "one") for i in range(2)]
         await store.redis.delete(f"hr:event:{ids[0]}")
-        claimed = [each for each, _ in (await claim(store)).entries]
+        [claims] = (await store.due.turn([], {}, [Wish("one", 10, Limits(LEASE_MS, 100))])).claims
+        assert not isinstance(claims, Exception)
+        claimed = claims.entries
         assert [each.event_id for each in claimed] == ids
         assert [event and event.id for event in await store.due.read(ids)] == [None, ids[1]]
         assert await settle(store, [Settlement(each, End.BACK) for each in claimed]) == [False, True]
