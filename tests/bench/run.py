@@ -8,6 +8,10 @@ from rich.progress import Progress
 
 T = TypeVar("T")
 
+TURNS = 4
+"""Of how many short turns a round is made where two are held against each other: a shared machine changes its
+speed from one second to the next, and each of the two must get its part of that."""
+
 
 class Run:
     """The settings of one run. `folder` is where Redis keeps its data (None: the temporary folder)."""
