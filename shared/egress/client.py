@@ -130,7 +130,11 @@ class Exchange:
     def send(self, connection: Connection) -> None:
         """Send over a connection of this exchange's own."""
         self._connection = connection
-        connection.exchange(self._request, self._deadline, self._answered)
+        try:
+            connection.exchange(self._request, self._deadline, self._answered)
+        except Exception:
+            connection.abort()
+            raise
 
     def dial(self) -> None:
         """Send over a new connection, when it is there."""
@@ -146,11 +150,9 @@ class Exchange:
 
     async def _dial(self) -> None:
         try:
-            connection = await self._egress.dialler.open(self._endpoint, self._deadline)
-        except Exception as error:
+            self.send(await self._egress.dialler.open(self._endpoint, self._deadline))
+        except Exception as error:  # whatever it is: somebody waits for an end
             self._ended(error)
-        else:
-            self.send(connection)
 
     def _answered(self, result: Answer | Exception) -> None:
         if isinstance(result, Stale) and self._dialling is None:

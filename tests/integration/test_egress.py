@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from shared.egress import Answer, Egress
+from shared.egress.connection import Connection, Ended
 
 from .raw_targets import (
     AMPLE_S,
@@ -558,6 +559,32 @@ def test_a_closed_client_keeps_nothing_open(run: Run) -> None:
 
 
 # -- headers, and a target of another make
+
+
+def test_a_mistake_of_our_own_ends_a_post_and_its_connection(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange, faulty = Connection.exchange, True
+
+    def failing(self: Connection, request: bytes, deadline: float, ended: Ended) -> None:
+        exchange(self, request, deadline, ended)
+        if faulty:
+            raise ZeroDivisionError
+
+    async def main() -> None:
+        nonlocal faulty
+        monkeypatch.setattr(Connection, "exchange", failing)
+        async with target(answering(OK)) as here, client() as egress:
+            with pytest.raises(ZeroDivisionError):
+                await post(egress, at(here.port))  # on a new connection
+            faulty = False
+            await post(egress, at(here.port))
+            faulty = True
+            with pytest.raises(ZeroDivisionError):
+                await post(egress, at(here.port))  # on a kept one
+            await here.until_closed()
+
+    run(main)
 
 
 @pytest.mark.parametrize("http", ["httptools", "h11"])

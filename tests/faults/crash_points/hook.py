@@ -24,7 +24,7 @@ import redis.connection
 from redis.exceptions import ResponseError
 
 import shared
-from shared.egress.connection import Connection
+from shared.egress.connection import Connection, Ended
 from shared.egress.dial import Dialler
 from shared.store.client import _source
 
@@ -236,10 +236,10 @@ def _hook_egress() -> None:
     opened: Callable[..., Awaitable[Any]] = Dialler.open
     asked: dict[int, str] = {}
 
-    def exchange_(self: Any, request: bytes, deadline: float) -> Any:
+    def exchange_(self: Any, request: bytes, deadline: float, ended: Ended) -> Any:
         asked[id(self)] = f"POST {request.split(b' ', 2)[1].decode()}"
         _reach(f"{asked[id(self)]}:before")
-        return exchange(self, request, deadline)
+        return exchange(self, request, deadline, ended)
 
     def data_received(self: Any, data: bytes) -> None:
         if id(self) in asked:
