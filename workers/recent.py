@@ -1,7 +1,7 @@
 """Events that this process admitted a moment ago: they need not come back from Redis to be delivered.
 
-Only a shortcut. Redis's record is the truth: a claim says that the event is there, and what it holds never
-changes once it was admitted.
+Only a shortcut. Redis's record is the truth: it stays while a delivery of the event is due, and what it holds
+never changes once it was admitted.
 """
 
 from time import monotonic

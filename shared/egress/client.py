@@ -158,7 +158,7 @@ class Exchange:
         if isinstance(result, Stale) and self._dialling is None:
             self.dial()
             return
-        connection = self._connection
+        connection, self._connection = self._connection, None  # it is another's from now on
         if connection is not None:
             self._egress.give_back(self._loop, self._endpoint, connection)
         self._ended(result)

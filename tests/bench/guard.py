@@ -18,7 +18,7 @@ from tests.bench.run import Run
 
 SHARE = 0.7
 # What is reached where a goal is not: the guard keeps that, which is no reason to let it go.
-REACHED = {"deliver ÷ aiohttp alone": 0.75}
+REACHED = {"deliver ÷ aiohttp alone": 0.85}
 BENCHMARKS: tuple[Callable[[Run], Result], ...] = (ingest.main, deliver.main)
 
 Benchmark = Callable[[], Result]

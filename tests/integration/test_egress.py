@@ -337,6 +337,20 @@ def test_a_post_cancelled_as_its_answer_arrives_leaves_nothing(run: Run) -> None
     run(main)
 
 
+def test_an_exchange_cancelled_after_its_end_leaves_the_kept_connection(run: Run) -> None:
+    async def main() -> None:
+        async with target(answering(OK)) as here, client() as egress:
+            ended: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+            endpoint = at(here.port)
+            exchange = egress.begin(endpoint, endpoint.request([], b"{}"), AMPLE_S, ended.set_result)
+            assert isinstance(await ended, Answer)
+            exchange.cancel()
+            await post(egress, endpoint)
+            assert here.connections == 1
+
+    run(main)
+
+
 # -- caps
 
 
