@@ -9,7 +9,6 @@ import binascii
 import hmac
 import secrets as randomness
 from base64 import b64decode, b64encode
-from binascii import b2a_base64
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Protocol
@@ -51,7 +50,7 @@ class HmacKey:
         """Return `v1,…`."""
         mac = self._begun.copy()
         mac.update(content)
-        return b"v1," + b2a_base64(mac.digest(), newline=False)
+        return b"v1," + binascii.b2a_base64(mac.digest(), newline=False)
 
 
 class Ed25519Key:
