@@ -56,6 +56,23 @@ CASES = {
     38: "records of the previous layout: still read and delivered",
     39: "a great backlog when a worker starts: constant memory, oldest first",
     40: "random and mutated requests and bodies: no 5xx, no crash, nothing lost",
+    41: "a request that asks for an upgrade: its body is kept whole, and no receipt for fewer bytes",
+    42: "trailers without end, credentials in trailers: refused by the header limits, never believed",
+    43: "a log that cannot be written, or whose reader stalls or is gone: nothing ends, nothing waits",
+    44: "more finished events than memory holds, at the top rate: retention keeps ahead, none is refused",
+    45: "a flood of health checks: no provider is turned away, and strangers learn a word",
+    46: "5,000 sockets that dribble a body: authentic requests are taken all the same",
+    47: "a target that is down, or a source that nobody reads, takes its share of memory and no other's",
+    48: "any change of any configuration key is taken up",
+    49: "events that a dead letter holds: listed, let go by `continue` and by removal",
+    50: "what a source left in its inbox when it left the configuration: said, and admitted by hand",
+    51: "a dispute and its resolution sent again as a pair: copies within a bounded span",
+    52: "large, deep bodies: read once, in time bounded by size, and no other source waits for them",
+    53: "waiting for a target's breaker or pause: no delivery ages or dies of it",
+    54: "malformed doorbells and foreign strings in the queue: logged, dropped, survived",
+    55: "odd requests, odd amounts, an emptied configuration: each has its one answer and says nothing more",
+    56: "dedupe keys cost at most 40 bytes; bound log context is kept; a POST said twice is recorded",
+    57: "what is judged is what happened, never how fast: kills in the middle of a fan-out, and surviving mutants",
 }
 
 

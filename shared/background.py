@@ -1,0 +1,61 @@
+"""Background tasks: each has one owner, and none ends unseen.
+
+asyncio keeps the error of a task that nobody awaits until the task is collected, and a process whose watch or
+sweep has ended looks alive and does nothing. So a task that is meant to run for as long as the process is started
+here, and a process that has lost one ends, for its supervisor to start a new one.
+"""
+
+import asyncio
+import faulthandler
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+EXIT_UNHEALTHY = 70
+"""The exit code of a process that ended itself because it could not go on."""
+
+
+class BackgroundTasks:
+    """The background tasks of one event loop."""
+
+    def __init__(self, died: Callable[[str], None] | None = None) -> None:
+        """`died` is called with a reason when a task ends before `stop`; by default the process ends."""
+        self._died = died or end_process
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+
+    def start(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a coroutine that is meant to run until `stop`."""
+        task = asyncio.get_running_loop().create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    async def stop(self, within_s: float = 1.0) -> None:
+        """Cancel every task and wait for their ends."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        # Retrieved also while stopping: an error that nobody asks for would be printed when it is collected.
+        error = None if task.cancelled() else task.exception()
+        if not self._stopping:
+            how = "it was cancelled" if task.cancelled() else "it returned"
+            what = type(error).__name__ if error else how
+            self._died(f"the background task {task.get_name()} ended: {what}")
+
+
+def end_process(why: str) -> None:
+    """End this process at once, and say why and where each thread was. Values are not printed."""
+    log.critical("unhealthy, ending this process", reason=why)
+    faulthandler.dump_traceback(file=sys.stderr)
+    os._exit(EXIT_UNHEALTHY)
