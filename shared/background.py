@@ -1,8 +1,8 @@
 """Background tasks: each has one owner, and none ends unseen.
 
 asyncio keeps the error of a task that nobody awaits until the task is collected, and a process whose watch or
-sweep has ended looks alive and does nothing. So a task that is meant to run for as long as the process is started
-here, and a process that has lost one ends, for its supervisor to start a new one.
+sweep has ended looks alive and does nothing. So a task that is meant to run as long as its process is started
+here. A process that has lost one ends, for its supervisor to start a new one.
 """
 
 import asyncio
