@@ -5,7 +5,7 @@ its provider's adapter.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -135,10 +135,9 @@ class Config(Section, frozen=True):
 
     def endpoint_of(self, target: Target) -> Endpoint:
         """Return where a target lives, and the way there. Raises: ValueError."""
-        private: Any = True if target.allow_private.everything else tuple(target.allow_private)
         return Endpoint.parse(
             target.url,
-            allow_private=private,
+            allow_private=target.allow_private,
             ca_file=target.ca_file,
             client_cert=target.client_cert,
             proxy=self.proxy,

@@ -6,12 +6,21 @@ from pathlib import Path
 
 import structlog
 
+from shared.config import Config
 from shared.configfile import read_config
 from shared.errors import ConfigError
 
 log = structlog.get_logger()
 
-NEED_RESTART = ("redis", "ingress.host", "ingress.port", "retention.max_answer_bytes")
+NEED_RESTART = (
+    "redis.url",
+    "redis.require_aof",
+    "redis.wait_replicas",
+    "ingress.host",
+    "ingress.port",
+    "retention.max_answer_bytes",
+)
+"""Keys that a running process does not take up: it says so."""
 
 
 class ConfigFile:
@@ -19,7 +28,8 @@ class ConfigFile:
 
     A change of the file is noticed by its time, size and inode, and taken up once two looks in a row find the
     same: half a file may be valid TOML, without half of the targets. What `${file:…}` names is not looked at:
-    after a change of a secret's file send SIGHUP.
+    after a change of a secret's file send SIGHUP. An emptied file is a mistake and never taken up: every
+    source would be unknown at once. Only a start runs without any.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,7 +39,7 @@ class ConfigFile:
         self.config = read_config(path)
 
     def reload(self, *, always: bool = False) -> bool:
-        """Read the file again if it has changed (or `always`); True where `config` is now another.
+        """Read the file again if it has changed (or `always`); return True if `config` is now another.
 
         A file that cannot be used changes nothing: the process goes on with what it has, and says so once.
         """
@@ -40,6 +50,8 @@ class ConfigFile:
         self._seen = state
         try:
             fresh = read_config(self.path)
+            if _is_empty(fresh) and not _is_empty(self.config):
+                raise ConfigError(str(self.path), "has neither sources nor targets any more")
         except ConfigError as error:
             log.error("configuration not reloaded: going on with the old one", problem=str(error))
             return False
@@ -59,3 +71,7 @@ class ConfigFile:
         except OSError:
             return None  # being replaced at this moment, perhaps
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _is_empty(config: Config) -> bool:
+    return not config.sources and not config.targets

@@ -9,6 +9,7 @@ from shared.secrets import Secret
 
 Network = IPv4Network | IPv6Network
 
+ALL_NETWORKS: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -49,17 +50,15 @@ class Secrets(tuple[Secret, ...]):
 
 
 class Private(tuple[Network, ...]):
-    """Which private addresses a target may have: `false` none, `true` all, or a list of CIDRs."""
+    """The networks whose private addresses a target may have: `true` stands for all, `false` for none."""
 
-    everything: bool = False
+    __slots__ = ()  # an attribute would be one that equality does not see
 
     @classmethod
     def parse(cls, value: object) -> Self:
         """Read true, false or a list of CIDRs. Raises: ValueError."""
         if isinstance(value, bool):
-            private = cls()
-            private.everything = value
-            return private
+            return cls(ALL_NETWORKS if value else ())
         if not isinstance(value, list):
             raise ValueError("must be true, false or a list of CIDRs")
         return cls(parse_network(entry) for entry in value)

@@ -5,13 +5,12 @@ not used: it calls NAT64, IPv4-compatible, IPv4-mapped CGNAT and multicast addre
 Source: the IANA special-purpose address registries for IPv4 and IPv6.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
-Opened: TypeAlias = bool | tuple[Network, ...]
 
 # What no setting opens. It is read before `_PRIVATE`, which contains some of the metadata addresses.
 _NEVER: tuple[tuple[Network, str], ...] = tuple(
@@ -62,11 +61,11 @@ _PRIVATE: tuple[tuple[Network, str], ...] = tuple(
 _GLOBAL_UNICAST_V6 = IPv6Network("2000::/3")
 
 
-def refusal(address: Address, opened: Opened = False) -> str | None:
+def refusal(address: Address, opened: Sequence[Network] = ()) -> str | None:
     """Return why a delivery may not dial `address`, or None if it may.
 
-    `opened` is a target's `allow_private`: True opens loopback and private ranges, networks open
-    what of those lies in them. Nothing opens link-local, multicast, reserved or metadata addresses.
+    `opened` is a target's `allow_private`: the loopback and private addresses in these networks may be
+    dialled. Nothing opens link-local, multicast, reserved or metadata addresses.
     """
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
@@ -80,29 +79,10 @@ def refusal(address: Address, opened: Opened = False) -> str | None:
             return f"{address} is {what}; no setting opens it"
     for network, what in _PRIVATE:
         if address in network:
-            if _opens(opened, address):
+            if any(address in each for each in opened):
                 return None
             return f"{address} is {what}; the target's `allow_private` opens it"
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST_V6:
         # IPv4-compatible ::a.b.c.d ends here too.
         return f"{address} is not global unicast; no setting opens it"
     return None
-
-
-def parse_opened(value: bool | Iterable[str | Network]) -> Opened:
-    """Return `allow_private` as `refusal` takes it; networks may be given as CIDR text.
-
-    Raises:
-        ValueError: a text is no network, or has bits set beyond its prefix.
-    """
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        raise ValueError("allow_private must be true, false or a list of networks")
-    return tuple(ip_network(each) for each in value) or False
-
-
-def _opens(opened: Opened, address: Address) -> bool:
-    if isinstance(opened, bool):
-        return opened
-    return any(address in network for network in opened)

@@ -17,6 +17,7 @@ from shared.egress.lookup import Lookups
 from shared.egress.proxy import Proxy, connect_through
 from shared.egress.tls import Contexts, tls_reason
 from shared.errors import EgressError
+from shared.values import ALL_NETWORKS
 
 _STAGGER_S = 0.25  # RFC 8305, section 5: how long an attempt runs before the next joins it
 _MAX_ADDRESSES = 8  # so that no zone file can make us knock at hundreds of doors
@@ -90,7 +91,7 @@ class Dialler:
                 addresses = _interleaved(await self._lookups.find(proxy.lookup_name, proxy.port))
             for address in addresses:
                 # The configuration names the proxy, so it may be private; link-local it is by mistake.
-                why = refusal(address, True)
+                why = refusal(address, ALL_NETWORKS)
                 if why is not None:
                     raise EgressError("address-refused", why)
             sock = await _race([partial(_connect, each, proxy.port) for each in addresses[:_MAX_ADDRESSES]])

@@ -5,14 +5,14 @@ No message in this module repeats the URL: its path, query or userinfo may hold 
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from ipaddress import IPv4Address
 from typing import Self
 from urllib.parse import quote
 
 import msgspec
 
-from shared.egress.addresses import Address, Network, Opened, parse_opened
+from shared.egress.addresses import Address, Network
 from shared.egress.authority import join_authority, read_port, refuse_unsafe, split_authority
 from shared.egress.proxy import Proxy
 
@@ -52,7 +52,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     host: str
     port: int
     request_target: bytes
-    allow_private: Opened
+    allow_private: tuple[Network, ...]
     ca_file: str | None
     client_cert: str | None
     proxy: Proxy | None
@@ -66,13 +66,14 @@ class Endpoint(msgspec.Struct, frozen=True):
         cls,
         url: str,
         *,
-        allow_private: bool | Iterable[str | Network] = False,
+        allow_private: tuple[Network, ...] = (),
         ca_file: str | None = None,
         client_cert: str | None = None,
         proxy: Proxy | None = None,
     ) -> Self:
         """Return the endpoint of an http or https URL.
 
+        `allow_private` holds the networks whose private addresses may be dialled.
         `ca_file` (PEM) is trusted beside the system's store; `client_cert` is a PEM file with a
         certificate and its key. Neither is read here.
 
@@ -96,13 +97,12 @@ class Endpoint(msgspec.Struct, frozen=True):
         authority = join_authority(host, port)
         if port == _PORTS[scheme]:
             authority = authority.removesuffix(f":{port}")
-        opened = parse_opened(allow_private)
         return cls(
             scheme=scheme,
             host=host,
             port=port,
             request_target=request_target,
-            allow_private=opened,
+            allow_private=allow_private,
             ca_file=ca_file,
             client_cert=client_cert,
             proxy=proxy,
@@ -111,7 +111,9 @@ class Endpoint(msgspec.Struct, frozen=True):
             request_head=b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n"
             % (request_target, authority.encode("ascii")),
             # A str caches its hash; a tuple of these would be hashed anew for every request.
-            pool_key=repr((scheme, lookup_name, port, ca_file, client_cert, opened, proxy and proxy.digest)),
+            pool_key=repr(
+                (scheme, lookup_name, port, ca_file, client_cert, allow_private, proxy and proxy.digest)
+            ),
         )
 
     @property

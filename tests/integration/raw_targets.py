@@ -14,6 +14,7 @@ import uvloop
 
 from shared.egress import Answer, Egress, Endpoint
 from shared.errors import EgressError
+from shared.values import Private
 
 T = TypeVar("T")
 
@@ -172,7 +173,7 @@ async def client(**settings: Any) -> AsyncIterator[Egress]:
 
 
 def at(port: int, *, host: str = "127.0.0.1", scheme: str = "http", **settings: Any) -> Endpoint:
-    return Endpoint.parse(f"{scheme}://{host}:{port}/hooks", allow_private=True, **settings)
+    return Endpoint.parse(f"{scheme}://{host}:{port}/hooks", allow_private=Private.parse(True), **settings)
 
 
 async def post(egress: Egress, endpoint: Endpoint, body: bytes = b"{}", timeout_s: float = AMPLE_S) -> Answer:

@@ -12,6 +12,7 @@ import pytest
 from shared.egress import Endpoint, dial
 from shared.egress.addresses import Address
 from shared.errors import EgressError
+from shared.values import Private
 
 from .raw_targets import OK, SOON_S, answering, at, client, deaf, post, refused, run_on, target
 
@@ -205,7 +206,7 @@ def test_an_address_that_is_deaf_gives_way_to_the_next_in_a_moment(run: Run) -> 
         with deaf("127.0.0.2") as port:
             async with target(answering(OK), port=port) as here, client(resolver=resolver) as egress:
                 assert (await post(egress, at(here.port, host="a.test"))).status == 200
-                unheard = Endpoint.parse(f"http://127.0.0.2:{port}/", allow_private=True)
+                unheard = Endpoint.parse(f"http://127.0.0.2:{port}/", allow_private=Private.parse(True))
                 assert (await refused(post(egress, unheard, timeout_s=SOON_S))).kind == "timeout"
 
     run(main)

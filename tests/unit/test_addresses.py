@@ -4,7 +4,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from shared.egress.addresses import parse_opened, refusal
+from shared.egress.addresses import refusal
+from shared.values import Private
 
 GLOBAL = ["1.1.1.1", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1"]
 
@@ -94,21 +95,26 @@ def test_a_private_address_is_refused_with_the_setting_that_opens_it(text: str) 
 
 @pytest.mark.parametrize("text", PRIVATE)
 def test_allow_private_opens_private_addresses(text: str) -> None:
-    assert refusal(ip_address(text), True) is None
+    assert refusal(ip_address(text), Private.parse(True)) is None
     assert refusal(ip_address(text), EVERYTHING) is None
 
 
 @pytest.mark.case(n=21)
 @pytest.mark.parametrize("text", NEVER)
 def test_nothing_opens_what_is_neither_global_nor_private(text: str) -> None:
-    for opened in (False, True, EVERYTHING, (ip_network("fe80::/10"), ip_network("169.254.0.0/16"))):
+    for opened in (
+        (),
+        Private.parse(True),
+        EVERYTHING,
+        (ip_network("fe80::/10"), ip_network("169.254.0.0/16")),
+    ):
         why = refusal(ip_address(text), opened)
         assert why is not None
         assert "`allow_private` opens it" not in why
 
 
 def test_networks_open_only_what_lies_in_them() -> None:
-    opened = parse_opened(["10.1.0.0/16", "fd12::/16"])
+    opened = Private.parse(["10.1.0.0/16", "fd12::/16"])
     assert refusal(ip_address("10.1.2.3"), opened) is None
     assert refusal(ip_address("::ffff:10.1.2.3"), opened) is None
     assert refusal(ip_address("fd12::1"), opened) is None
@@ -118,9 +124,9 @@ def test_networks_open_only_what_lies_in_them() -> None:
 
 
 def test_allow_private_is_a_flag_or_networks() -> None:
-    assert parse_opened(True) is True
-    assert parse_opened([]) is False
-    assert parse_opened(["10.0.0.0/8"]) == (ip_network("10.0.0.0/8"),)
+    assert len({Private.parse(value) for value in (True, False)} | {Private.parse(["10.0.0.0/8"])}) == 3
+    assert Private.parse([]) == Private.parse(False) == ()
+    assert Private.parse(["10.0.0.0/8"]) == (ip_network("10.0.0.0/8"),)
     for wrong in ("10.0.0.0/8", ["10.0.0.1/8"], ["everything"]):
         with pytest.raises(ValueError, match=r"."):
-            parse_opened(wrong)
+            Private.parse(wrong)

@@ -71,7 +71,7 @@ def test_an_empty_configuration_has_the_documented_defaults() -> None:
         "cloudevents",
         14,
     )
-    assert not target.allow_private.everything
+    assert target.allow_private == ()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 import pytest
 
 from shared.egress import Endpoint
+from shared.values import Private
 
 
 @pytest.mark.parametrize(
@@ -121,8 +122,8 @@ def test_connections_are_shared_by_origin_and_what_they_may_reach() -> None:
     for other in (
         Endpoint.parse("https://a.example:80/x"),
         Endpoint.parse("http://a.example:81/x"),
-        Endpoint.parse("http://a.example/x", allow_private=True),
-        Endpoint.parse("http://a.example/x", allow_private=["10.0.0.0/8"]),
+        Endpoint.parse("http://a.example/x", allow_private=Private.parse(True)),
+        Endpoint.parse("http://a.example/x", allow_private=Private.parse(["10.0.0.0/8"])),
         Endpoint.parse("http://a.example/x", ca_file="ca.pem"),
     ):
         assert one.pool_key != other.pool_key
