@@ -81,9 +81,11 @@ def _scaled(amount: int | str | Number, places: int) -> int:
     significant = digits.rstrip("0")
     if not significant:
         return 0
-    if len(power.lstrip("+-0")) > 9:
+    magnitude = power.lstrip("+-0") or "0"  # zeros count as digits in `int`, which takes 4,300 of them
+    if len(magnitude) > 9:
         raise Unreadable("bad-amount", "the amount's exponent is out of range")
-    shift = int(power) - len(fraction) + (len(digits) - len(significant)) + places
+    power_of_ten = -int(magnitude) if power.startswith("-") else int(magnitude)
+    shift = power_of_ten - len(fraction) + (len(digits) - len(significant)) + places
     if shift < 0:
         raise Unreadable("bad-amount", "the amount has more digits than its currency's minor unit")
     if len(significant) + shift > _MAX_DIGITS:

@@ -89,7 +89,11 @@ class Reader:
                 content_type=entry.headers.get("content-type", ""),
                 transaction=""
                 if event.transaction_id is None
-                else keys.transaction(adapter.provider, event.transaction_id),
+                else keys.transaction(
+                    adapter.provider,
+                    event.transaction_id,
+                    source if adapter.transactions_per_source else None,
+                ),
                 unknown=event.type == UNKNOWN,
                 in_order=self._ordered,
             )

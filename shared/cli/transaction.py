@@ -16,6 +16,7 @@ from shared.cli.output import (
     running_config,
     seconds,
 )
+from shared.config import Config
 from shared.errors import CommandFailed
 from shared.providers import ADAPTERS
 from shared.store.client import RedisClient
@@ -28,36 +29,62 @@ RECEIVED = "*"
 @click.command("transaction")
 @click.argument("provider", type=click.Choice(sorted(ADAPTERS)))
 @click.argument("transaction", metavar="ID")
+@click.option("--source", help="The source, for a provider whose sources have transactions of their own.")
 @config_option
 @json_option
-def command(provider: str, transaction: str, config: str | None, as_json: bool) -> None:
+def command(provider: str, transaction: str, source: str | None, config: str | None, as_json: bool) -> None:
     """Show the timeline of transaction ID of PROVIDER, over all of its sources.
 
-    ID is the event's `transaction_id`; of Trustap its family is a part: basic_tx/25992. What came late is
+    ID is the event's `transaction_id`; of Trustap its family is a part: basic_tx/25992. Sources of
+    standard-webhooks never share a transaction: of several, say which with --source. What came late is
     marked, and never moves a final status back.
     """
+    settings = running_config(config)
+    source = _source(settings, provider, source)
 
     async def read(client: RedisClient) -> list[Happened]:
-        return await Transactions(client).events(provider, transaction)
+        return await Transactions(client).events(provider, transaction, source)
 
-    events = ask(running_config(config), read)
+    events = ask(settings, read)
     if not events:
+        whose = provider if source is None else f"source {source}"
         raise CommandFailed(
-            f"no event of {provider}'s transaction {plain(transaction)} is here: none came in, or retention"
+            f"no event of {whose}'s transaction {plain(transaction)} is here: none came in, or retention"
             " (retention.events) has removed them"
         )
     found = timeline(events, ADAPTERS[provider].lifecycle)
     if as_json:
-        print_json({"provider": provider, "transaction_id": transaction, "timeline": found})
+        about = {"provider": provider} if source is None else {"provider": provider, "source": source}
+        print_json(about | {"transaction_id": transaction, "timeline": found})
         return
-    _print(provider, transaction, found)
+    _print(provider, source, transaction, found)
 
 
-def _print(provider: str, transaction: str, found: Timeline) -> None:
+def _source(config: Config, provider: str, given: str | None) -> str | None:
+    """Return which source's transaction is meant; None for a provider whose sources share theirs.
+
+    Raises: UsageError, naming the sources that there are.
+    """
+    if not ADAPTERS[provider].transactions_per_source:
+        if given is not None:
+            raise click.UsageError(f"--source: the sources of {provider} share their transactions")
+        return None
+    names = [source.name for source in config.sources if source.provider == provider]
+    if given is not None:
+        # It may have left the configuration: what came from it is still kept.
+        return given
+    if len(names) != 1:
+        which = f"one of {', '.join(sorted(names))}" if names else "the configuration has none"
+        raise click.UsageError(f"each source of {provider} has its own transactions: say --source ({which})")
+    return names[0]
+
+
+def _print(provider: str, source: str | None, transaction: str, found: Timeline) -> None:
     print_fields(
         [
             ("transaction", transaction),
             ("provider", provider),
+            *([("source", source)] if source is not None else []),
             ("status", f"{found.status or 'not said'}{' (final)' if found.final else ''}"),
             ("received", _sum(found.received)),
             ("paid out", _sum(found.paid_out)),

@@ -70,6 +70,9 @@ class Adapter(ABC, Generic[S]):
     in_turn: ClassVar[bool] = False
     """Whether its keys count (`DedupeKey.counts`): what is new depends on what came before, so one worker at
     a time admits its requests, in their order."""
+    transactions_per_source: ClassVar[bool] = False
+    """Whether a transaction id means something only within its source: the senders of two sources may be two
+    businesses, whose ids meet by chance."""
     names_own_types: ClassVar[bool] = False
     """Whether its events may have types outside the table of canonical ones."""
 

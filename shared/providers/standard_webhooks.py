@@ -83,6 +83,7 @@ class StandardWebhooks(Adapter[Settings]):
     Settings: ClassVar[type[SourceSettings]] = Settings
     kept_headers = tuple(header.encode() for header in ID_HEADERS)
     names_own_types = True
+    transactions_per_source = True
 
     @cached_property
     def _keys(self) -> list[signing.SigningKey]:

@@ -7,7 +7,7 @@ from base64 import b64encode
 from typing import ClassVar
 
 from shared import jsonbody, money
-from shared.events import UNKNOWN, Event, Money
+from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
 from shared.lifecycle import Lifecycle, stages
 from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
@@ -184,13 +184,21 @@ class Trustap(Adapter[Settings]):
             money=_money(preview, family, happening) if known else None,
             provider_status=name(preview, "status"),
             details=_details(body, preview, happening),
-            dedupe=dedupe_key(code, target, time) if known else None,
+            dedupe=_dedupe(code, target, time, identifier(body, "user_id")) if known else None,
         )
 
     def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
         """Return Basic credentials with the first configured password."""
         pair = self.settings.username.encode() + b":" + self.settings.passwords[0].reveal()
         return [("authorization", f"Basic {b64encode(pair).decode()}")]
+
+
+def _dedupe(code: str | None, target: str | None, time: str | None, user: str | None) -> DedupeKey | None:
+    """Return code, transaction, time, and who caused it: buyer and seller may claim within one second.
+
+    A system event has no user, and its key has three parts.
+    """
+    return dedupe_key(code, target, time) if user is None else dedupe_key(code, target, time, user)
 
 
 def _parties(preview: dict[str, Json]) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True):
 class Admission(msgspec.Struct, frozen=True):
     """What admission makes of an entry that its adapter could read.
 
-    `transaction` is what `keys.transaction` makes of the provider and its transaction's id; '' without one.
+    `transaction` is what `keys.transaction` makes of its transaction; '' without one.
     `unknown`: no mapping knows its type. `in_order` names those of `targets` that want each transaction's
     events one after another.
     """

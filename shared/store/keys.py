@@ -22,9 +22,11 @@ What came in
     hr:open                 zset: event id by receipt, while a delivery of it is not done
     hr:finished             zset: event id by receipt, once none is
     hr:unknown              hash: source → how many events of a type that no mapping knows came from it
-    hr:transaction:<provider>:<d>
+    hr:transaction:<provider>:<d>, hr:transaction:<provider>:<source>:<d>
                             zset: event id by receipt: the events of one transaction. <d> is a short digest
-                            of its id: who reads compares the id. An event leaves it with retention
+                            of its id: who reads compares the id. An event leaves it with retention. The
+                            source is there if ids mean something only within it (standard-webhooks); events
+                            that were admitted before it was stand under the provider's key
     hr:duplicates           zset: receipt id by receipt;  hr:duplicate:<id>  hash: of, source, digest,
                             headers (JSON) where any were kept, body where the first's is another or gone,
                             differs (where it is another)
@@ -93,10 +95,14 @@ def attempts(event_id: str) -> str:
     return f"hr:attempts:{event_id}"
 
 
-def transaction(provider: str, transaction_id: str) -> str:
-    """Return where a transaction's events are indexed, as the end of that key."""
+def transaction(provider: str, transaction_id: str, source: str | None = None) -> str:
+    """Return where a transaction's events are indexed, as the end of that key.
+
+    `source` is given if ids of this provider mean something only within their source.
+    """
     # A quarter of SHA-256: two that met would share an index, and a reader tells them apart by their ids.
-    return f"{provider}:{sha256(transaction_id.encode()).hexdigest()[:16]}"
+    digest = sha256(transaction_id.encode()).hexdigest()[:16]
+    return f"{provider}:{digest}" if source is None else f"{provider}:{source}:{digest}"
 
 
 def transaction_index(transaction: str) -> str:

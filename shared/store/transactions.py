@@ -49,12 +49,22 @@ class Transactions:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def events(self, provider: str, transaction_id: str) -> list[Happened]:
-        """Return the events of a transaction that are kept, in order of receipt. Raises: StoreUnavailable."""
-        index = keys.transaction_index(keys.transaction(provider, transaction_id))
+    async def events(self, provider: str, transaction_id: str, source: str | None = None) -> list[Happened]:
+        """Return the events of a transaction that are kept, in order of receipt.
+
+        `source` is given if ids of this provider mean something only within their source.
+
+        Raises: StoreUnavailable.
+        """
         redis: Any = self._client.redis
+        # Events that were admitted before sources counted stand under the provider's key.
+        indexes = {keys.transaction(provider, transaction_id, scope) for scope in (None, source)}
         with translated():
-            ids = [id.decode() for id in await redis.zrange(index, 0, -1)]
+            pipe = redis.pipeline(transaction=False)
+            for index in sorted(indexes):
+                pipe.zrange(keys.transaction_index(index), 0, -1)
+            found_in = await pipe.execute()
+        ids = sorted((id.decode() for ids in found_in for id in ids), key=received_ms)
         found: list[Happened] = []
         for start in range(0, len(ids), AT_ONCE):
             part = ids[start : start + AT_ONCE]
@@ -67,7 +77,9 @@ class Transactions:
                 if reply[0] is None:
                     continue  # retention came between
                 attributes, data = _attributes(reply[0]), _data(reply[1])
-                if (data.provider, data.transaction_id) == (provider, transaction_id):
+                if (data.provider, data.transaction_id) != (provider, transaction_id):
+                    continue
+                if source in (None, attributes.source_name):
                     found.append(_happened(id, attributes, data, reply[2:]))
         return found
 

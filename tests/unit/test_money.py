@@ -1,6 +1,8 @@
 """Amounts become integers of minor units, exactly, or are refused."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared import money
 from shared.errors import Unreadable
@@ -25,6 +27,13 @@ SEVERAL = 10**5
         (Number("1e3"), "JPY", Money(1000, "JPY")),
         (Number("15e-1"), "GBP", Money(150, "GBP")),
         (Number("0e999999999999"), "GBP", Money(0, "GBP")),
+        (Number("0e" + "9" * SEVERAL), "GBP", Money(0, "GBP")),
+        (Number("-0"), "GBP", Money(0, "GBP")),
+        (Number("-0.0e-5"), "GBP", Money(0, "GBP")),
+        (Number("1E+2"), "GBP", Money(10000, "GBP")),
+        (Number("1e" + "0" * 5000), "GBP", Money(100, "GBP")),
+        (Number("1e-" + "0" * SEVERAL), "GBP", Money(100, "GBP")),
+        (Number("1e+" + "0" * SEVERAL + "1"), "GBP", Money(1000, "GBP")),
         (Number("0.000"), "JPY", Money(0, "JPY")),
         (Number("1.234"), "KWD", Money(1234, "KWD")),
         (Number("1.2345"), "CLF", Money(12345, "CLF")),
@@ -51,6 +60,9 @@ def test_major_units_become_minor_units(amount: Json, currency: Json, expected: 
         (Number("1e999999"), "GBP", "bad-amount"),
         (Number("1e" + "9" * SEVERAL), "GBP", "bad-amount"),
         (Number("1e-" + "9" * SEVERAL), "GBP", "bad-amount"),
+        (Number("1e5000"), "GBP", "bad-amount"),
+        (Number("1e" + "0" * 5000 + "19"), "GBP", "bad-amount"),
+        ("1e" + "0" * 5000 + "x", "GBP", "bad-amount"),
         (Number("9" * SEVERAL + ".5"), "GBP", "bad-amount"),
         (Number("92233720368547758.08"), "GBP", "bad-amount"),
         (2**63, "JPY", "bad-amount"),
@@ -89,3 +101,29 @@ def test_minor_units_are_taken_as_they_are(amount: Json) -> None:
 def test_a_fraction_or_text_is_no_count_of_minor_units(amount: Json) -> None:
     with pytest.raises(Unreadable, match="bad-amount"):
         money.from_minor(amount, "GBP")
+
+
+zeros = st.integers(0, 6000).map(lambda count: "0" * count)
+digits = st.text("0123456789", min_size=1, max_size=25)
+numbers = st.builds(
+    "{}{}{}{}{}{}".format,
+    st.sampled_from(["", "-"]),
+    digits,
+    st.just("") | st.builds(".{}{}".format, digits, zeros),
+    st.just("") | st.builds("{}{}".format, st.sampled_from(["e", "E", "e+", "E-", "e-"]), zeros),
+    st.just("") | digits,
+    st.just("") | zeros,
+)
+
+
+@pytest.mark.case(n=55)
+@settings(deadline=None)
+@given(numbers, st.sampled_from(["GBP", "JPY", "KWD", "CLF"]))
+def test_a_number_written_in_any_way_is_an_amount_or_unreadable(number: str, currency: str) -> None:
+    for read in (money.from_major, money.from_minor):
+        code = None
+        try:
+            assert isinstance(read(Number(number), currency).amount_minor, int)
+        except Unreadable as error:
+            code = error.code
+        assert code in (None, "bad-amount")

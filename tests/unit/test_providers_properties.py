@@ -3,7 +3,7 @@
 import json
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -126,6 +126,28 @@ def test_a_sample_with_anything_in_any_place_is_an_event_or_unreadable(
                 assert_is_sound(adapter, event)
 
 
+AMOUNTS = ["1e%s" % ("0" * 5000), "1e5000", "-0", "1E+2", "0e99999999999", "1e-0%s1" % ("0" * 5000)]
+AMOUNTS += ["9" * 4300, "9" * 4301, "0.%s1" % ("0" * 5000), "-1e+%s2" % ("0" * 9)]
+
+
+@pytest.mark.case(n=55)
+@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_a_sample_with_an_odd_amount_is_an_event_or_unreadable(name: str, amount: str) -> None:
+    """Any other error would be the adapter's failure, and hide what is wrong with the body."""
+    body = (PAYLOADS / name).read_bytes()
+    for adapter in SOURCES:
+        if adapter.provider == name.partition("/")[0]:
+            for changed in each_number_replaced(body, amount.encode()):
+                outcome(adapter, changed)
+
+
+def each_number_replaced(body: bytes, number: bytes) -> Iterator[bytes]:
+    """Return the body with one of its numbers written in another way, for each of them."""
+    for found in re.finditer(rb"(?<=[:\[,\s])-?[0-9][0-9.eE+-]*(?=[,}\]\s])", body):
+        yield body[: found.start()] + number + body[found.end() :]
+
+
 @pytest.mark.case(n=40)
 @checked
 @given(st.sampled_from(SAMPLES), st.integers(0, 2000), st.binary(max_size=3))
@@ -159,6 +181,7 @@ IDENTIFYING = [
     ("trustap/basic_tx-joined.json", "code"),
     ("trustap/basic_tx-joined.json", "target_id"),
     ("trustap/basic_tx-joined.json", "time"),
+    ("trustap/p2p_tx-joined.json", "user_id"),
     ("trustshare/transaction_initiated.json", "token"),
     ("trustshare/payment_received.json", "paymentToken"),
     ("trustshare/payment_paused.json", "paymentToken"),

@@ -55,6 +55,16 @@ def test_a_code_means_its_canonical_type(code: str, canonical: str) -> None:
     assert canonical in STATUS_OF
 
 
+@pytest.mark.case(n=55)
+@pytest.mark.parametrize("family", ["basic_tx", "p2p_tx", "tx"])
+def test_what_buyer_and_seller_do_in_one_second_is_two_events(family: str) -> None:
+    claimed = event_body(f"{family}.claimed")
+    keys = [read(TRUSTAP, claimed | {"user_id": user}).dedupe for user in ("buyer-1", "seller-1", 7, None)]
+    assert len(set(keys)) == 4
+    assert keys[0] == read(TRUSTAP, claimed | {"user_id": "buyer-1", "metadata": {}}).dedupe
+    assert keys[3] == read(TRUSTAP, claimed).dedupe, "of an event that nobody caused, as ever"
+
+
 def test_no_code_is_missing_from_the_table_above() -> None:
     assert dict(ROWS) == TYPES
     assert len(ROWS) == 18 + 1 + 20 + 13
