@@ -18,6 +18,7 @@ from ingress.health import Health
 from ingress.replies import NOT_ALLOWED, NOT_FOUND
 from ingress.webhooks import Webhooks
 from shared import garbage
+from shared.background import BackgroundTasks
 from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.pipelined import PipelinedClient
@@ -56,12 +57,13 @@ def create_app(file: ConfigFile, gate: Gate) -> tuple[Starlette, Webhooks]:
         reload(always=True)  # for a signal that came while there was no handler yet
         await committer.check()
         garbage.settle()
-        watching = [asyncio.create_task(committer.watch()), asyncio.create_task(watch_file())]
+        background = BackgroundTasks()
+        background.start("commit watch", committer.watch())
+        background.start("file watch", watch_file())
         try:
             yield
         finally:
-            for task in watching:
-                task.cancel()
+            await background.stop()
             await committer.close()
             await client.close()
 

@@ -8,16 +8,20 @@ here. A process that has lost one ends, for its supervisor to start a new one.
 import asyncio
 import faulthandler
 import os
-import sys
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
+from shared import logs
+
 log = structlog.get_logger()
 
 EXIT_UNHEALTHY = 70
 """The exit code of a process that ended itself because it could not go on."""
+
+END_WITHIN_S = 5
 
 
 class BackgroundTasks:
@@ -38,11 +42,15 @@ class BackgroundTasks:
 
     async def stop(self, within_s: float = 1.0) -> None:
         """Cancel every task and wait for their ends."""
-        self._stopping = True
+        self.expect_ends()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
+
+    def expect_ends(self) -> None:
+        """From now on a task may end: it was told to."""
+        self._stopping = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -55,7 +63,23 @@ class BackgroundTasks:
 
 
 def end_process(why: str) -> None:
-    """End this process at once, and say why and where each thread was. Values are not printed."""
-    log.critical("unhealthy, ending this process", reason=why)
-    faulthandler.dump_traceback(file=sys.stderr)
+    """End this process at once, and log why and where each thread was. Values are not logged."""
+    # Whatever keeps us from the last line below: the kernel ends the process then.
+    signal.alarm(END_WITHIN_S)
+    log.critical("unhealthy, ending this process", reason=why, stack=stacks())
+    logs.flush()
     os._exit(EXIT_UNHEALTHY)
+
+
+def stacks() -> str:
+    """Return where each thread of this process is: files, lines and functions, no values."""
+    try:
+        # A pipe that does not block takes what fits; a file would need a disk that has room.
+        reader, writer = os.pipe()
+    except OSError:
+        return ""  # no file descriptor is left
+    os.set_blocking(writer, False)
+    with open(reader, "rb") as written:
+        with open(writer, "wb") as end:
+            faulthandler.dump_traceback(file=end)
+        return written.read().decode(errors="replace")

@@ -1,34 +1,49 @@
 """Logs: one wide line per unit of work; readable on a terminal, JSON elsewhere.
 
-What libraries log through `logging` takes the same road. Payloads, answers, header values and path
-tokens are never passed to a logger; `redact` is the net below that rule, not a licence to lean on it.
+What libraries log through `logging`, warnings and uncaught exceptions go the same way. Payloads, answers,
+header values and path tokens are never passed to a logger; `redact` is the net below that rule, not a licence
+to lean on it. Nothing here raises into what logs, or makes it wait: see `shared.logwriter`.
 """
 
-import asyncio
 import atexit
 import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from threading import get_ident
-from typing import Any, BinaryIO, TextIO
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, TextIO
 
 import msgspec
 import structlog
 from structlog.typing import EventDict, Processor
 
-# What must not pass even where a library's message quotes it: our secrets' form, URL userinfo, path tokens.
+from shared.errors import ConfigError
+from shared.logwriter import LogWriter
+
+LEVEL_ENV, FORMAT_ENV = "HEADRACE_LOG_LEVEL", "HEADRACE_LOG_FORMAT"
+LEVELS = ("debug", "info", "warning", "error", "critical")
+FORMATS = ("json", "text")
+# How long the end of a process waits for its last lines.
+AT_EXIT_S = 1.0
+
+# What must not pass even if a library's message quotes it: our secrets' form, URL userinfo, path tokens.
 _SECRETS = re.compile(r"whsec_[A-Za-z0-9+/=]+|(?<=://)[^/@\s]+@|(?<=/webhooks/)([^/\s?\"']+)/[^\s?\"']+")
-# Nothing of that is there without one of these, and they are found in no time.
+# A line without any of these has nothing of that, and they are found in no time.
 _SIGNS = (b"whsec_", b"://", b"/webhooks/")
 
 # Without locals: they hold payloads and secrets.
-_EXCEPTIONS = structlog.processors.ExceptionRenderer(
+_exceptions = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
-_encode_lines = msgspec.json.Encoder(enc_hook=repr).encode_lines
+_encoder = msgspec.json.Encoder(enc_hook=repr)
+
+log = structlog.get_logger()
+
+_Render = Callable[[str, EventDict], bytes]
+
+_writer: LogWriter | None = None
 
 
 def redact(text: str) -> str:
@@ -36,138 +51,158 @@ def redact(text: str) -> str:
     return _SECRETS.sub(lambda match: f"{match[1]}/***" if match[1] else "***", text)
 
 
-def _redacted(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = redact(value)
-    return event
-
-
-class _JsonLines:
-    """Writes events as JSON: what one turn of an event loop logs is encoded and written at once.
-
-    A line made and written by itself took a fifth of all that ingress does for a request. A warning goes at
-    once, with all before it: it may be the last that this process says.
-    """
-
-    def __init__(self, process: str, stream: BinaryIO) -> None:
-        self._process = process
-        self._pid = os.getpid()
-        self._stream = stream
-        self._waiting: list[EventDict] = []
-        self._thread = 0  # in whose loop it waits
-
-    def log(self, level: str, event: EventDict) -> None:
-        """Write an event: at the end of this turn of the loop, or now."""
-        event["level"] = level
-        if level in {"info", "debug"}:
-            # To ask for the loop is a system call.
-            if self._waiting and self._thread == get_ident():
-                self._waiting.append(event)
-                return
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                pass  # a thread without a loop: now
-            else:
-                if not self._waiting:
-                    self._thread = get_ident()
-                    loop.call_soon(self.flush)
-                self._waiting.append(event)
-                return
-        else:
-            self.flush()
-            if event.get("exc_info"):
-                event = dict(_EXCEPTIONS(None, level, event))
-        self._write([event])
-
-    def flush(self) -> None:
-        """Write what waits."""
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self._write(waiting)
-
-    def _write(self, events: Sequence[EventDict]) -> None:
-        self._stream.write(self.render(events))
-        self._stream.flush()
-
-    def render(self, events: Sequence[EventDict]) -> bytes:
-        """Return a line for each event, with what every line says."""
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        for event in events:
-            event["timestamp"] = now
-            event["process"] = self._process
-            event["pid"] = self._pid
-        lines = _encode_lines(events)
-        if any(sign in lines for sign in _SIGNS):
-            lines = _encode_lines([_redacted(None, "", event) for event in events])
-        return lines
-
-
-def _json_logger(level: int) -> Any:
-    """Return structlog's logger of a level, without its chain of processors: `_JsonLines` does it all."""
-
-    class JsonLogger(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]
-        def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> None:
-            self._logger.log(method_name, {"event": event, **fields})
-
-        if level <= logging.INFO:
-            # The one that is called for every unit of work, without structlog's steps in between.
-            def info(self, event: str | None = None, **fields: Any) -> None:
-                self._logger.log("info", {"event": event, **fields})
-
-    return JsonLogger
+def redacted(value: Any) -> Any:
+    """Return `value` with every text in it redacted, however deep; other objects become their repr."""
+    match value:
+        case str():
+            return redact(value)
+        case bool() | int() | float() | None:
+            return value
+        case dict():
+            return {redact(str(key)): redacted(item) for key, item in value.items()}
+        case list() | tuple() | set():
+            return [redacted(item) for item in value]
+        case _:
+            return redact(repr(value))
 
 
 def configure(process: str, stream: TextIO | None = None) -> None:
     """Send every log line of this process to `stream` (standard error), with the process's kind on it.
 
-    The level is `$HEADRACE_LOG_LEVEL`, else INFO; `$HEADRACE_LOG_FORMAT` may force `json` or `text`.
+    The level is `$HEADRACE_LOG_LEVEL`, else info; `$HEADRACE_LOG_FORMAT` may force `json` or `text`. Call it
+    once in a process.
+
+    Raises: ConfigError if one of these has an unknown value.
     """
+    global _writer  # noqa: PLW0603 — one log for each process, as in `logging` and structlog
     stream = stream or sys.stderr
-    level = logging.getLevelNamesMapping().get(
-        os.environ.get("HEADRACE_LOG_LEVEL", "INFO").upper(), logging.INFO
-    )
-    text = os.environ.get("HEADRACE_LOG_FORMAT", "text" if stream.isatty() else "json") == "text"
-    # What libraries log comes seldom: it goes through processors, which end in the same lines.
-    foreign: list[Processor] = [structlog.processors.add_log_level, structlog.stdlib.add_logger_name]
-    if text:
-        processors: list[Processor] = [
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _redacted,
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
-        ]
-        structlog.configure(
-            processors=[structlog.processors.add_log_level, _with_process(process), *processors],
-            wrapper_class=structlog.make_filtering_bound_logger(level),
-            logger_factory=structlog.WriteLoggerFactory(stream),
-            cache_logger_on_first_use=True,
-        )
-    else:
-        lines = _JsonLines(process, stream.buffer)
-        atexit.register(lines.flush)
-        structlog.configure(
-            wrapper_class=_json_logger(level),
-            logger_factory=lambda *_: lines,
-            cache_logger_on_first_use=True,
-        )
-        processors = [_EXCEPTIONS, lambda _logger, _method, event: lines.render([event])[:-1].decode()]
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=foreign,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *processors],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(max(level, logging.WARNING))
+    terminal = stream is not None and stream.isatty()
+    level = logging.getLevelNamesMapping()[_choice(LEVEL_ENV, LEVELS, "info").upper()]
+    text = _choice(FORMAT_ENV, FORMATS, "text" if terminal else "json") == "text"
 
-
-def _with_process(process: str) -> Processor:
-    def add(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    def add_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event["process"] = process
         event["pid"] = os.getpid()
         return event
 
-    return add
+    processors: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        add_process,
+        _rendered_by(_text(colors=terminal) if text else _json),
+    ]
+
+    def dropped(lines: int) -> bytes:
+        event: Any = {"event": "log lines dropped", "lines": lines}
+        for processor in processors:
+            event = processor(None, "warning", event)
+        return bytes(event)
+
+    # A file descriptor of its own: a log never goes to whatever else gets the number of a closed one.
+    _writer = LogWriter(os.dup(stream.fileno()) if stream is not None else -1, dropped)
+    lines = _Lines(_writer)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [_FromLibraries()]
+    root.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
+    threading.excepthook = _thread_died
+    atexit.register(flush)
+
+
+def flush(within_s: float = AT_EXIT_S) -> None:
+    """Wait until what was logged is written, but no longer than that."""
+    if _writer is not None:
+        _writer.flush(within_s)
+
+
+def fileno() -> int:
+    """Return the file descriptor that the log is written to, for what must write without this module.
+
+    Raises: ValueError if nothing was configured.
+    """
+    if _writer is None:
+        raise ValueError("no log is configured")
+    return _writer.fd
+
+
+def _choice(name: str, allowed: Sequence[str], default: str) -> str:
+    value = (os.environ.get(name) or default).lower()
+    if value not in allowed:
+        raise ConfigError(name, f"{value!r} is none of {', '.join(allowed)}")
+    return value
+
+
+class _Lines:
+    """What structlog logs to: a method for each level, which takes a rendered line."""
+
+    def __init__(self, writer: LogWriter) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.exception = writer.put
+
+
+class _FromLibraries(logging.Handler):
+    """Hands what libraries log to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = next(each for each in _LEVEL_NUMBERS if record.levelno >= each)
+            log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
+        except Exception as error:  # a message that does not fit its arguments
+            log.error("a log line could not be made", logger=record.name, error=type(error).__name__)
+
+
+_LEVEL_NUMBERS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO, 0)
+
+
+def _rendered_by(render: _Render) -> Processor:
+    """Return the last processor, which raises nothing: whatever was logged, one line comes of it."""
+
+    def rendered(_logger: Any, method: str, event: EventDict) -> bytes:
+        try:
+            return render(method, event)
+        except Exception as error:
+            known = {key: event[key] for key in ("timestamp", "process", "pid") if key in event}
+            said = {"event": ascii(event.get("event")), "level": method, "not_rendered": type(error).__name__}
+            return _json(method, said | known)
+
+    return rendered
+
+
+def _json(method: str, event: EventDict) -> bytes:
+    line = _encoder.encode(_exceptions(None, method, event))
+    if any(sign in line for sign in _SIGNS):
+        line = _encoder.encode(redacted(msgspec.json.decode(line)))
+    return line + b"\n"
+
+
+def _text(*, colors: bool) -> _Render:
+    console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+
+    def render(method: str, event: EventDict) -> bytes:
+        event = redacted(structlog.processors.format_exc_info(None, method, event))
+        return f"{console(None, method, event)}\n".encode(errors="backslashreplace")
+
+    return render
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    log.critical("uncaught exception", exc_info=(kind, error, trace))
+
+
+def _unraisable(args: "sys.UnraisableHookArgs") -> None:
+    trace = (args.exc_type, args.exc_value, args.exc_traceback) if args.exc_value else None
+    log.error("an exception that could not be raised", where=repr(args.object), exc_info=trace)
+
+
+def _thread_died(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is not SystemExit:
+        trace = (args.exc_type, args.exc_value, args.exc_traceback) if args.exc_value else None
+        log.error("a thread died", thread=args.thread.name if args.thread else None, exc_info=trace)

@@ -8,11 +8,12 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
+
+from shared.terminal import Terminal
 
 log = structlog.get_logger()
 
@@ -24,8 +25,8 @@ RESTART_AFTER_AT_MOST_S = 5.0
 LONG_LIVED_S = 10.0
 STOP_WITHIN_S = 7.0
 
-_STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-_WATCHED = {*_STOPPING, signal.SIGCHLD}
+_STOPPING = {signal.SIGINT, signal.SIGTERM}
+_WATCHED = {*_STOPPING, signal.SIGHUP, signal.SIGCHLD}
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -56,10 +57,22 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.started = 0.0
         self.start_at = 0.0
+        self.starts = 0
         self.deaths = 0
         self.quick_deaths = 0
+        self._log = log.bind(child=name)
 
     def start(self) -> None:
+        """Start the process; if that fails, say so: it is tried again at `start_at`."""
+        self.started = time.monotonic()
+        try:
+            self._start()
+        except (OSError, subprocess.SubprocessError) as error:
+            self._start_later()
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            self._log.error("child cannot be started, trying again", reason=reason, deaths=self.deaths)
+
+    def _start(self) -> None:
         """Start the process. It is told to stop when we die, and Ctrl-C does not reach it directly."""
         parent = os.getpid()
 
@@ -85,7 +98,7 @@ class Child:
         finally:
             if output:
                 output.close()
-        self.started = time.monotonic()
+        self.starts += 1
 
     def died(self) -> int | None:
         """Return the exit code of a process that ended since it was started, and forget it."""
@@ -93,13 +106,20 @@ class Child:
         if code is None:
             return None
         self.process = None
+        self._start_later()
+        if code == EXIT_CONFIG and self.starts == 1:
+            self._log.error("child cannot run", exit=code)
+        else:
+            self._log.warning("child died, starting it again", exit=code)
+        return code
+
+    def _start_later(self) -> None:
         self.deaths += 1
         lived = time.monotonic() - self.started
         self.quick_deaths = self.quick_deaths + 1 if lived < LONG_LIVED_S else 0
         # The first restart is quick; a child that cannot start is not started hundreds of times a minute.
         delay = min(RESTART_AFTER_S * 2 ** max(0, self.quick_deaths - 2), RESTART_AFTER_AT_MOST_S)
         self.start_at = time.monotonic() + delay
-        return code
 
     def stop(self, number: signal.Signals) -> None:
         """Send a signal, if it runs."""
@@ -112,6 +132,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._stages: list[list[Child]] = []
+        self._terminal = Terminal()
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
 
     def start(self, *children: Child) -> None:
@@ -121,29 +142,26 @@ class Supervisor:
             child.start()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> int:
-        """Keep every child running. Returns the exit code: when told to stop, or a child cannot be helped."""
-        code = 0
+        """Keep every child running. Returns the exit code: when told to stop, or a child cannot be helped.
+
+        It also ends when the terminal that it was started from goes away. Else SIGHUP is a daemon's reload.
+        """
         while not until():
             wait_s = 0.2 if any(child.process is None for child in self._children()) else 1.0
             got = signal.sigtimedwait(_WATCHED, wait_s)
-            if got is not None and got.si_signo == signal.SIGHUP and not _on_terminal():
-                # A daemon's reload. On a terminal it is the terminal that went away: that is an end.
+            if self._terminal.is_gone() or (got is not None and got.si_signo in _STOPPING):
+                break
+            if got is not None and got.si_signo == signal.SIGHUP:
                 for child in self._children():
                     if child.reloads:
                         child.stop(signal.SIGHUP)
-            elif got is not None and got.si_signo in _STOPPING:
-                break
             for child in self._children():
-                ended = child.died()
-                if ended == EXIT_CONFIG and child.deaths == 1:
+                if child.died() == EXIT_CONFIG and child.starts == 1:
                     # Later it may only have come to a file that is being changed: the others go on.
-                    log.error("child cannot run", child=child.name, exit=ended)
                     return EXIT_CONFIG
-                if ended is not None:
-                    log.warning("child died, starting it again", child=child.name, exit=ended)
                 if child.process is None and time.monotonic() >= child.start_at:
                     child.start()
-        return code
+        return 0
 
     def stop(self) -> None:
         """Stop all children: each stage is asked, then killed after its share of the time."""
@@ -169,7 +187,3 @@ class Supervisor:
                     child.process.wait(max(0.0, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     continue
-
-
-def _on_terminal() -> bool:
-    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()

@@ -1,6 +1,7 @@
 """`python -m workers`: one worker process. `headrace worker` starts it, and again when it dies."""
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -20,6 +21,9 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery has its own
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process that stands still (workers.runtime)
+    # Celery writes to this file descriptor itself, in plain text, what it does on a signal.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         file = ConfigFile(Path(options.config))
         logs.configure("worker")

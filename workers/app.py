@@ -10,7 +10,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
-from shared import logs
+from shared.background import stacks
 from shared.doorbell import ADMIT, DELIVER
 from shared.errors import StoreUnavailable
 from shared.reload import ConfigFile
@@ -77,16 +77,19 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
         runtime.answer(target)
 
     # `worker_process_init` never fires for threads; weak references to these closures would not hold.
-    signals.setup_logging.connect(lambda **_: logs.configure("worker"), weak=False)
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone
     signals.worker_init.connect(lambda **_: runtime.start(), weak=False)
-    signals.worker_ready.connect(lambda **_: _reload_on_hangup(runtime), weak=False)
+    signals.worker_ready.connect(lambda **_: _handle_signals(runtime), weak=False)
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
     return app
 
 
-def _reload_on_hangup(runtime: Runtime) -> None:
-    """Replace Celery's own handler, which executes the process anew and drops what it has in hand."""
+def _handle_signals(runtime: Runtime) -> None:
+    """Replace two of Celery's handlers: on SIGHUP it executes the process anew and drops what it has in hand,
+    on SIGUSR1 it prints where each thread is.
+    """
     signal.signal(signal.SIGHUP, lambda *_: runtime.reload_soon())
+    signal.signal(signal.SIGUSR1, lambda *_: log.warning("where each thread is", stack=stacks()))
     runtime.reload_soon()  # for a signal that came while there was no handler yet
 
 
@@ -94,6 +97,8 @@ def run(file: ConfigFile) -> int:
     """Run one worker until it is told to stop. Returns the exit code."""
     runtime = Runtime(file)
     app = create_app(file, runtime)
+    # What Celery prints is logged.
+    app.log.redirect_stdouts("WARNING")
     # Celery warns of root on every start; in a container that is the usual case, and not its business.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))

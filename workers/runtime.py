@@ -6,9 +6,10 @@ process is alive in every part, and ends it where it is not, for the supervisor 
 
 import asyncio
 import faulthandler
+import math
 import os
+import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from time import monotonic
@@ -18,7 +19,8 @@ from uuid import uuid4
 import structlog
 import uvloop
 
-from shared import garbage
+from shared import garbage, logs
+from shared.background import END_WITHIN_S, BackgroundTasks, end_process
 from shared.config import Config
 from shared.egress import Egress
 from shared.errors import StoreUnavailable
@@ -43,7 +45,6 @@ GRACE_S = 5.0
 WATCH_S = 1.0
 BATCH_AT_MOST_S = 10.0
 UNANSWERED_AT_MOST_S = 10.0
-EXIT_UNHEALTHY = 70
 
 
 class Runtime:
@@ -55,6 +56,7 @@ class Runtime:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
+        self._closing = False
         self._batches: dict[int, float] = {}
         self._last_answer = monotonic()
 
@@ -66,7 +68,11 @@ class Runtime:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        try:
+            self._loop.run_forever()
+        finally:
+            if not self._closing:
+                end_process("the event loop ended")
 
     async def _open(self) -> None:
         config = self._file.config
@@ -80,8 +86,9 @@ class Runtime:
         self._sweeper = Sweeper(
             config, self.name, upkeep, due, Targets(self._client), self.inbox, self.bells, self.deliverer
         )
-        self._sweeping = self._loop.create_task(self._sweeper.run())
-        self._watching = self._loop.create_task(self._watch())
+        self._background = BackgroundTasks()
+        self._sweeping = self._background.start("sweep", self._sweeper.run())
+        self._watching = self._background.start("watch", self._watch())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the loop and wait for it. For task threads, never for the loop's own."""
@@ -120,15 +127,13 @@ class Runtime:
     async def _watch(self) -> None:
         unanswered_since: float | None = None
         while True:
-            # Should even this loop stand still (a thread that never gives up the GIL), a timer in C ends the
-            # process, and says where every thread was. It prints no values.
-            faulthandler.dump_traceback_later(BATCH_AT_MOST_S + 2 * WATCH_S, exit=True, file=sys.stderr)
+            _end_process_unless_called_within(BATCH_AT_MOST_S + 2 * WATCH_S)
             await asyncio.sleep(WATCH_S)
             self._reload(False)
             now = monotonic()
             for started in list(self._batches.values()):
                 if now - started > BATCH_AT_MOST_S:
-                    _end_process("an admission batch does not end")
+                    end_process("an admission batch does not end")
             try:
                 waiting = await self.bells.queued() > 0
             except StoreUnavailable:
@@ -138,7 +143,7 @@ class Runtime:
             elif unanswered_since is None:
                 unanswered_since = now
             elif now - unanswered_since > UNANSWERED_AT_MOST_S:
-                _end_process("doorbells wait and none reaches this worker")
+                end_process("doorbells wait and none reaches this worker")
 
     def close(self) -> None:
         """Stop claiming, give what is in flight its grace, hand the rest back, and end the loop.
@@ -150,23 +155,28 @@ class Runtime:
         try:
             self.call(self._close())
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            self._closing = True
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(1.0)
 
     async def _close(self) -> None:
+        self._background.expect_ends()
         self._watching.cancel()
-        self._sweeper.stop()
         faulthandler.cancel_dump_traceback_later()
+        signal.alarm(0)
+        self._sweeper.stop()
         await self.deliverer.drain(GRACE_S)
         await asyncio.wait([self._sweeping], timeout=1.0)  # it may be amid a call to a Redis that is away
-        self._sweeping.cancel()
+        await self._background.stop()
         await self._egress.close()
         await self._client.close()
 
 
-def _end_process(why: str) -> None:
-    log.critical("unhealthy, ending this process", reason=why)
-    faulthandler.dump_traceback(file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(EXIT_UNHEALTHY)
+def _end_process_unless_called_within(seconds: float) -> None:
+    """End this process after a time, unless this is called again before: if even the loop stands still.
+
+    That takes a thread that never gives up the GIL. A timer in C says where each thread is; and should nobody
+    read that, so that it waits, the kernel ends the process.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True, file=logs.fileno())
+    signal.alarm(math.ceil(seconds) + END_WITHIN_S)

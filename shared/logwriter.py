@@ -1,0 +1,117 @@
+"""Writing log lines without waiting: a bounded buffer, and a thread that writes it to a file descriptor.
+
+A log that cannot be written (a full disk, a reader that is gone or that stalls) must not end or delay what
+logs. So whoever logs only puts a line into memory. Lines that do not fit there, or that could not be written,
+are dropped and counted, and the count is written once lines go out again.
+"""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+MOST_BYTES = 1024 * 1024
+# One write takes what came in this time: to wake a thread costs more than to make a line.
+GATHER_S = 0.01
+# Writes of at most this size are not mixed with those of other processes that share the pipe.
+_AT_ONCE_BYTES = select.PIPE_BUF
+
+
+class LogWriter:
+    """Writes lines to a file descriptor, in the order in which they were put. It does not survive a fork."""
+
+    def __init__(self, fd: int, dropped: Callable[[int], bytes], *, most_bytes: int = MOST_BYTES) -> None:
+        """`dropped` returns the line that tells how many were; `most_bytes` may wait in memory."""
+        self.fd = fd
+        self._dropped_line = dropped
+        self._most_bytes = most_bytes
+        # Reentrant: a signal handler or a destructor may log while its thread puts a line.
+        self._changed = threading.Condition(threading.RLock())
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._writing = False
+        self._broken_line = False
+        thread = threading.Thread(target=self._run, name="log", daemon=True)
+        # Signals are for the other threads: one of them may block a signal and wait for it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            thread.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def put(self, line: bytes) -> None:
+        """Have a line written, its newline included. Returns at once and raises nothing."""
+        with self._changed:
+            if self._bytes + len(line) > self._most_bytes:
+                self._dropped += 1
+                return
+            self._lines.append(line)
+            self._bytes += len(line)
+            if not self._writing:
+                self._changed.notify_all()
+
+    def flush(self, within_s: float) -> bool:
+        """Wait until each line is written or dropped, at most so long. Returns whether that came in time."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._lines and not self._writing, within_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._writing = False
+                if not self._lines:
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._lines)
+                self._writing = True
+            time.sleep(GATHER_S)
+            self._write_all()
+
+    def _write_all(self) -> None:
+        while True:
+            with self._changed:
+                lines = self._take()
+                dropped = self._dropped
+            if not lines:
+                return
+            lost = self._write(lines)
+            if not lost and dropped and not self._write([self._dropped_line(dropped)]):
+                lost = -dropped
+            with self._changed:
+                self._dropped += lost
+
+    def _take(self) -> list[bytes]:
+        """Return the next lines: as many as go into one write."""
+        lines: list[bytes] = []
+        size = 0
+        while self._lines and (not lines or size + len(self._lines[0]) <= _AT_ONCE_BYTES):
+            line = self._lines.popleft()
+            size += len(line)
+            lines.append(line)
+        self._bytes -= size
+        return lines
+
+    def _write(self, lines: list[bytes]) -> int:
+        """Write lines; return how many could not be written whole."""
+        content = b"".join([b"\n", *lines] if self._broken_line else lines)
+        written = 0
+        try:
+            while written < len(content):
+                try:
+                    written += os.write(self.fd, content[written:])
+                except BlockingIOError:  # another process that shares the file made it so
+                    select.select([], [self.fd], [])
+        except (OSError, ValueError):
+            left, lost = len(content) - written, 0
+            while left > 0:
+                lost += 1
+                left -= len(lines[-lost]) if lost <= len(lines) else left
+            self._broken_line = content[:written][-1:] not in (b"", b"\n") or (
+                self._broken_line and not written
+            )
+            return min(lost, len(lines))
+        self._broken_line = False
+        return 0
