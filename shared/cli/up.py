@@ -1,9 +1,11 @@
 """`headrace up`: everything on one machine, until Ctrl-C."""
 
 import http.client
+import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -31,7 +33,15 @@ READY_WITHIN_S = 30.0
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="How many worker processes."
 )
-def command(option: str | None, host: str | None, port: int | None, ingress: int, workers: int) -> None:
+@click.option(
+    "--receiver",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Also run the demo's receiver, on this port of 127.0.0.1.",
+)
+def command(
+    option: str | None, host: str | None, port: int | None, ingress: int, workers: int, receiver: int | None
+) -> None:
     """Run Redis (where the configuration says "embedded"), ingress and workers until Ctrl-C.
 
     Without a configuration it runs a demo: a source for each provider, a receiver of its own, and the
@@ -39,14 +49,17 @@ def command(option: str | None, host: str | None, port: int | None, ingress: int
     """
     path = find_config(option)
     if path is None:
-        sys.exit(run_demo(host or "127.0.0.1", port or 8000, ingress, workers))
+        sys.exit(run_demo(host or "127.0.0.1", port or 8000, ingress, workers, receiver or 0))
     config = read_config(path)
     logs.configure("supervisor")
     listener = listen(host or config.ingress.host, port or config.ingress.port)
+    receiving = listen("127.0.0.1", receiver) if receiver else None
     supervisor = Supervisor()
     try:
         start_redis(supervisor, path)
         say_listening(listener)
+        if receiving:
+            supervisor.start(receiver_child(path, receiving))
         supervisor.start(
             *(ingress_child(path, listener, number=i + 1) for i in range(ingress)),
             *(worker_child(path, number=i + 1) for i in range(workers)),
@@ -65,11 +78,19 @@ def start_redis(supervisor: Supervisor, config: Path) -> None:
         supervisor.start(Child("redis", redis.argv, pass_fds=(redis.lock.fileno(),), output=output))
 
 
-def run_demo(host: str, port: int, ingress: int, workers: int) -> int:
+def receiver_child(config: Path, listener: socket.socket, *, output: str | None = None) -> Child:
+    """Return the demo's receiver, which knows the targets' secrets from the configuration."""
+    fd = listener.fileno()
+    argv = [sys.executable, "-m", "shared.demo.receiver", "--config", str(config), "--fd", str(fd)]
+    return Child("receiver", argv, pass_fds=(fd,), output=output)
+
+
+def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: int) -> int:
     """Run the demo until Ctrl-C. Returns the exit code."""
     console = Console()
-    listener, receiver = listen(host, port), listen("127.0.0.1", 0)
-    path = write_demo(host=host, port=port, receiver_port=receiver.getsockname()[1])
+    listener, receiver = listen(host, port), listen("127.0.0.1", receiver_port)
+    receiver_port = receiver.getsockname()[1]
+    path = write_demo(host=host, port=port, receiver_port=receiver_port)
     log_folder = path.parent / "logs"
     log_folder.mkdir(exist_ok=True)
 
@@ -78,37 +99,37 @@ def run_demo(host: str, port: int, ingress: int, workers: int) -> int:
 
     with open(log("supervisor"), "a", encoding="utf-8") as own_log:
         logs.configure("supervisor", own_log)
-        failed = threading.Event()
+    failed = threading.Event()
 
-        def show() -> None:
-            try:
-                wait_until_ready(host, port)
-                play(console, path, host=local(host), port=port)
-            except Exception as error:
-                console.print(f"[red]headrace: the demo failed: {error}[/red] (logs: {log_folder})")
-                failed.set()
+    def say(text: str) -> None:
+        with suppress(OSError):  # the terminal may be gone
+            console.print(text)
 
-        supervisor = Supervisor()
+    def show() -> None:
         try:
-            console.print(
-                f"[bold]Headrace[/bold] starts: Redis, ingress, {workers} worker(s), a demo receiver …"
-            )
-            start_redis(supervisor, path)
-            fd = receiver.fileno()
-            argv = [sys.executable, "-m", "shared.demo.receiver", "--config", str(path), "--fd", str(fd)]
-            supervisor.start(Child("receiver", argv, pass_fds=(fd,), output=log("receiver")))
-            supervisor.start(
-                *(
-                    ingress_child(path, listener, number=i + 1, output=log(f"ingress-{i + 1}"))
-                    for i in range(ingress)
-                ),
-                *(worker_child(path, number=i + 1, output=log(f"worker-{i + 1}")) for i in range(workers)),
-            )
-            threading.Thread(target=show, name="demo", daemon=True).start()
-            return supervisor.run(until=failed.is_set) or int(failed.is_set())
-        finally:
-            console.print("\nstopping …")
-            supervisor.stop()
+            wait_until_ready(host, port)
+            play(console, path, host=local(host), port=port, receiver_port=receiver_port)
+        except Exception as error:
+            say(f"[red]headrace: the demo failed: {error}[/red] (logs: {log_folder})")
+            failed.set()
+
+    supervisor = Supervisor()
+    try:
+        say(f"[bold]Headrace[/bold] starts: Redis, ingress, {workers} worker(s), a demo receiver …")
+        start_redis(supervisor, path)
+        supervisor.start(receiver_child(path, receiver, output=log("receiver")))
+        supervisor.start(
+            *(
+                ingress_child(path, listener, number=i + 1, output=log(f"ingress-{i + 1}"))
+                for i in range(ingress)
+            ),
+            *(worker_child(path, number=i + 1, output=log(f"worker-{i + 1}")) for i in range(workers)),
+        )
+        threading.Thread(target=show, name="demo", daemon=True).start()
+        return supervisor.run(until=failed.is_set) or int(failed.is_set())
+    finally:
+        say("\nstopping …")
+        supervisor.stop()
 
 
 def wait_until_ready(host: str, port: int) -> None:

@@ -1,5 +1,6 @@
 """The demo's folder: its configuration, and the secrets that every run of it shares."""
 
+import re
 import secrets
 from pathlib import Path
 
@@ -10,7 +11,8 @@ _CREDENTIALS = ("trustshare", "trustap", "truust", "trustist")
 _TARGETS = ("all", "ledger", "flaky")
 
 _CONFIG = """\
-# Written by `headrace up`, anew for every run: change a copy of it, and give that with --config.
+# Written by `headrace up`, anew for every run. Change a copy of it: `headrace up` runs ./headrace.toml, or
+# what is given with --config. Its secrets stay where they are.
 
 [redis]
 url = "embedded"
@@ -22,30 +24,30 @@ port = {port}
 [[sources]]
 name = "trustshare"
 provider = "trustshare"
-secrets = ["${{file:secrets/trustshare}}"]
+secrets = ["${{file:{secrets}/trustshare}}"]
 
 [[sources]]
 name = "trustap"
 provider = "trustap"
 username = "headrace"
-passwords = ["${{file:secrets/trustap}}"]
+passwords = ["${{file:{secrets}/trustap}}"]
 
 [[sources]]
 name = "truust"
 provider = "truust"
-path_tokens = ["${{file:secrets/truust}}"]
+path_tokens = ["${{file:{secrets}/truust}}"]
 
 [[sources]]
 name = "trustist"
 provider = "trustist"
-path_tokens = ["${{file:secrets/trustist}}"]
+path_tokens = ["${{file:{secrets}/trustist}}"]
 currency = "GBP"
 
-# The demo's own receiver. It verifies every signature.
+# The demo's own receiver verifies every signature. `headrace up --receiver {receiver_port}` runs it too.
 [[targets]]
 name = "all"
 url = "http://127.0.0.1:{receiver_port}/all"
-secret = "${{file:secrets/all}}"
+secret = "${{file:{secrets}/all}}"
 allow_private = ["127.0.0.1/32"]
 
 [[targets]]
@@ -53,14 +55,14 @@ name = "ledger"
 url = "http://127.0.0.1:{receiver_port}/ledger"
 events = ["payment.*", "payout.*"]
 filter = "data.money.amount_minor >= 10000"
-secret = "${{file:secrets/ledger}}"
+secret = "${{file:{secrets}/ledger}}"
 allow_private = ["127.0.0.1/32"]
 
 [[targets]]  # answers 503 to the first attempt of each event
 name = "flaky"
 url = "http://127.0.0.1:{receiver_port}/flaky"
 events = ["dispute.*"]
-secret = "${{file:secrets/flaky}}"
+secret = "${{file:{secrets}/flaky}}"
 retry = {{ initial = "1s", factor = 2.0, max = "1m", attempts = 8 }}
 allow_private = ["127.0.0.1/32"]
 """
@@ -77,7 +79,9 @@ def write_demo(*, host: str, port: int, receiver_port: int) -> Path:
     for name in _TARGETS:
         _keep(vault / name, new_secret())
     path = folder / "headrace.toml"
-    path.write_text(_CONFIG.format(host=host, port=port, receiver_port=receiver_port))
+    # The whole path, so that a copy elsewhere finds them; a name that would need escapes stays relative.
+    where = vault if re.fullmatch(r"[^\"\\{}\x00-\x1f\x7f]+", str(vault)) else vault.name
+    path.write_text(_CONFIG.format(host=host, port=port, receiver_port=receiver_port, secrets=where))
     return path
 
 

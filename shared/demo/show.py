@@ -55,7 +55,7 @@ class Seen(msgspec.Struct, frozen=True):
         )
 
 
-def play(console: Console, path: Path, *, host: str, port: int) -> None:
+def play(console: Console, path: Path, *, host: str, port: int, receiver_port: int) -> None:
     """Send every sample, some twice; wait until all is delivered; show it, and what to try next.
 
     Raises: CommandFailed; OSError where the ingress does not answer.
@@ -75,7 +75,8 @@ def play(console: Console, path: Path, *, host: str, port: int) -> None:
     seen = asyncio.run(_watch(config, [request.receipt for request in sent]))
     console.print(_table(sent, seen))
     console.print(_totals(sent, seen))
-    console.print(_next_steps(adapters["trustshare"], path, host, port), highlight=False, soft_wrap=True)
+    next_steps = _next_steps(adapters["trustshare"], path, host, port, receiver_port)
+    console.print(next_steps, highlight=False, soft_wrap=True)
 
 
 def _send(
@@ -163,7 +164,7 @@ def _totals(sent: list[Sent], seen: Mapping[str, Seen]) -> str:
     )
 
 
-def _next_steps(adapter: AnyAdapter, path: Path, host: str, port: int) -> str:
+def _next_steps(adapter: AnyAdapter, path: Path, host: str, port: int, receiver_port: int) -> str:
     token = secrets.token_hex(8)
     body = json.dumps(
         {
@@ -188,7 +189,8 @@ def _next_steps(adapter: AnyAdapter, path: Path, host: str, port: int) -> str:
         f"  see what came in:                   {where} events\n"
         f"  where did it go, and why not:       {where} deliveries EVENT\n"
         f"  what each provider must be given:   {where} check --show-secrets\n"
-        f"  write your own configuration:       start from {path.relative_to(Path.cwd())}\n"
-        f"  the processes' logs:                {path.parent.relative_to(Path.cwd())}/logs\n\n"
+        f"  the processes' logs:                {path.parent.relative_to(Path.cwd())}/logs\n"
+        f"  start a configuration of your own:  cp {path.relative_to(Path.cwd())} headrace.toml\n"
+        f"  run it, once this is stopped:       {where} up --receiver {receiver_port}\n\n"
         "Running. Ctrl-C stops everything; what came in is kept for the next run."
     )

@@ -1,6 +1,7 @@
 """`headrace up` as a new user meets it: the demo, Ctrl-C, a second run, and what must not happen."""
 
 import http.client
+import json
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from shared.embedded import data_folder, socket_path
 from tests.acceptance.gateway import HEADRACE, Gateway, children_of, clean_env, free_port, target
@@ -110,6 +112,63 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
     second.stop()
 
 
+def test_what_the_demo_says_about_a_configuration_of_your_own_works_when_it_is_pasted(
+    folder: Path, demos: list[Demo]
+) -> None:
+    demos.append(demo := Demo(folder))
+    lines = [line.strip() for line in demo.wait_until_shown().splitlines()]
+    said = dict(re.split(r":\s{2,}", line, maxsplit=1) for line in lines if re.search(r":\s{2,}", line))
+    copy = said["start a configuration of your own"]
+    run = said["run it, once this is stopped"]
+    curl = said["send an event as trustshare does"]
+    demo.stop()
+    subprocess.run(["bash", "-c", copy], cwd=folder, check=True, timeout=10)
+    with open(folder / "own.txt", "wb") as output:
+        own = subprocess.Popen(
+            ["bash", "-c", f"exec {run}"], cwd=folder, stdout=output, stderr=output, env=clean_env()
+        )
+    try:
+
+        def pasted() -> str:
+            done = subprocess.run(
+                ["bash", "-c", f"{curl} -sS"], capture_output=True, text=True, timeout=30, check=False
+            )
+            return done.stdout
+
+        wait_for(lambda: '"id"' in pasted(), "an event to be taken", within_s=60)
+        found = re.search(r"evt_[0-9a-f]+", pasted())
+        assert found
+
+        def states() -> list[tuple[str, str]]:
+            listing = subprocess.run(
+                [HEADRACE, "events", "--json", "--limit", "1"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env=clean_env(),
+                check=True,
+            )
+            [event] = json.loads(listing.stdout)["events"]
+            rows = subprocess.run(
+                [HEADRACE, "deliveries", event["id"], "--json"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env=clean_env(),
+                check=True,
+            )
+            return [(row["target"], row["state"]) for row in json.loads(rows.stdout)["deliveries"]]
+
+        wait_for(
+            lambda: sorted(states()) == [("all", "done"), ("ledger", "done")],
+            "its deliveries to be done",
+            within_s=60,
+        )
+    finally:
+        own.terminate()
+        assert own.wait(30) == 0
+
+
 def test_children_die_with_their_parent(folder: Path, sink: Sink) -> None:
     gateway = Gateway(folder, target("all", sink.port)).start()
     assert gateway.process is not None
@@ -152,7 +211,40 @@ def test_a_folder_in_use_is_refused_and_a_newer_server_s_data_too(folder: Path, 
     refused = second_run()
     assert refused.returncode == 1
     assert "written by Redis 99.0.0" in refused.stderr
+    assert "install Redis 99.0 or newer" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "by an earlier release"])
+def test_the_server_that_wrote_the_data_runs_it_whatever_comes_first_on_path(
+    recorded: bool, folder: Path, sink: Sink
+) -> None:
+    """An activated environment has the package's older server before the machine's on PATH."""
+    older = folder / "older"
+    older.mkdir()
+    (older / "redis-server").write_text("#!/bin/sh\necho 'Redis server v=6.0.1 sha=0'\n")
+    (older / "redis-server").chmod(0o755)
+
+    class Activated(Gateway):
+        path = os.environ["PATH"]
+
+        def env(self) -> dict[str, str]:
+            return super().env() | {"PATH": self.path}
+
+    gateway = Activated(folder, target("all", sink.port))
+    with gateway:
+        gateway.post("trustshare", b'{"type":"dispute_raised","from":"a","to":"b","token":"t"}')
+        sink.wait_for("all", 1)
+        [server] = gateway.children("redis-server")
+        first = os.readlink(f"/proc/{server}/exe")
+    if not recorded:
+        (data_folder(gateway.config) / "redis-server").unlink()
+    gateway.path = f"{older}:{gateway.path}"
+    gateway.redis = Redis(unix_socket_path=str(socket_path(data_folder(gateway.config))), socket_timeout=5)
+    with gateway:
+        [server] = gateway.children("redis-server")
+        assert os.readlink(f"/proc/{server}/exe") == first
+        assert gateway.redis.zcard("hr:finished") == 1
 
 
 def test_a_port_in_use_is_one_line(folder: Path, sink: Sink) -> None:
