@@ -43,6 +43,10 @@ class StoreUnavailable(HeadraceError):
     """Redis cannot be reached, or refuses, now. Try again later."""
 
 
+class StoreDenied(StoreUnavailable):
+    """Redis refuses this user, its password or a command of it: until somebody changes that."""
+
+
 class StoreUnfit(HeadraceError):
     """Redis is reachable but may lose what it holds (version, policy, persistence): refuse to start."""
 

@@ -12,7 +12,7 @@ import structlog
 
 from shared.config import Config
 from shared.doorbell import ADMIT, DELIVER, Doorbell
-from shared.errors import StoreUnavailable
+from shared.errors import StoreDenied, StoreUnavailable
 from shared.store.bells import Bells
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, DueSets
 from shared.store.inbox import Inbox
@@ -79,7 +79,9 @@ class Sweeper:
                     log.info("Redis is back")
                 away = False
             except StoreUnavailable as error:
-                if not away:
+                if not away and isinstance(error, StoreDenied):
+                    log.error("Redis refuses this worker", reason=str(error))
+                elif not away:
                     log.warning("Redis is away", reason=str(error))
                 away = True
             except Exception as error:  # a sweep that ends for good would be retries that end for good

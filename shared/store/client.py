@@ -18,9 +18,15 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+)
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreDenied, StoreUnavailable
 from shared.store.address import RedisAddress
 
 WAIT_REPLICAS_MS = 500
@@ -38,7 +44,16 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable(reason(error)) from None
+        raise unavailable(error) from None
+
+
+def unavailable(error: BaseException) -> StoreUnavailable:
+    """Return our error for one of redis-py's."""
+    if isinstance(error, AuthenticationError | AuthenticationWrongNumberOfArgsError):
+        return StoreDenied(f"Redis refuses the user or the password of redis.url ({reason(error)})")
+    if isinstance(error, NoPermissionError):
+        return StoreDenied(f"Redis does not permit a command to the user of redis.url ({reason(error)})")
+    return StoreUnavailable(reason(error))
 
 
 def reason(error: BaseException) -> str:
@@ -151,9 +166,7 @@ class RedisClient:
                 again = await self._evaluate([calls[number] for number in unknown], replicas)
                 for number, reply in zip(unknown, again, strict=True):
                     replies[number] = reply
-        return [
-            StoreUnavailable(reason(reply)) if isinstance(reply, RedisError) else reply for reply in replies
-        ]
+        return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
 
     async def _evaluate(self, calls: Sequence[NamedCall], replicas: int) -> list[Any]:
         pipe = self.redis.pipeline(transaction=False)

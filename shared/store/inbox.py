@@ -24,7 +24,7 @@ from shared.store.admission import (
     parts,
 )
 from shared.store.bells import ring_arguments
-from shared.store.client import Call, NamedCall, RedisClient, reason, translated
+from shared.store.client import Call, NamedCall, RedisClient, translated, unavailable
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 128
@@ -282,7 +282,7 @@ def _parts(batch: Sequence[Received]) -> list[_Part]:
 
 
 def _refusal(error: Exception) -> StoreUnavailable:
-    return error if isinstance(error, StoreUnavailable) else StoreUnavailable(reason(error))
+    return error if isinstance(error, StoreUnavailable) else unavailable(error)
 
 
 def begin_turn_call(source: str, holder: str) -> NamedCall:
