@@ -20,15 +20,14 @@ from shared.store.targets import REMOVED, State, Targets
 from shared.store.upkeep import Upkeep
 from workers.deliver import Deliverer
 from workers.lane import max_age_s
+from workers.retention import Retention
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
-RETAIN_S = 5.0
 KNOW_S = 30.0
 PAUSED_AT_MOST_MS = 7 * 86_400_000
 TIDY_S = 600.0
-PRESSURE = 0.70
 
 
 class Sweeper:
@@ -52,7 +51,8 @@ class Sweeper:
         self._inbox = inbox
         self._bells = bells
         self._deliverer = deliverer
-        self._retain_at = self._know_at = 0.0
+        self._know_at = 0.0
+        self._retention = Retention(config, upkeep, targets)
         self._tidy_at = monotonic() + TIDY_S
         self._stopped = asyncio.Event()
         self.use(config)
@@ -63,8 +63,7 @@ class Sweeper:
         self._leases_ms = {
             target.name: target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS for target in config.targets
         }
-        self._events_ms = config.retention.events.ms
-        self._dead_letters_ms = config.retention.dead_letters.ms
+        self._retention.use(config)
         self._holding = {target.name for target in config.targets if target.on_dead == "hold"}
         self._max_ages_ms = {target.name: int(max_age_s(target) * 1000) for target in config.targets}
 
@@ -72,9 +71,12 @@ class Sweeper:
         """Sweep until `stop`; a Redis that is away is a pause, not an end."""
         away = False
         while not self._stopped.is_set():
+            pause_s = SWEEP_S
             try:
                 if await self._upkeep.my_turn(self._worker, self._sources, self._leases_ms):
+                    began = monotonic()
                     await self.sweep()
+                    pause_s -= min(monotonic() - began, SWEEP_S)  # long sweeps come as often as others
                 if away:
                     log.info("Redis is back")
                 away = False
@@ -87,7 +89,7 @@ class Sweeper:
             except Exception as error:  # a sweep that ends for good would be retries that end for good
                 log.error("sweep failed", error=type(error).__name__, reason=str(error))
             with suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_S):
+                async with asyncio.timeout(pause_s):
                     await self._stopped.wait()
 
     def stop(self) -> None:
@@ -108,13 +110,11 @@ class Sweeper:
         if now >= self._know_at:
             self._know_at = now + KNOW_S
             await self._remove_forgotten()
-        if now >= self._retain_at:
-            self._retain_at = now + RETAIN_S
-            await self._retain()
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_S
             for source in self._sources:
                 await self._inbox.tidy(source)
+        await self._retention.run(self._stopped)
 
     async def _release(self, target: str) -> None:
         back, spent = await self._due.release(target, lease_ms=self._leases_ms[target])
@@ -147,24 +147,3 @@ class Sweeper:
             if buried:
                 log.warning("buried", target=target, reason="removed", dead_letters=buried)
             await self._targets.forget(target)
-
-    async def _retain(self) -> None:
-        used = await self._upkeep.memory_used()
-        # Dead letters of a target that was removed expire as any others.
-        names = dict.fromkeys([*self._leases_ms, *await self._targets.on_record()])
-        removed = await self._upkeep.retain(
-            list(names),
-            events_ms=self._events_ms,
-            dead_letters_ms=self._dead_letters_ms,
-            under_pressure=used > PRESSURE,
-        )
-        if removed.dead_letters or removed.quarantined:
-            log.warning(
-                "retention removed what nobody took care of",
-                dead_letters=removed.dead_letters,
-                quarantined=removed.quarantined,
-            )
-        if removed.events or used > PRESSURE:
-            log.info("retention", events=removed.events, duplicates=removed.duplicates, memory=round(used, 3))
-        if removed.events:
-            self._retain_at = 0.0  # there may be more: go on with the next sweep

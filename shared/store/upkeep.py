@@ -10,7 +10,7 @@ from shared.store.client import RedisClient, translated
 from shared.store.inbox import LEFT_BEHIND_MS
 
 SWEEP_LEASE_MS = 1000
-REMOVE_AT_ONCE = 200
+REMOVE_AT_ONCE = 200  # in one call, which takes Redis about a millisecond
 READY_MS = 10_000
 
 
@@ -28,12 +28,25 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """How many records one round of retention removed."""
+    """How many records retention removed."""
 
-    events: int
-    dead_letters: int
-    quarantined: int
-    duplicates: int
+    events: int = 0
+    dead_letters: int = 0
+    quarantined: int = 0
+    duplicates: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.events + self.dead_letters + self.quarantined + self.duplicates
+
+    def __add__(self, other: "Removed") -> "Removed":
+        return Removed(
+            self.events + other.events,
+            self.dead_letters + other.dead_letters,
+            self.quarantined + other.quarantined,
+            self.duplicates + other.duplicates,
+        )
 
 
 class Upkeep:
@@ -96,21 +109,16 @@ class Upkeep:
     async def retain(
         self, targets: Sequence[str], *, events_ms: int, dead_letters_ms: int, under_pressure: bool
     ) -> Removed:
-        """Remove a little of what is older than retention keeps; under pressure, any finished event.
+        """Remove at most REMOVE_AT_ONCE records that are older than retention keeps, the oldest first.
+
+        `events_ms` and `dead_letters_ms` are their ages; under pressure, finished events and recorded
+        duplicates go at any age.
 
         Raises: StoreUnavailable.
         """
         now = await self.now_ms()
+        received_before = "+inf" if under_pressure else now - events_ms
         counts = await self._client.run(
-            "retain",
-            [],
-            [
-                "+inf" if under_pressure else now - events_ms,
-                now - dead_letters_ms,
-                now - dead_letters_ms,
-                now - events_ms,
-                REMOVE_AT_ONCE,
-                *targets,
-            ],
+            "retain", [], [REMOVE_AT_ONCE, received_before, now - dead_letters_ms, *targets]
         )
         return Removed(*counts)

@@ -134,12 +134,8 @@ class Model(Intake):
     # Retention.
 
     def retain(self, targets: Iterable[str], *, under_pressure: bool) -> tuple[int, int, int, int]:
-        before, dead_before = self.now - EVENTS_MS, self.now - DEAD_LETTERS_MS
-        events = [
-            e.id for e in self.events.values() if not e.open and (under_pressure or e.received <= before)
-        ]
-        for id in events:
-            del self.events[id]
+        dead_before = self.now - DEAD_LETTERS_MS
+        before = self.now if under_pressure else self.now - EVENTS_MS
         dead = 0
         for target in targets:
             for event, delivery in list(self.of(target, State.DEAD)):
@@ -150,6 +146,9 @@ class Model(Intake):
         unread = [id for id, held in self.quarantine.items() if held.received <= dead_before]
         for id in unread:
             del self.quarantine[id]
+        events = [e.id for e in self.events.values() if not e.open and e.received <= before]
+        for id in events:
+            del self.events[id]
         copies = [id for id in self.copy_index if received_ms(id) <= before]
         for id in copies:
             self.copy_index.remove(id)
