@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from shared import jsonbody
 from shared.config import Config
 from shared.errors import Unreadable
 from shared.events import HANDSHAKE, UNKNOWN, attributes_of, data_of, filter_context
@@ -67,10 +66,15 @@ class Reader:
 
         Raises: MemoryError, and nothing else.
         """
-        adapter, source = self._adapters[entry.source], entry.source
+        adapter, source, limits = self._adapters[entry.source], entry.source, self._limits
         try:
-            self._refuse_beyond_limits(entry.body)
-            event = adapter.normalise(RawEvent(entry.body, entry.headers))
+            if len(entry.body) > limits.max_json_bytes:
+                raise Unreadable(
+                    "too-large",
+                    f"the body has {len(entry.body)} bytes, and admission.max_json_bytes is"
+                    f" {limits.max_json_bytes}",
+                )
+            event = adapter.normalise(RawEvent(entry.body, entry.headers, limits.max_json_depth))
             attributes = attributes_of(event, id=entry.id, source=source, received_ms=received_ms(entry.id))
             data = data_of(event, provider=adapter.provider)
 
@@ -98,22 +102,11 @@ class Reader:
                 in_order=self._ordered,
             )
         except Unreadable as error:
-            return Quarantine(entry, error.code, clipped(error.detail, self._most_detail))
+            detail = error.detail
+            if error.code == "too-deep":
+                detail += f" (admission.max_json_depth is {limits.max_json_depth})"
+            return Quarantine(entry, error.code, clipped(detail, self._most_detail))
         except MemoryError:
             raise  # of this moment, perhaps, and not of this entry: it is taken again, alone
         except Exception as error:
             return Quarantine(entry, ADAPTER_FAILED, f"the adapter raised {type(error).__name__}")
-
-    def _refuse_beyond_limits(self, body: bytes) -> None:
-        """Hold back what could cost a worker too much. Raises: Unreadable, naming the key to raise."""
-        limits = self._limits
-        if len(body) > limits.max_json_bytes:
-            raise Unreadable(
-                "too-large",
-                f"the body has {len(body)} bytes, and admission.max_json_bytes is {limits.max_json_bytes}",
-            )
-        if not jsonbody.within(limits.max_json_depth, body):
-            raise Unreadable(
-                "too-deep",
-                f"the body nests more levels than admission.max_json_depth, {limits.max_json_depth}",
-            )

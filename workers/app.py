@@ -11,23 +11,18 @@ from celery.exceptions import SecurityWarning
 from kombu.entity import Exchange, Queue
 
 from shared.background import stacks
-from shared.doorbell import ADMIT, DELIVER
-from shared.errors import StoreUnavailable
+from shared.doorbell import ADMIT, DELIVER, Doorbell
 from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.keys import QUEUE
-from workers.admit import Admitter
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
 
-TASK_THREADS = 4
-
 
 def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     """Return the application of one worker process. Nothing connects before the worker starts."""
-    config = file.config
-    url, options = parse_address(config.redis.url).broker()
+    url, options = parse_address(file.config.redis.url).broker()
     app = Celery("headrace", set_as_current=False)
     app.conf.update(
         broker_url=url,
@@ -51,7 +46,7 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
         task_store_errors_even_if_ignored=False,
         accept_content=["json"],
         worker_pool="threads",
-        worker_concurrency=TASK_THREADS,
+        worker_concurrency=1,  # a task hands its doorbell to the loop, and has ended
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
@@ -60,21 +55,14 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         enable_utc=True,
     )
-    admitter = Admitter(config, runtime)
-    runtime.on_reload(admitter.use)
 
     @app.task(name=ADMIT)
     def admit(source: str) -> None:
-        try:
-            admitter.answer(source)
-        except StoreUnavailable as error:
-            # What was taken stays pending and is taken over; what waits is rung for again.
-            log.warning("admission failed", source=source, reason=str(error))
+        runtime.answer(Doorbell(ADMIT, source))
 
     @app.task(name=DELIVER)
     def deliver(target: str) -> None:
-        runtime.answering()
-        runtime.answer(target)
+        runtime.answer(Doorbell(DELIVER, target))
 
     # `worker_process_init` never fires for threads; weak references to these closures would not hold.
     signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import msgspec
 
 from shared.events import Event
+from shared.jsonbody import MAX_DEPTH
 from shared.lifecycle import ANY, Lifecycle
 from shared.values import Duration
 
@@ -48,10 +49,14 @@ class Verdict(Enum):
 
 
 class RawEvent(msgspec.Struct, frozen=True):
-    """What ingress kept of a request. `headers` holds the adapter's `kept_headers` that were there."""
+    """What ingress kept of a request. `headers` holds the adapter's `kept_headers` that were there.
+
+    `max_depth` is how deep its JSON may be, for `jsonbody.read`.
+    """
 
     body: bytes
     headers: dict[str, str] = {}
+    max_depth: int = MAX_DEPTH
 
 
 S = TypeVar("S", bound=SourceSettings)

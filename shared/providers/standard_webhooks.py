@@ -117,7 +117,7 @@ class StandardWebhooks(Adapter[Settings]):
         """Read one event by the source's expressions. Its identity is the `webhook-id`."""
         settings = self.settings
         id = next((raw.headers[header] for header in ID_HEADERS if header in raw.headers), None)
-        context = self._scope.context(body=jsonbody.read(raw.body), id=id)
+        context = self._scope.context(body=jsonbody.read(raw.body, raw.max_depth), id=id)
         type = _text(settings.type, context)
         known = type is not None and _TYPE.fullmatch(type) is not None
         transaction = _text(settings.transaction, context)

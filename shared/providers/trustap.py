@@ -165,7 +165,7 @@ class Trustap(Adapter[Settings]):
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event. Times of the preview are never used: they may follow the event's own."""
-        body = jsonbody.read_object(raw.body)
+        body = jsonbody.read_object(raw.body, raw.max_depth)
         code = name(body, "code")
         family, _, happening = (code or "").partition(".")
         preview = members(body, "target_preview")

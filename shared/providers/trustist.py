@@ -69,7 +69,7 @@ class Trustist(Adapter[Settings]):
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event. A payment's `created` is when it was made, so only its first event's time."""
-        body = jsonbody.read_object(raw.body)
+        body = jsonbody.read_object(raw.body, raw.max_depth)
         kind, status = name(body, "eventType"), name(body, "status")
         known = TYPES.get((kind or "", _STATUS_ALIASES.get(status or "", status)))
         invitation = known is not None and known.startswith("invitation.")

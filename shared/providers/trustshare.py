@@ -89,7 +89,7 @@ class Trustshare(Adapter[Settings]):
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event, in the plain form or with its fields in `payload`."""
-        body = jsonbody.read_object(raw.body)
+        body = jsonbody.read_object(raw.body, raw.max_depth)
         event_id = name(body, "id") or ""
         enveloped = event_id.startswith("wh_evt_")
         fields = members(body, "payload") if enveloped else body

@@ -127,7 +127,7 @@ class Truust(Adapter[Settings]):
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event: the binding, else a name in the body, else structure and status, say which."""
-        body = _Body.of(_layers(raw.body))
+        body = _Body.of(_layers(raw))
         notification, said = self._notification(body)
         inferred = notification is None and said is None
         if inferred:
@@ -212,12 +212,12 @@ class _Body(msgspec.Struct, frozen=True):
         return next((identifier(parent, key) for parent, key in places if parent.get(key) is not None), None)
 
 
-def _layers(body: bytes) -> list[dict[str, Json]]:
+def _layers(raw: RawEvent) -> list[dict[str, Json]]:
     """Return the body's object and those in its envelopes, outermost first.
 
     Raises: Unreadable.
     """
-    outermost = _unwrapped(jsonbody.read(body))
+    outermost = _unwrapped(jsonbody.read(raw.body, raw.max_depth))
     if outermost is None:
         raise Unreadable("not-an-object", "the body holds no JSON object")
     layers = [outermost]

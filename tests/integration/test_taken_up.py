@@ -8,7 +8,6 @@ import asyncio
 import os
 import re
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, MethodType
@@ -22,7 +21,6 @@ from ingress.gate import Gate
 from shared.reload import NEED_RESTART, ConfigFile
 from tests.unit.config_keys import Key, keys, toml
 from tests.unit.test_config_keys import files
-from workers.admit import Admitter
 from workers.runtime import Runtime
 
 __all__ = ["files"]
@@ -86,22 +84,20 @@ class Worker:
     """What a worker process runs on, without Celery's loop."""
 
     def __init__(self, path: Path) -> None:
-        file = ConfigFile(path)
-        self.runtime = Runtime(file)
-        self.admitter = Admitter(file.config, self.runtime)
-        self.runtime.on_reload(self.admitter.use)
+        self.file = ConfigFile(path)
+        self.runtime = Runtime(self.file)
 
     def after(self, change: Callable[[], None] | None) -> Held:
         """Start; make a change of the file and reload, if there is one; return what is held then."""
         self.runtime.start()
         try:
             if change is not None:
-                done = threading.Event()
-                self.runtime.on_reload(lambda _: done.set())
+                before = self.file.config
                 change()
                 self.runtime.reload_soon()
-                assert done.wait(60)
-            return held_by(self.runtime, self.admitter)
+                self.runtime.call(asyncio.sleep(0))  # what was handed to the loop before has run then
+                assert self.file.config is not before
+            return held_by(self.runtime)
         finally:
             self.runtime.close()
 

@@ -1,10 +1,18 @@
 """Only strict JSON is read, numbers stay exact, and nothing but Unreadable comes out of the rest."""
 
+import json
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shared import jsonbody
+from shared.configcheck import parse_config
 from shared.errors import Unreadable
 from shared.jsonbody import MAX_DEPTH, Json, Number
+from shared.reading import Reader
+from shared.store.admission import Admission, Entry
 
 MANY = 100_000
 
@@ -101,3 +109,45 @@ def test_an_error_shows_nothing_of_the_body(body: bytes) -> None:
     assert "canary" not in str(caught.value)
     assert "0xff" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+deep_json = st.recursive(
+    st.none() | st.integers() | st.sampled_from(["", "[[{", '"]', "\\", '\\"{', "é["]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "[", '"{']), inner),
+    max_leaves=20,
+)
+
+
+def depth(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
+
+
+@pytest.mark.case(n=52)
+@settings(deadline=None)
+@given(deep_json, st.booleans())
+def test_a_body_is_read_to_just_the_depth_that_is_allowed(value: Any, ascii: bool) -> None:
+    body = json.dumps(value, ensure_ascii=ascii).encode()
+    jsonbody.read(body, max_depth=depth(value))
+    if depth(value):
+        with pytest.raises(Unreadable, match="too-deep"):
+            jsonbody.read(body, max_depth=depth(value) - 1)
+
+
+@pytest.mark.case(n=52)
+def test_a_body_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+    decoder = jsonbody._decoder
+
+    class Counting:
+        def decode(self, body: bytes) -> Json:
+            decoded.append(body)
+            value: Json = decoder.decode(body)
+            return value
+
+    monkeypatch.setattr(jsonbody, "_decoder", Counting())
+    body = b'{"type":"dispute_raised","token":"t","x":[' + b",".join([b"[]"] * 1000) + b"]}"
+    config = {"sources": [{"name": "ts", "provider": "trustshare", "secrets": ["s"]}]}
+    assert isinstance(Reader(parse_config(config)).read(Entry("1-1", "ts", body, {})), Admission)
+    assert decoded == [body]

@@ -59,7 +59,7 @@ def _short_turns(module: Any) -> None:
 
 
 def _strict(module: Any) -> None:
-    module.BATCH_AT_MOST_S = 0.5
+    module.READ_AT_MOST_S = 0.5
 
 
 after("shared.providers.trustshare", _poison)
