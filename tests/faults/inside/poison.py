@@ -58,11 +58,6 @@ def _short_turns(module: Any) -> None:
     module.TURN_MS = 1000
 
 
-def _strict(module: Any) -> None:
-    module.READ_AT_MOST_S = 0.5
-
-
 after("shared.providers.trustshare", _poison)
 after("shared.store.admission", _short_turns)
 after("shared.store.inbox", _soon)
-after("workers.runtime", _strict)
