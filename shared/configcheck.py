@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from shared.config import EMBEDDED, Config, IngressSettings, Target
+from shared.configerrors import from_msgspec, one_of
 from shared.egress.tls import check_ca_file, check_client_cert
 from shared.errors import ConfigError
 from shared.headers import own_headers
@@ -79,9 +80,11 @@ def _tables(value: object, path: str) -> list[dict[str, Any]]:
 
 def _parse_source(entry: dict[str, Any], path: str) -> SourceSettings:
     provider = entry.get("provider")
-    adapter = ADAPTERS.get(provider) if isinstance(provider, str) else None
-    if adapter is None:
+    if not isinstance(provider, str):
         raise ConfigError(f"{path}.provider", f"must be one of {', '.join(sorted(ADAPTERS))}")
+    adapter = ADAPTERS.get(provider)
+    if adapter is None:
+        raise ConfigError(f"{path}.provider", one_of(provider, list(ADAPTERS)))
     return _convert(entry, adapter.Settings, path)
 
 
@@ -89,22 +92,7 @@ def _convert(tree: object, type_: type[T], path: str) -> T:
     try:
         return msgspec.convert(tree, type=type_, dec_hook=decode_value)
     except msgspec.ValidationError as error:
-        raise _locate(str(error), path) from None
-
-
-def _locate(message: str, path: str) -> ConfigError:
-    """Turn msgspec's `… - at `$.targets[0].url`` into the key's own path and a plain sentence."""
-    problem, _, at = message.partition(" - at `$")
-    where = path + at.rstrip("`")
-    if unknown := re.match(r"Object contains unknown field `(.*)`", problem):
-        return ConfigError(f"{where}.{unknown[1]}".lstrip("."), "is not a known key")
-    if missing := re.match(r"Object missing required field `(.*)`", problem):
-        return ConfigError(f"{where}.{missing[1]}".lstrip("."), "is missing")
-    if wrong := re.match(r"Expected `(.*)`, got `(.*)`", problem):
-        problem = f"must be {wrong[1]}, not {wrong[2]}"
-    elif value := re.match(r"Invalid enum value (.*)", problem):
-        problem = f"{value[1]} is not one of its values"
-    return ConfigError(where.replace("[...]", "").lstrip("."), problem)  # msgspec's for any key of a table
+        raise from_msgspec(str(error), type_, path) from None
 
 
 def _check(config: Config) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from shared.config import EMBEDDED, Config
 from shared.configcheck import parse_config
+from shared.configerrors import with_name
 from shared.embedded import FOLDER, data_folder, socket_path
 from shared.errors import ConfigError
 
@@ -56,7 +57,8 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     try:
         config = parse_config(_fill(tree, "", environ, path.parent), path.parent)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error.path}" if error.path else str(path), error.problem) from None
+        named = with_name(error, tree)
+        raise ConfigError(f"{path}: {named.path}" if named.path else str(path), named.problem) from None
     if config.redis.url == EMBEDDED:
         redis = msgspec.structs.replace(config.redis, url=f"unix://{socket_path(data_folder(path))}")
         config = msgspec.structs.replace(config, redis=redis)

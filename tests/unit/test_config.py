@@ -174,6 +174,51 @@ def test_a_mistake_is_named_by_its_key(text: str, path: str) -> None:
     assert "`$" not in str(error.value), "msgspec's own notation"
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (TARGET + 'format = "cloud-events"', "targets[0].format: must be one of cloudevents, cloudevents-binary, "),
+        (TARGET + 'format = "cloud-events"', ", not 'cloud-events'"),
+        (TARGET + 'ordering = "Transaction"', "targets[0].ordering: must be one of transaction, none, not 'Transaction'"),
+        (TARGET + 'fliter = "true"', "targets[0].fliter: is not a known key; did you mean 'filter'?"),
+        (TARGET + 'retry.attemps = 1', "targets[0].retry.attemps: is not a known key; did you mean 'attempts'?"),
+        (TARGET + 'auth.barer = "x"', "targets[0].auth.barer: is not a known key; did you mean 'bearer'?"),
+        (TARGET + 'zzz = 1', "targets[0].zzz: is not a known key"),
+        ("[ingres]", "ingres: is not a known key; did you mean 'ingress'?"),
+        ("ingress.max_body = 1", "ingress.max_body: is not a known key; did you mean 'max_body_bytes'?"),
+        ('[[sources]]\nname = "a"\nprovider = "trust-share"', "sources[0].provider: must be one of trustshare, "),
+        ('[[sources]]\nname = "a"\nprovider = "trustap"\npassword = ["x"]', "; did you mean 'passwords'?"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_what_may_stand_there_the_nearest_first(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse(text)
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (TARGET + TARGET.replace('"t"', '"ledger"') + 'filter = "1 +"', 'targets[1].filter (target "ledger"): does not'),
+        (TARGET + 'format = "x"', 'targets[0].format (target "t"): must be one of'),
+        (TARGET + 'headers = { "x-a" = "${MISSING}" }', 'targets[0].headers.x-a (target "t"): the environment variable'),
+        ('[[sources]]\nname = "shop"\nprovider = "trustshare"\nsecrets = []', 'sources[0].secrets (source "shop"): is'),
+        ('[[sources]]\nname = "a b"\nprovider = "x"', "sources[0].provider: must be one of"),
+        ('[[sources]]\nname = 1\nprovider = "x"', "sources[0].provider: must be one of"),
+        ('targets = ["${MISSING}"]', "targets[0]: the environment variable"),
+        ('ingress.port = 0', "ingress.port: must be"),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_its_target_or_source_beside_the_keys_path(
+    text: str, where: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "headrace.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_config(path, {})
+    assert str(error.value).startswith(f"{path}: {where}")
+
+
 def test_the_documented_example_shows_every_key_and_its_default() -> None:
     """What one reads there is what one gets without it; so no key is forgotten there either."""
     shown = tomllib.loads(EXAMPLE)
@@ -240,7 +285,7 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(tmp_path:
     (tmp_path / "own.pem").write_bytes(locked + cert.cert_chain_pems[0].bytes())
     path = tmp_path / "headrace.toml"
     path.write_text(TARGET + 'client_cert = "own.pem"')
-    with pytest.raises(ConfigError, match=r"client_cert: the key is encrypted"):
+    with pytest.raises(ConfigError, match=r"client_cert .*: the key is encrypted"):
         read_config(path, {})
 
 
