@@ -30,6 +30,24 @@ COMMANDS = {
 """Command → the module here, the name in it, and one line of help."""
 
 
+def _said(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Let an option stand before a verb or after it. If it is said twice, the last counts."""
+    key = f"{__name__}.{param.name}"
+    if value:
+        ctx.meta[key] = value
+    return ctx.meta.get(key, value)
+
+
+config_option = click.option(
+    "--config",
+    "config",
+    metavar="FILE",
+    callback=_said,
+    help="The configuration file (else $HEADRACE_CONFIG, else ./headrace.toml).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, callback=_said, help="Print JSON.")
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name, and imports one when it is used: `--help` stays quick."""
 
@@ -38,9 +56,9 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Import a command. Raises: NoSuchCommand, with those that are spelled alike."""
         if cmd_name not in COMMANDS:
-            return None
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         module, name, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(f"shared.cli.{module}"), name)
         return command
@@ -82,8 +100,15 @@ def _one_line(error: click.ClickException) -> str:
 
 @click.group(cls=LazyGroup)
 @click.version_option(__version__, prog_name="headrace")
-def cli() -> None:
+@config_option
+@json_option
+@click.pass_context
+def cli(ctx: click.Context, config: str | None, as_json: bool) -> None:
     """Headrace: one intake for payment providers' webhooks, one clean stream out."""
+    if as_json and ctx.invoked_subcommand is not None:
+        command = cli.get_command(ctx, ctx.invoked_subcommand)
+        if command is not None and not any(param.name == "as_json" for param in command.params):
+            raise click.UsageError(f"--json: {command.name} prints no JSON")
 
 
 def main() -> None:

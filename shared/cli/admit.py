@@ -7,14 +7,18 @@ import click
 
 from shared.cli.consent import confirm, progress, user
 from shared.cli.events import find
+from shared.cli.names import check_narrowing
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, span
 from shared.config import Config
 from shared.errors import CommandFailed, StoreUnavailable
+from shared.nearest import nearest_first
 from shared.reading import POISON, Reader
 from shared.store.client import RedisClient
 from shared.store.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.store.records import EventView, InboxView, Records
+
+NOTHING = Plan({}, {}, {}, poison=0, gone=0)
 
 
 @click.command("admit")
@@ -60,6 +64,9 @@ def command(
         return held, await _readmissions(client, settings).plan(held)
 
     held, plan = ask(settings, count)
+    if all_ and plan == NOTHING:
+        _check_code(settings, code)
+        check_narrowing(settings, source)
     _announce(plan, dry_run=dry_run, err=as_json)
     left = plan.gone + sum(plan.unserved.values())
     if dry_run or not plan.total:
@@ -77,6 +84,14 @@ def command(
     left = len(ids) - result.admitted - result.duplicates
     if ids and left:
         raise CommandFailed(f"{left:,} of {len(ids):,} could not be admitted: see above")
+
+
+def _check_code(config: Config, code: str | None) -> None:
+    """See that something is in quarantine for this reason. Raises: UsageError."""
+    codes = ask(config, lambda client: Records(client).quarantine_codes()) if code is not None else {}
+    if code is not None and codes and code not in codes:
+        there = ", ".join(f"{each} ({codes[each]:,})" for each in nearest_first(code, codes))
+        raise click.UsageError(f"nothing is in quarantine for the reason {code!r}; there is: {there}")
 
 
 def _readmissions(client: RedisClient, config: Config) -> Readmissions:
@@ -124,13 +139,14 @@ def _run(config: Config, held: Held, plan: Plan) -> Readmitted:
     def done(count: int) -> None:
         nonlocal so_far
         so_far = count
-        progress(count, plan.total)
+        show(count)
 
     def run(client: RedisClient) -> Coroutine[Any, Any, Readmitted]:
         return _readmissions(client, config).run(held, plan, user=user(), done=done)
 
     try:
-        return ask(config, run)
+        with progress("requests", plan.total) as show:
+            return ask(config, run)
     except StoreUnavailable as error:
         raise CommandFailed(
             f"stopped after {so_far:,} of {plan.total:,} requests: {error}. Say it again for the rest"

@@ -3,8 +3,12 @@
 import os
 import pwd
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -16,10 +20,14 @@ def confirm(question: str, *, yes: bool) -> None:
     click.confirm(question, abort=True, err=True)
 
 
-def progress(done: int, total: int) -> None:
-    """Show on a terminal how far it has come."""
-    if sys.stderr.isatty() and total > done:
-        click.echo(f"\r{done:,} of {total:,}", nl=False, err=True)
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many are done, as it is told, and erase it at the end."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def user() -> str:

@@ -3,6 +3,7 @@
 import click
 
 from shared.cli.deliveries import last_attempt
+from shared.cli.names import no_such
 from shared.cli.output import (
     ask,
     config_option,
@@ -14,7 +15,6 @@ from shared.cli.output import (
     seconds,
 )
 from shared.cli.parameters import Moment, limit_option, span, span_options
-from shared.errors import CommandFailed
 from shared.store.client import RedisClient
 from shared.store.deliveries import DeadLetter, Deliveries
 from shared.store.records import Records
@@ -47,7 +47,7 @@ def command(
     counts, letters = ask(settings, read)
     # One that left the configuration may have dead letters still.
     if target is not None and target not in configured and not counts[target]:
-        raise CommandFailed(f"no target is named {target!r}, and no dead letters are kept under this name")
+        raise no_such("target", target, configured)
     if as_json:
         print_json({"counts": counts, "dead_letters": letters})
         return

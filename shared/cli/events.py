@@ -5,6 +5,7 @@ from collections import Counter
 import click
 import msgspec
 
+from shared.cli.names import check_narrowing
 from shared.cli.output import (
     amount,
     ask,
@@ -78,7 +79,10 @@ def command(
             return await records.duplicates(within, source, limit)
         return await records.events(Selected(within, source, type_, state), limit)
 
-    found = ask(running_config(config), read)
+    settings = running_config(config)
+    found = ask(settings, read)
+    if not found:
+        check_narrowing(settings, source, type_)
     if as_json:
         print_json({"duplicates" if duplicates else "events": found})
     elif not found:

@@ -7,14 +7,19 @@ escaped: a terminal obeys them.
 import asyncio
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import msgspec
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from shared import money
+from shared import cli, money
 from shared.config import Config
 from shared.configfile import ENV, find_config, find_running_config, read_config
 from shared.errors import ConfigError, StoreUnavailable, Unreadable
@@ -23,15 +28,13 @@ from shared.store.address import parse_address
 from shared.store.client import RedisClient
 
 REDIS_TIMEOUT_S = 5.0
-WIDTH = 100
-"""Tables are at least this wide: a narrower terminal wraps lines, where a table would cut ids."""
+STACKED = " / "
+GAP = 2
+
+config_option, json_option = cli.config_option, cli.json_option
+"""Every command that lists takes these, before its name or after it."""
 
 T = TypeVar("T")
-
-config_option = click.option(
-    "--config", "config", metavar="FILE", help=f"The configuration file (else ${ENV}, else ./headrace.toml)."
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def config_path(option: str | None) -> Path:
@@ -79,27 +82,53 @@ def print_bytes(content: bytes) -> None:
         click.echo(content)
 
 
-def print_table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table. A cell may have several lines; the first column's are never broken."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table: one line a row where that fits, as it always does in a pipe.
 
-    # Text, not str: what a provider sent is no markup.
-    cells = [[Text(_lines(cell)) for cell in row] for row in rows]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, name in enumerate(columns):
+    A cell of a column such as `EVENT / RECEIVED` has two lines, an id and a time. They are a column each, or
+    stand one below the other on a terminal that is not wide enough.
+    """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    head, *body = table(columns, list(rows), width).split("\n")
+    click.secho(head, bold=True)
+    for line in body:
+        click.echo(line)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None) -> str:
+    """Return a table at most `width` columns wide; None: as wide as it must be for one line a row."""
+    names = [name for column in columns for name in column.split(STACKED)]
+    flat = [list(chain.from_iterable(map(_flat, columns, row))) for row in rows]
+    widths = [max(map(cell_len, cells)) for cells in zip(names, *flat, strict=True)]
+    needed = sum(widths) + GAP * len(widths)
+    if width is None or needed <= width:
+        return _drawn(names, flat, needed)
+    return _drawn(columns, [[_lines(cell) for cell in row] for row in rows], width)
+
+
+def _flat(column: str, cell: object) -> list[str]:
+    """Return a cell's lines as cells of one line, as many as its column has names."""
+    lines = _lines(cell).split("\n")
+    more = column.count(STACKED)
+    parts = [*lines[:more], "; ".join(line for line in lines[more:] if line)]
+    return [*parts, *[""] * (more + 1 - len(parts))]
+
+
+def _drawn(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
+    drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for number, name in enumerate(names):
         if number == 0:
-            widest = max((line.cell_len for row in cells for line in row[0].split()), default=0)
-            table.add_column(name, no_wrap=True, min_width=max(widest, len(name)))
+            # It holds what is copied: it is never broken, however narrow the terminal is.
+            lines = [name, *(line for row in rows for line in row[0].split("\n"))]
+            drawn.add_column(name, no_wrap=True, min_width=max(map(cell_len, lines)))
         else:
-            table.add_column(name, overflow="fold")
-    for row in cells:
-        table.add_row(*row)
-    columns_here = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    # A column that cannot be broken must fit whatever the width is.
-    width = max(WIDTH, columns_here, *(row[0].cell_len for row in cells)) if cells else WIDTH
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+            drawn.add_column(name, overflow="fold")
+    for row in rows:
+        drawn.add_row(*map(Text, row))  # Text, not str: what a provider sent is no markup
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(drawn)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:

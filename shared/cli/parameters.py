@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -12,6 +12,10 @@ from shared.store.walk import Span
 from shared.values import Duration
 
 _EVENT_ID = re.compile(r"evt_[0-9a-f]{20,35}")
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?P<second>:\d\d(?P<fraction>\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?"
+)
+_EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _FOR_EVER_MS = 2**53  # the largest whole number that a score holds exactly
 
 
@@ -36,25 +40,36 @@ class _EventId(click.ParamType[str]):
 
 
 class _Moment(click.ParamType[Moment]):
+    """`2h`, a time as listings show it, or RFC 3339; a time without a zone is in UTC, as all times shown are.
+
+    A time in whole seconds means all of its second: as the end of a span it is the last moment of it.
+    """
+
     name = "moment"
 
+    def __init__(self, *, is_end: bool) -> None:
+        self._rest_ms = 999 if is_end else 0
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Moment:
-        """Return the moment of `2h` or of an RFC 3339 time."""
+        """Return the moment."""
         try:
             return Ago(Duration.parse(value).ms)
         except ValueError:
             pass
+        match = _TIME.fullmatch(value)
         try:
-            time = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value.upper())
         except ValueError:
-            self.fail(f"{value!r} is neither a duration such as 2h nor a time such as 2026-03-02T10:00:00Z")
+            match = None
+        if match is None:
+            self.fail(f"{value!r} is neither a duration such as 2h nor a time such as 2026-03-02 10:01:44")
         if time.tzinfo is None:
-            self.fail(f"{value!r} has no time zone: write 2026-03-02T10:00:00Z, or a duration such as 2h")
-        return max(0, round(time.timestamp() * 1000))
+            time = time.replace(tzinfo=UTC)
+        rest_ms = self._rest_ms if match["second"] and not match["fraction"] else 0
+        return max(0, int((time - _EPOCH) / _MS) + rest_ms)
 
 
 EVENT_ID = _EventId()
-MOMENT = _Moment()
 
 
 def span_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -64,9 +79,9 @@ def span_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
         for name in ("until", "since"):
             function = click.option(
                 f"--{name}",
-                type=MOMENT,
+                type=_Moment(is_end=name == "until"),
                 metavar="WHEN",
-                help=f"Only what {what} {name} then: 2h (ago), or 2026-03-02T10:00:00Z.",
+                help=f"Only what {what} {name} then: 2h (ago), 2026-03-02, or 2026-03-02 10:01:44 (UTC).",
             )(function)
         return function
 

@@ -9,7 +9,7 @@ import click
 import structlog
 
 from shared import logs
-from shared.cli.output import config_path
+from shared.cli.output import config_option, config_path
 from shared.config import Config
 from shared.configfile import read_config
 from shared.errors import CommandFailed
@@ -75,7 +75,7 @@ def _load(option: str | None) -> tuple[Path, Config]:
 
 
 @click.command("ingress")
-@click.option("--config", "config", metavar="FILE", help="The configuration file.")
+@config_option
 @click.option("--host", help="Listen here instead of ingress.host.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Listen here instead of ingress.port.")
 @click.option(
@@ -92,7 +92,7 @@ def ingress_command(config: str | None, host: str | None, port: int | None, proc
 
 
 @click.command("worker")
-@click.option("--config", "config", metavar="FILE", help="The configuration file.")
+@config_option
 @click.option(
     "--processes",
     type=click.IntRange(1),

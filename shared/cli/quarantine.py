@@ -2,6 +2,7 @@
 
 import click
 
+from shared.cli.names import check_narrowing
 from shared.cli.output import (
     ask,
     config_option,
@@ -37,7 +38,10 @@ def command(
         within = span(since, until, await records.now_ms())
         return await records.in_quarantine(), await records.quarantined(within, source, limit)
 
-    count, found = ask(running_config(config), read)
+    settings = running_config(config)
+    count, found = ask(settings, read)
+    if not found:
+        check_narrowing(settings, source)
     if as_json:
         print_json({"count": count, "quarantined": found})
     elif not found:

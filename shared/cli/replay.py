@@ -7,6 +7,7 @@ import click
 
 from shared.cli.consent import confirm, progress, user
 from shared.cli.events import find
+from shared.cli.names import check_narrowing, no_such
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, Moment, span, span_options
 from shared.config import Config
@@ -70,6 +71,8 @@ def command(
         return selection, await Replays(client, names).plan(selection)
 
     selection, plan = ask(settings, count)
+    if not plan.total and not plan.waiting and not plan.unserved:
+        check_narrowing(settings, source, type_)
     _announce(plan, dry_run=dry_run, err=as_json)
     if dry_run or not plan.total:
         if as_json:
@@ -91,11 +94,10 @@ def command(
 
 def _check_targets(names: Sequence[str], dead_letters: str | None, to: str | None) -> None:
     if to is not None and to not in names:
-        raise click.UsageError(f"--to: no target is named {to!r}")
+        raise no_such("target", to, names)
+    # What was a removed target's may go to another.
     if dead_letters is not None and to is None and dead_letters not in names:
-        raise click.UsageError(
-            f"--dead-letters: no target is named {dead_letters!r}; send what was its to another with --to"
-        )
+        raise no_such("target", dead_letters, names)
 
 
 def _admitted(config: Config, event: str) -> str:
@@ -130,13 +132,14 @@ def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan)
     def done(count: int) -> None:
         nonlocal so_far
         so_far = count
-        progress(count, plan.total)
+        show(count)
 
     def run(client: RedisClient) -> Coroutine[Any, Any, Replayed]:
         return Replays(client, names).run(selection, plan, user=user(), done=done)
 
     try:
-        return ask(config, run)
+        with progress("deliveries", plan.total) as show:
+            return ask(config, run)
     except StoreUnavailable as error:
         raise CommandFailed(
             f"stopped after {so_far:,} of {plan.total:,} deliveries: {error}. Those are on their way"

@@ -2,18 +2,20 @@
 
 import click
 
-from shared.cli.output import print_json
-from shared.errors import CommandFailed
+from shared.cli.output import json_option, print_json
+from shared.nearest import nearest_first
 from shared.schema import SENT_TYPES, event_schema
 
 
 @click.command("schema")
 @click.argument("type", required=False)
-def command(type: str | None) -> None:
+@json_option
+def command(type: str | None, as_json: bool) -> None:
     """Print the JSON Schema (2020-12) of the canonical event, narrowed to one TYPE where one is given.
 
-    It describes the body of a delivery in the form `cloudevents`.
+    It describes the body of a delivery in the form `cloudevents`. It is JSON with --json or without.
     """
     if type is not None and type not in SENT_TYPES:
-        raise CommandFailed(f"{type!r} is no canonical type; those are: {', '.join(SENT_TYPES)}")
+        types = ", ".join(nearest_first(type, SENT_TYPES))
+        raise click.UsageError(f"{type!r} is no canonical type; those are: {types}")
     print_json(event_schema(type))

@@ -1,5 +1,6 @@
 """`headrace simulate`: plays the providers, who cannot be asked to send tests, against a running ingress."""
 
+import itertools
 import sys
 import time
 from random import Random
@@ -7,9 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from shared.cli.consent import progress
 from shared.cli.output import (
     config_option,
     counted,
@@ -21,6 +21,7 @@ from shared.cli.output import (
 )
 from shared.config import Config
 from shared.errors import CommandFailed
+from shared.nearest import nearest_first
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter
 from shared.simulation.catalogue import CATALOGUE
@@ -115,9 +116,10 @@ def _adapters(config: Config, who: str) -> list[AnyAdapter]:
     named = [source for source in config.sources if source.name == who]
     found = named or [source for source in config.sources if source.provider == who]
     if not found:
-        known = ", ".join(f"{source.name} ({source.provider})" for source in config.sources)
-        raise CommandFailed(
-            f"{who!r} is neither a source nor the provider of one; configured: {known or 'none'}"
+        known = {source.name: f"{source.name} ({source.provider})" for source in config.sources}
+        names = ", ".join(known[name] for name in nearest_first(who, known))
+        raise click.UsageError(
+            f"{who!r} is neither a source nor the provider of one; configured: {names or 'none'}"
         )
     if found[0].provider not in CATALOGUE:
         raise CommandFailed(f"there are no scenarios for the provider {found[0].provider!r}")
@@ -133,7 +135,9 @@ def _chosen(adapters: list[AnyAdapter], names: tuple[str, ...]) -> list[Scenario
     known = {scenario.name: scenario for scenario in CATALOGUE[provider].scenarios}
     for name in names:
         if name not in known:
-            raise CommandFailed(f"{provider} has no scenario {name!r}; it has: {', '.join(known)}")
+            raise click.UsageError(
+                f"{provider} has no scenario {name!r}; it has: {', '.join(nearest_first(name, known))}"
+            )
     if names:
         return [known[name] for name in names]
     playable = []
@@ -165,18 +169,16 @@ def _base(config: Config, url: str | None) -> str:
 
 
 def _send(plan: Plan, base: str, *, concurrency: int, per_s: float | None) -> Tally:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
     tracks = list(plan.tracks()) if plan.shuffled else None
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        what, total = ("requests", len(tracks)) if tracks is not None else ("lifecycles", plan.lifecycles)
-        bar = progress.add_task(what, total=total)
+    what, total = ("requests", len(tracks)) if tracks is not None else ("lifecycles", plan.lifecycles)
+    so_far = itertools.count(1)
+    with progress(what, total) as done:
         return Sending(
             iter(tracks) if tracks is not None else plan.tracks(),
             base,
             concurrency=concurrency,
             per_s=per_s,
-            on_track=lambda: progress.advance(bar),
+            on_track=lambda: done(next(so_far)),
         ).run()
 
 
@@ -221,7 +223,9 @@ def _print(summary: Summary) -> None:
 
 def _describe(who: str | None, *, as_json: bool) -> None:
     if who is not None and who not in CATALOGUE:
-        raise CommandFailed(f"{who!r} is no provider with scenarios; those are: {', '.join(CATALOGUE)}")
+        raise click.UsageError(
+            f"{who!r} is no provider with scenarios; those are: {', '.join(nearest_first(who, CATALOGUE))}"
+        )
     plays = {provider: play for provider, play in CATALOGUE.items() if who in (None, provider)}
     if as_json:
         print_json(

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from shared import logs
+from shared.cli.output import config_option
 from shared.cli.processes import ingress_child, listen, say_listening, worker_child
 from shared.configfile import find_config, is_embedded, read_config
 from shared.demo.setup import write_demo
@@ -24,7 +25,7 @@ READY_WITHIN_S = 30.0
 
 
 @click.command("up")
-@click.option("--config", "option", metavar="FILE", help="The configuration file; without any, a demo runs.")
+@config_option
 @click.option("--host", help="Listen here instead of ingress.host.")
 @click.option("--port", type=click.IntRange(1, 65535), help="Listen here instead of ingress.port.")
 @click.option(
@@ -40,19 +41,19 @@ READY_WITHIN_S = 30.0
     help="Also run the demo's receiver, on this port of 127.0.0.1.",
 )
 def command(
-    option: str | None, host: str | None, port: int | None, ingress: int, workers: int, receiver: int | None
+    config: str | None, host: str | None, port: int | None, ingress: int, workers: int, receiver: int | None
 ) -> None:
     """Run Redis (where the configuration says "embedded"), ingress and workers until Ctrl-C.
 
     Without a configuration it runs a demo: a source for each provider, a receiver of its own, and the
     providers' sample events played through.
     """
-    path = find_config(option)
+    path = find_config(config)
     if path is None:
         sys.exit(run_demo(host or "127.0.0.1", port or 8000, ingress, workers, receiver or 0))
-    config = read_config(path)
+    settings = read_config(path)
     logs.configure("supervisor")
-    listener = listen(host or config.ingress.host, port or config.ingress.port)
+    listener = listen(host or settings.ingress.host, port or settings.ingress.port)
     receiving = listen("127.0.0.1", receiver) if receiver else None
     supervisor = Supervisor()
     try:

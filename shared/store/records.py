@@ -4,6 +4,7 @@ Nothing here decodes a provider's payload; `payload` alone hands it out. Listing
 """
 
 import fnmatch
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -233,6 +234,17 @@ class Records:
         """Return how many requests are in quarantine. Raises: StoreUnavailable."""
         with translated():
             return int(await self._client.redis.zcard(keys.QUARANTINE))
+
+    async def quarantine_codes(self) -> dict[str, int]:
+        """Return why requests are in quarantine, and how many each. Raises: StoreUnavailable."""
+        codes: Counter[str] = Counter()
+        async for steps in self._newest(keys.QUARANTINE, Span(0, 2**53), None):
+            with translated():
+                pipe = self._client.redis.pipeline(transaction=False)
+                for step in steps:
+                    pipe.hget(keys.quarantined(step.id), "code")
+                codes.update(code.decode() for code in await pipe.execute() if code is not None)
+        return dict(codes)
 
     async def _newest(self, key: str, span: Span, source: str | None) -> AsyncIterator[list[Step]]:
         async for steps in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):

@@ -1,9 +1,13 @@
 """The commands, against a real Redis: what they print, what they never print, and how they end."""
 
+import fcntl
 import os
 import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +122,24 @@ def story(redis_url: str) -> Story:
     return story
 
 
+def on_a_terminal(columns: int, *args: str) -> str:
+    """Return what a command prints on a terminal of this width, without its colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with subprocess.Popen([HEADRACE, *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 65536):
+                shown += part
+        except OSError:
+            pass  # so a terminal says that the other side is closed
+        os.close(ours)
+        process.wait()
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode()).replace("\r\n", "\n")
+
+
 # -- listings
 
 
@@ -126,10 +148,12 @@ def test_events_shows_what_came_in_and_where_it_went(config: str, story: Story) 
     assert [event["id"] for event in listed] == [story.nowhere, story.done, story.dead]
     assert listed[2]["deliveries"] == {"ledger": "dead", "crm": "done"}
     assert listed[2]["money"] == {"amount_minor": 150000, "currency": "GBP"}
+    ids = [event["id"] for event in listed]
     text = ok(config, "events")
     for word in (story.dead, "payment.received", "tx-1", "1,500.00 GBP", "1 done, 1 dead", "1 copy"):
         assert word in text
-    assert max(len(line) for line in text.splitlines()) <= 100
+    assert [line.split()[0] for line in text.splitlines()] == ["EVENT", *ids], "a line each, in a pipe"
+    assert not any(line.endswith(" ") for line in text.splitlines())
 
 
 def test_events_selects(config: str, story: Story) -> None:
@@ -184,10 +208,101 @@ def test_dead_letters_and_quarantine_say_why(config: str, story: Story) -> None:
         assert word in text
     assert as_json(config, "dead-letters")["counts"] == {"ledger": 1, "crm": 0}
     assert ok(config, "dead-letters", "--target", "crm") == "No dead letters.\n"
-    failed(run(config, "dead-letters", "--target", "nobody"), 1, "nobody")
+    failed(run(config, "dead-letters", "--target", "leger"), 2, "'leger'; there are: ledger, crm")
     [odd] = as_json(config, "quarantine")["quarantined"]
     assert (odd["id"], odd["code"]) == (story.odd, "not-json")
     assert story.odd in ok(config, "quarantine")
+
+
+def test_a_listing_fits_the_terminal_and_ids_stay_whole(config: str, story: Story) -> None:
+    narrow = on_a_terminal(80, "events", "--config", config)
+    assert "EVENT / RECEIVED (UTC)" in narrow
+    wide = on_a_terminal(250, "events", "--config", config)
+    assert wide == ok(config, "events"), "where a line each fits, that is what one gets"
+    for columns, text in ((80, narrow), (250, wide)):
+        assert max(map(len, text.splitlines())) <= columns
+        for id in (story.dead, story.done, story.nowhere):
+            assert re.search(rf"^{id}\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("column", ["events", "quarantine", "dead-letters"])
+def test_times_are_taken_as_listings_show_them(config: str, story: Story, column: str) -> None:
+    def count(*args: str) -> int:
+        return len(ok(config, column, *args).splitlines())
+
+    time = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", ok(config, column))[0]
+    assert count("--since", time, "--until", time) > 1, "all of that second"
+    assert ok(config, column, "--until", "2001-01-01").startswith("No")
+    rfc3339 = time.replace(" ", "T") + "Z"
+    assert (
+        count("--since", rfc3339)
+        == count("--since", time)
+        == count("--since", "1h")
+        == count("--since", "2000-01-01")
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["events", "--source", "trustsahre"], "no source is named 'trustsahre'; there are: trustshare, "),
+        (["events", "--duplicates", "--source", "nosuch"], "no source is named 'nosuch'; there are: "),
+        (["events", "--type", "payment.received,payment.failed"], "there are: payment.received, "),
+        (["events", "--state", "ded"], "is not one of 'waiting', 'done', 'dead'"),
+        (["quarantine", "--source", "trustapp"], "no source is named 'trustapp'; there are: trustap, "),
+        (["targets", "pauze", "crm"], "Did you mean 'pause'?"),
+        (["event"], "Did you mean 'events'?"),
+        (["schema", "payment.recieved"], "those are: payment.received, "),
+        (["simulate", "trustsahre"], "configured: trustshare (trustshare), "),
+        (["simulate", "trustap", "--scenario", "piad"], "trustap has no scenario 'piad'; it has: "),
+    ],
+)
+def test_a_name_that_stands_for_nothing_is_an_error_that_says_which_exist(
+    config: str, story: Story, args: list[str], words: str
+) -> None:
+    failed(CliRunner().invoke(cli, ["--config", config, *args]), 2, words)
+
+
+def test_a_source_that_left_the_configuration_is_found_by_its_name_still(
+    tmp_path: Path, redis_url: str, story: Story
+) -> None:
+    config = write(tmp_path, redis_url, SOURCES.replace('name = "trustshare"', 'name = "other"') + TARGETS)
+    assert len(as_json(config, "events", "--source", "trustshare")["events"]) == 3
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["{}", "events"],
+        ["events", "{}"],
+        ["{}", "targets"],
+        ["targets", "{}"],
+        ["{}", "dead-letters"],
+        ["quarantine", "{}"],
+        ["{}", "check"],
+        ["{}", "deliveries", "ID"],
+        ["{}", "transaction", "trustshare", "tx-1"],
+        ["{}", "replay", "ID", "--dry-run"],
+        ["admit", "{}", "--all", "--dry-run"],
+    ],
+)
+def test_json_and_config_stand_before_a_verb_or_after_it(config: str, story: Story, args: list[str]) -> None:
+    said = ["--json", "--config", config]
+    words = [word for arg in args for word in (said if arg == "{}" else [story.dead if arg == "ID" else arg])]
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 0, result.output
+    msgspec.json.decode(result.stdout)
+
+
+def test_json_before_a_verb_that_prints_none_is_refused(config: str) -> None:
+    failed(run(config, "--json", "secret"), 2, "secret prints no JSON")
+
+
+def test_progress_is_erased_from_a_terminal_and_never_in_a_pipe(config: str, story: Story) -> None:
+    text = on_a_terminal(80, "replay", "--since", "1h", "--yes", "--config", config)
+    assert text.splitlines()[-1].startswith("Sent "), text
+    text = ok(config, "replay", "--since", "1h", "--to", "crm", "--yes")
+    assert " of " not in text
 
 
 @pytest.mark.parametrize("command", ["events", "dead-letters", "quarantine"])
@@ -195,17 +310,20 @@ def test_an_empty_listing_says_so(config: str, command: str) -> None:
     assert ok(config, command).startswith("No")
 
 
-def test_a_long_name_is_folded_and_nothing_of_it_is_lost(config: str, redis_url: str) -> None:
+def test_nothing_is_lost_of_a_long_name(config: str, redis_url: str) -> None:
     async def body(store: Filled) -> list[str]:
         [id] = await store.receive(PAID | {"token": "x" * 300})
         await store.admit("a-target-with-a-name-of-some-length")
         return [id]
 
     [id] = with_redis(redis_url, body)
-    text = ok(config, "events")
-    assert text.splitlines()[1].startswith(id)
-    assert text.count("x") == 300
-    assert max(len(line) for line in text.splitlines()) <= 100
+    [_, line] = ok(config, "events").splitlines()
+    assert line.startswith(id)
+    assert "x" * 300 in line, "in a pipe it is not folded"
+    for columns in (80, 200):
+        text = on_a_terminal(columns, "events", "--config", config)
+        assert text.count("x") == 300
+        assert max(map(len, text.splitlines())) <= columns
 
 
 @pytest.mark.case(n=34)
@@ -275,9 +393,11 @@ def test_replay_takes_events_copies_and_times(config: str, story: Story) -> None
     [
         ([], "say what to replay"),
         (["--dead-letters", "nobody"], "nobody"),
-        (["--dead-letters", "ledger", "--to", "nobody"], "--to"),
+        (["--dead-letters", "ledger", "--to", "cmr"], "'cmr'; there are: crm, ledger"),
         (["--since", "yesterday"], "yesterday"),
-        (["--since", "2026-03-02T10:00:00"], "time zone"),
+        (["--since", "2026-03-02T25:00:00"], "neither a duration"),
+        (["--since", "1h", "--source", "trustshar"], "'trustshar'; there are: trustshare, trustap, trustist"),
+        (["--since", "1h", "--type", "paymnt.*"], "'paymnt.*'; there are: payment."),
         (["evt_019a7c3b2e1f00c0ffee0", "--since", "1h"], "not several"),
         (["--dead-letters", "ledger"], "--yes"),
     ],

@@ -83,7 +83,8 @@ def test_admit_says_what_it_would_do_and_does_it(config: str, held: Held) -> Non
     again = run(config, "admit", "--all", "--source", "trustshare", "--code", "not-json", "--yes", "--json")
     assert msgspec.json.decode(again.stdout)["admitted"]["quarantined"] == {"not-json": 1}
     assert "Nothing to admit." in ok(config, "admit", "--all", "--source", "trustap")
-    assert "Nothing to admit." in ok(config, "admit", "--all", "--code", "unheard-of")
+    failed(run(config, "admit", "--all", "--code", "not-jsn"), 2, "'not-jsn'; there is: not-json (1)")
+    failed(run(config, "admit", "--all", "--source", "trustip"), 2, "'trustip'; there are: trustap, ")
 
 
 def test_admit_takes_a_suppressed_copy_by_its_receipt(config: str, held: Held) -> None:
