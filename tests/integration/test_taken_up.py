@@ -38,6 +38,12 @@ Held = dict[str, Any]
 """Where something stands, beginning at a process's own objects → what it is."""
 
 
+@pytest.fixture(autouse=True)
+def log_is_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker's watch knows where to write its last words, as in a process that has set up its log."""
+    monkeypatch.setattr("shared.logs.fileno", lambda: 2)
+
+
 def held_by(*roots: Any) -> Held:
     """Return all plain values that objects of this project hold, with the way to each."""
     found: Held = {}
