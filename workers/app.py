@@ -79,6 +79,7 @@ def _handle_signals(runtime: Runtime) -> None:
     signal.signal(signal.SIGHUP, lambda *_: runtime.reload_soon())
     signal.signal(signal.SIGUSR1, lambda *_: log.warning("where each thread is", stack=stacks()))
     runtime.reload_soon()  # for a signal that came while there was no handler yet
+    log.info("worker ready")
 
 
 def run(file: ConfigFile) -> int:
