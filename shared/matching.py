@@ -11,6 +11,10 @@ from typing import Any, Protocol
 
 from shared.expressions import compile_expression
 
+NO_BOOLEAN = "gives neither true nor false"
+NO_FIELD = "meets a field that is not there"
+"""How `Filter.why_not` begins if the filter has no boolean result, or asks for a field that is not there."""
+
 _UNDEFINED = re.compile(r"Undefined variable or function: ('[^']*')")
 
 _SHAPE: dict[str, Any] = {
@@ -59,17 +63,17 @@ class Filter:
         try:
             result = self._program.execute(event)
         except KeyError as error:
-            return f"meets a field that is not there: {error}"
+            return f"{NO_FIELD}: {error}"
         except Exception as error:
             absent = _UNDEFINED.search(str(error))
             if absent is not None:
-                return f"meets a field that is not there: {absent[1]}"
+                return f"{NO_FIELD}: {absent[1]}"
             if isinstance(error, TypeError):
                 return "meets a value that is null, or of another type than it expects"
             return f"cannot be computed over this event ({type(error).__name__})"
         if result is True:
             return None
-        return "is false" if result is False else "gives neither true nor false"
+        return "is false" if result is False else NO_BOOLEAN
 
 
 def why_not(target: Selective, source: str, type: str, context: dict[str, Any]) -> str | None:

@@ -1,6 +1,5 @@
 """`headrace check`: is the configuration valid and Redis fit, and what must each provider be given?"""
 
-import re
 import sys
 from typing import BinaryIO
 from urllib.parse import urlsplit
@@ -8,6 +7,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from shared.cli.attention import waiting_for_somebody
 from shared.cli.matches import matches_of, print_matches
 from shared.cli.mistakes import address_note, credentials, warnings_of
 from shared.cli.output import (
@@ -20,6 +20,7 @@ from shared.cli.output import (
     print_json,
     running_config,
 )
+from shared.cli.reachable import lookup_warnings
 from shared.config import Config, Target
 from shared.errors import StoreUnavailable
 from shared.providers import make_adapter
@@ -28,22 +29,14 @@ from shared.signing import signing_key
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.fitness import Fitness, inspect
-from shared.store.upkeep import Upkeep
-
-TOKEN_LENGTH = 16
-"""A segment of a target's path that is this long may be a token: receivers of webhooks have such URLs."""
 
 
 class RedisReport(msgspec.Struct, frozen=True):
-    """What Redis is. `error` says why nothing else is known.
-
-    `unknown`: source → how many events came of a type that no mapping knows.
-    """
+    """What Redis is. `error` says why nothing else is known."""
 
     address: str
     error: str | None
     fitness: Fitness | None
-    unknown: dict[str, int] = {}
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -70,7 +63,7 @@ class TargetReport(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All that `check` found."""
+    """All that `check` found. `ok`: it can run. `warnings`: what is probably a mistake, and what waits."""
 
     ok: bool
     redis: RedisReport
@@ -108,14 +101,14 @@ def command(
         else:
             print_matches(matches)
         return
-    redis = _redis(settings)
+    redis, waiting = _redis(settings)
     report = Report(
         ok=redis.fitness is not None and not redis.fitness.problems,
         redis=redis,
         proxy=settings.proxy.shown if settings.proxy else None,
         sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
         targets=[_target(settings, target, show=show_secrets) for target in settings.targets],
-        warnings=[*warnings_of(settings), *map(_unknown, redis.unknown.items())],
+        warnings=[*warnings_of(settings), *lookup_warnings(settings), *waiting],
     )
     if as_json:
         print_json(report)
@@ -125,26 +118,19 @@ def command(
         sys.exit(1)
 
 
-def _redis(config: Config) -> RedisReport:
+def _redis(config: Config) -> tuple[RedisReport, list[str]]:
+    """Return what Redis is, and what waits there for somebody."""
     address = parse_address(config.redis.url).shown
 
-    async def look(client: RedisClient) -> tuple[Fitness, dict[str, int]]:
+    async def look(client: RedisClient) -> tuple[Fitness, list[str]]:
         fitness = await inspect(client, require_aof=config.redis.require_aof)
-        return fitness, await Upkeep(client).unknown()
+        return fitness, await waiting_for_somebody(client, config)
 
     try:
-        fitness, unknown = ask(config, look)
+        fitness, waiting = ask(config, look)
     except StoreUnavailable as error:
-        return RedisReport(address, str(error), None)
-    return RedisReport(address, None, fitness, unknown)
-
-
-def _unknown(counted_: tuple[str, int]) -> str:
-    source, count = counted_
-    return (
-        f"{source} has sent {counted(count, 'event')} of a type that no mapping knows:"
-        " headrace events --type provider.unknown"
-    )
+        return RedisReport(address, str(error), None), []
+    return RedisReport(address, None, fitness), waiting
 
 
 def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceReport:
@@ -203,10 +189,9 @@ def _target(config: Config, target: Target, *, show: bool) -> TargetReport:
 
 
 def _masked(url: str) -> str:
-    """Return a URL without what may be a credential: its query, and long segments of its path."""
+    """Return a URL without its path and query: receivers of webhooks have tokens there."""
     parts = urlsplit(url)
-    path = re.sub(rf"[^/]{{{TOKEN_LENGTH},}}", "…", parts.path)
-    return f"{parts.scheme}://{parts.netloc}{path}{'?…' if parts.query else ''}"
+    return f"{parts.scheme}://{parts.netloc}/" + ("…" if parts.query or parts.path.strip("/") else "")
 
 
 def _print(report: Report) -> None:
@@ -246,7 +231,11 @@ def _print(report: Report) -> None:
         click.secho(f"\n{counted(len(report.warnings), 'warning')}", bold=True)
         for warning in report.warnings:
             click.echo(f"- {plain(warning)}")
-    verdict = "All is well." if report.ok else "Redis cannot be used: see above."
+    verdict = "All is well."
+    if not report.ok:
+        verdict = "Redis cannot be used: see above."
+    elif report.warnings:
+        verdict = f"It can run, with {counted(len(report.warnings), 'warning')}: see above."
     click.echo(f"\nThe configuration is valid. {verdict}")
 
 

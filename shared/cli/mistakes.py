@@ -1,15 +1,13 @@
 """What `headrace check` warns of: mistakes in a configuration that is valid all the same."""
 
-import fnmatch
 from collections.abc import Iterator
 
 import msgspec
 
+from shared.cli.trials import Samples, filter_mistakes, glob_mistakes, samples
 from shared.config import Config, Target
 from shared.egress import Endpoint
 from shared.egress.addresses import refusal
-from shared.events import HANDSHAKE, STATUS_OF
-from shared.providers import ADAPTERS
 from shared.providers.base import SourceSettings
 from shared.secrets import Secret
 
@@ -30,8 +28,9 @@ def warnings_of(config: Config) -> list[str]:
         )
     for i, source in enumerate(config.sources):
         found += [f"sources[{i}] ({source.name}): {text}" for text in _of_source(source)]
+    tried = samples(config) if any(target.filter for target in config.targets) else {}
     for i, target in enumerate(config.targets):
-        found += [f"targets[{i}] ({target.name}): {text}" for text in _of_target(config, target)]
+        found += [f"targets[{i}] ({target.name}): {text}" for text in _of_target(config, target, tried)]
     return found
 
 
@@ -60,17 +59,9 @@ def _of_source(source: SourceSettings) -> Iterator[str]:
             yield f"{key} {what} shorter than {SHORTEST_SECRET} characters, which can be guessed"
 
 
-def _of_target(config: Config, target: Target) -> Iterator[str]:
-    sources = config.sources
-    for pattern in target.sources:
-        if not any(fnmatch.fnmatchcase(source.name, pattern) for source in sources):
-            yield f"sources: {pattern!r} matches no source"
-    # A handshake is recorded and sent to nobody.
-    types = [type_ for type_ in STATUS_OF if type_ != HANDSHAKE]
-    any_type = any(ADAPTERS[source.provider].names_own_types for source in sources)
-    for pattern in target.events:
-        if not any_type and not any(fnmatch.fnmatchcase(type_, pattern) for type_ in types):
-            yield f"events: {pattern!r} matches no event type that is sent"
+def _of_target(config: Config, target: Target, tried: Samples) -> Iterator[str]:
+    yield from glob_mistakes(config, target)
+    yield from filter_mistakes(config, target, tried)
     endpoint = config.endpoint_of(target)
     note = address_note(endpoint)
     if note is not None:

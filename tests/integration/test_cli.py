@@ -432,6 +432,11 @@ def test_replay_asks_on_a_terminal(config: str, story: Story, answer: bytes, cod
 # -- check
 
 
+def warned(report: dict[str, Any]) -> list[str]:
+    """Return what `check` warned of, but for names that do not resolve where a test runs."""
+    return [text for text in report["warnings"] if ".example.com" not in text]
+
+
 def test_check_shows_what_each_provider_must_be_given(config: str, redis_url: str) -> None:
     text = ok(config, "check")
     for word in (
@@ -439,17 +444,18 @@ def test_check_shows_what_each_provider_must_be_given(config: str, redis_url: st
         "https://hooks.example.com/webhooks/trustist/" + Secret(PATH_TOKEN).masked(),
         "HTTP Basic, user name headrace",
         "header x-trustshare-secret",
-        "https://ledger.example.com/hooks/…?…",
+        "https://ledger.example.com/…",
         "noeviction",
         redis_url,
     ):
         assert word in text
+    assert "example.com/hooks" not in text
     shown = ok(config, "check", "--show-secrets")
     for word in (f"/webhooks/trustist/{PATH_TOKEN}", HEADER_SECRET, PASSWORD, TARGET_TOKEN):
         assert word in shown
     assert SIGNING not in shown
     report = as_json(config, "check")
-    assert (report["ok"], report["warnings"], report["redis"]["fitness"]["aof"]) == (True, [], True)
+    assert (report["ok"], warned(report), report["redis"]["fitness"]["aof"]) == (True, [], True)
 
 
 def test_check_warns_of_what_is_probably_a_mistake(tmp_path: Path, redis_url: str) -> None:
@@ -477,11 +483,77 @@ allow_private = true
     for word in ("'stripe'", "'payments.*'", "'source.*'", "secrets is shorter", "allow_private", "http://"):
         assert word in warnings
     assert "inside" not in warnings
-    assert len(report["warnings"]) == 6
+    assert "did you mean 'payment.*'?" in warnings
+    assert len(warned(report)) == 6
     assert "allow_private" in report["targets"][0]["address"]
     assert report["sources"][0]["urls"] == ["http://127.0.0.1:8000/webhooks/trustshare"]
     empty = as_json(write(tmp_path, redis_url, ""), "check")["warnings"]
     assert [warning.partition(":")[0] for warning in empty] == ["sources", "targets"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            'filter = "data.money.amount_minor"',
+            "filter: it gives neither true nor false for payment.completed, payment.failed, ",
+        ),
+        ("filter = \"'payment.received'\"", "filter: it gives neither true nor false"),
+        (
+            'filter = "data.muney.amount_minor > 1"',
+            "filter: it meets a field that is not there: 'muney', in none",
+        ),
+        (
+            'events = ["paymnt.*"]',
+            "events: 'paymnt.*' matches no event type that is sent; did you mean 'payment.*'?",
+        ),
+        ('events = ["payment.recieved"]', "did you mean 'payment.received'?"),
+        ('sources = ["trustshar"]', "sources: 'trustshar' matches no source; did you mean 'trustshare'?"),
+    ],
+)
+def test_check_warns_of_what_can_never_match(tmp_path: Path, redis_url: str, keys: str, words: str) -> None:
+    target = f'[[targets]]\nname = "odd"\nurl = "https://1.1.1.1/"\nsecret = "{SIGNING}"\n'
+    config = write(tmp_path, redis_url, SOURCES + target + keys)
+    [warning] = as_json(config, "check")["warnings"]
+    assert warning.startswith("targets[0] (odd): ")
+    assert words in warning
+    text = ok(config, "check")
+    assert "All is well" not in text
+    assert "It can run, with 1 warning: see above." in text
+    for good in (
+        'filter = "data.money.amount_minor > 1"',
+        "filter = \"type == 'payment.failed'\"",
+        'events = ["pay*.received"]',
+    ):
+        assert "All is well." in ok(write(tmp_path, redis_url, SOURCES + target + good), "check")
+
+
+def test_check_warns_of_names_that_do_not_resolve_unless_a_proxy_looks_them_up(
+    tmp_path: Path, redis_url: str
+) -> None:
+    target = f'[[targets]]\nname = "away"\nurl = "https://nosuch.invalid/hook"\nsecret = "{SIGNING}"\n'
+    [warning] = as_json(write(tmp_path, redis_url, SOURCES + target), "check")["warnings"]
+    assert warning.startswith("targets[0] (away): url: nosuch.invalid ")
+    assert warning.endswith("until then every attempt fails")
+    proxy = '[egress]\nproxy = "http://127.0.0.1:3128"\nproxy_resolves = true\n'
+    assert as_json(write(tmp_path, redis_url, SOURCES + proxy + target), "check")["warnings"] == []
+    proxy = '[egress]\nproxy = "http://proxy.invalid:3128"\nproxy_resolves = true\n'
+    [warning] = as_json(write(tmp_path, redis_url, SOURCES + proxy + target), "check")["warnings"]
+    assert warning.startswith("egress.proxy: proxy.invalid ")
+
+
+def test_check_says_what_waits_for_somebody(config: str, redis_url: str, story: Story) -> None:
+    CliRunner().invoke(cli, ["--config", config, "targets", "disable", "crm"])
+    said = warned(as_json(config, "check"))
+    assert said == [
+        "target ledger has 1 dead letter: headrace dead-letters --target ledger",
+        "target crm is disabled (disabled by hand): headrace targets",
+        "1 request in quarantine: headrace quarantine",
+    ]
+    text = ok(config, "check")
+    for warning in said:
+        assert f"- {warning}" in text
+    assert "All is well" not in text
 
 
 MATCHING = f"""

@@ -1,0 +1,52 @@
+"""What waits in the records for somebody: `headrace check` says it, and by which command it is seen."""
+
+from collections.abc import Iterator
+
+from shared.cli.output import counted
+from shared.config import Config
+from shared.store.client import RedisClient
+from shared.store.records import CopyView, Records
+from shared.store.targets import State, Targets, TargetView
+from shared.store.upkeep import Upkeep
+from shared.store.walk import Span
+
+COPIES_LOOKED_AT = 1000
+
+
+async def waiting_for_somebody(client: RedisClient, config: Config) -> list[str]:
+    """Return what waits, one line each. Raises: StoreUnavailable."""
+    records, targets = Records(client), Targets(client)
+    names = [target.name for target in config.targets]
+    names += [name for name in await targets.on_record() if name not in names]
+    found = [line for view in await targets.views(names) for line in _of_target(view)]
+    quarantined = await records.in_quarantine()
+    if quarantined:
+        found.append(f"{counted(quarantined, 'request')} in quarantine: headrace quarantine")
+    copies = await records.duplicates(Span(0, await records.now_ms()), None, COPIES_LOOKED_AT)
+    if differing := sum(_differs(copy) for copy in copies):
+        newest = f" of the newest {COPIES_LOOKED_AT:,}" if len(copies) == COPIES_LOOKED_AT else ""
+        found.append(
+            f"{counted(differing, 'suppressed copy', 'suppressed copies')}{newest} had another body than the"
+            " first: headrace events --duplicates"
+        )
+    for source, count in (await Upkeep(client).unknown()).items():
+        found.append(
+            f"{source} has sent {counted(count, 'event')} of a type that no mapping knows: headrace events"
+            " --type provider.unknown"
+        )
+    return found
+
+
+def _of_target(view: TargetView) -> Iterator[str]:
+    if view.state != State.ACTIVE.value:
+        reason = f" ({view.reason})" if view.reason else ""
+        yield f"target {view.name} is {view.state}{reason}: headrace targets"
+    if view.breaker != "closed":
+        yield f"target {view.name} fails, and its breaker is {view.breaker}: headrace targets"
+    if view.dead_letters:
+        letters = counted(view.dead_letters, "dead letter")
+        yield f"target {view.name} has {letters}: headrace dead-letters --target {view.name}"
+
+
+def _differs(copy: CopyView) -> bool:
+    return copy.identical is False
