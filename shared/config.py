@@ -114,6 +114,11 @@ class Target(Section, frozen=True):
     ordering: Literal["none", "transaction"] = "none"
     on_dead: Literal["continue", "hold"] = "continue"
 
+    @property
+    def holds(self) -> bool:
+        """Whether a dead letter holds the later events of its transaction."""
+        return self.ordering == "transaction" and self.on_dead == "hold"
+
 
 class Config(Section, frozen=True):
     """Everything that a process of Headrace is told."""

@@ -96,6 +96,19 @@ def parse_network(value: object) -> Network:
         raise ValueError('is not a network: write a CIDR as in "203.0.113.0/24"') from None
 
 
+def duration_text(seconds: float) -> str:
+    """Return a duration as a configuration has it, in the largest unit that says it exactly: `3d`, `90s`.
+
+    One that nobody wrote (a computed one) is rounded: `3.1d`.
+    """
+    counts = {unit: seconds / size for unit, size in reversed(_UNITS_S.items())}
+    for unit, count in counts.items():
+        if count == int(count):
+            return f"{int(count)}{unit}"
+    unit = next((unit for unit, count in counts.items() if count >= 1), "s")
+    return f"{round(counts[unit], 2):g}{unit}"
+
+
 def clipped(text: str, most_bytes: int) -> str:
     """Return a text's first `most_bytes` bytes of UTF-8, whole characters only."""
     return text.encode("utf-8", "replace")[:most_bytes].decode("utf-8", "ignore")

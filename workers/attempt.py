@@ -40,10 +40,11 @@ class UnderWay:
     def record(self, result: Answer | Exception, most_error_bytes: int) -> Attempt:
         """Return what is kept of it."""
         n = self.claimed.failed + 1
+        resent = self.exchange is not None and self.exchange.resent
         duration_ms = round((perf_counter() - self.started) * 1000, 2)
         if isinstance(result, Answer):
             said = result.body.decode("utf-8", "replace")
-            return Attempt(n, self.at_ms, duration_ms, result.status, answer=said)
+            return Attempt(n, self.at_ms, duration_ms, result.status, answer=said, resent=resent)
         if isinstance(result, EgressError):
             failure = clipped(str(result), most_error_bytes)
         else:
@@ -51,7 +52,7 @@ class UnderWay:
             # failed attempt, and the schedule goes on. The error's text may quote the payload.
             failure = f"internal: {type(result).__name__}"
             log.error("attempt failed by itself", event_id=self.event.id, error=type(result).__name__)
-        return Attempt(n, self.at_ms, duration_ms, error=failure)
+        return Attempt(n, self.at_ms, duration_ms, error=failure, resent=resent)
 
 
 class Ended(NamedTuple):
@@ -76,6 +77,8 @@ class Ended(NamedTuple):
             attempt=attempt.n,
             status=attempt.status,
             error=attempt.error or None,
+            resent=attempt.resent or None,
             duration_ms=attempt.duration_ms,
             next_in_s=settlement.delay_ms / 1000 if end is End.RETRY else None,
+            reason=settlement.reason.text if settlement.reason else None,
         )

@@ -167,9 +167,10 @@ class Deliverer:
         for item, counted in zip(ended, turn.counted, strict=True):
             item.log(counted)
         for target, change in turn.news.items():
-            log.error(f"target {change}", target=target) if change == "disabled" else log.warning(
-                f"breaker {change}", target=target
-            )
+            if change == "disabled":
+                log.error("target disabled", target=target)
+            else:
+                log.warning(f"breaker {change}", target=target)
         return True
 
     async def _start_claims(self, lane: Lane, wish: Wish, claims: Claims, claimed_at: float) -> None:
@@ -243,12 +244,13 @@ class Deliverer:
                 answered(error)
 
     def _answered(self, under_way: UnderWay, result: Answer | Exception) -> None:
+        attempt = under_way.record(result, self._most_error_bytes)
         self._let_go(under_way)
         retry_after = result.retry_after if isinstance(result, Answer) else None
         self._finish(
             under_way.lane,
             under_way.claimed,
-            under_way.record(result, self._most_error_bytes),
+            attempt,
             retry_after=retry_after,
             source=under_way.event.source,
         )
@@ -275,17 +277,17 @@ class Deliverer:
         retry_after: bytes | None = None,
         source: str | None = None,
     ) -> None:
-        end, delay_s = End.DONE, 0.0
+        end, delay_s, reason = End.DONE, 0.0, None
         if not succeeded(attempt.status):
             verdict = lane.policy.judge(
                 attempt=attempt.n,
                 status=attempt.status,
                 retry_after=retry_after,
                 now_s=(attempt.at_ms + attempt.duration_ms) / 1000,
-                since_s=claimed.since_ms / 1000,
+                age_s=(claimed.age_ms + attempt.duration_ms) / 1000,
             )
-            end, delay_s = End(verdict.outcome.value), verdict.delay_s
-        settlement = Settlement(claimed, end, int(delay_s * 1000), attempt)
+            end, delay_s, reason = End(verdict.outcome.value), verdict.delay_s, verdict.reason
+        settlement = Settlement(claimed, end, int(delay_s * 1000), attempt, reason)
         self._ended.append(Ended(lane, settlement, source))
         if end is End.RETRY:
             self._wake_no_later(lane, delay_s)

@@ -6,11 +6,12 @@ from shared.backoff import Backoff
 from shared.config import Config, Target
 from shared.outgoing import Outgoing
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, Limits, Patience
+from shared.values import duration_text
 from shared.verdicts import Policy
 
 
-def max_age_s(target: Target) -> float:
-    """Return how old a delivery may grow; by default the attempts decide: what all of them take at most."""
+def _max_age_s(target: Target) -> float:
+    """Return how old a delivery may grow; by default what all attempts of its schedule take at most."""
     return target.max_age or Backoff(target.retry).horizon_s() + target.retry.attempts * target.timeout
 
 
@@ -34,7 +35,7 @@ class Lane:
             backoff,
             longest_s=target.retry.max,
             give_up_on=target.give_up_on,
-            max_age_s=max_age_s(target),
+            max_age_s=_max_age_s(target),
         )
         self.limits = Limits(
             lease_ms=target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS,
@@ -47,5 +48,6 @@ class Lane:
             first_ms=target.breaker.initial.ms,
             longest_ms=target.breaker.max.ms,
             disable_after_ms=target.disable_after.ms,
-            hold=target.on_dead == "hold",
+            disable_reason=f"failed for longer than disable_after {duration_text(target.disable_after)}",
+            hold=target.holds,
         )

@@ -29,6 +29,7 @@ from shared.store.address import parse_address
 from shared.store.bells import Bells
 from shared.store.due import DueSets
 from shared.store.inbox import Inbox
+from shared.store.lanes import Lanes
 from shared.store.pipelined import PipelinedClient
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
@@ -84,7 +85,15 @@ class Runtime:
         self._deliverer = deliverer = Deliverer(config, due, bells, self._egress)
         self._admitter = Admitter(config, self.name, inbox, bells, upkeep, deliverer, self._reading)
         self._sweeper = Sweeper(
-            config, self.name, upkeep, due, Targets(self._client), inbox, bells, deliverer
+            config,
+            self.name,
+            upkeep,
+            due,
+            Targets(self._client),
+            Lanes(self._client),
+            inbox,
+            bells,
+            deliverer,
         )
         self._background = BackgroundTasks()
         self._sweeping = self._background.start("sweep", self._sweeper.run())

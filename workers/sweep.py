@@ -16,18 +16,21 @@ from shared.errors import StoreDenied, StoreUnavailable
 from shared.store.bells import Bells
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, DueSets
 from shared.store.inbox import Inbox
-from shared.store.targets import REMOVED, State, Targets
+from shared.store.lanes import Lanes
+from shared.store.targets import State, Targets
 from shared.store.upkeep import Upkeep
+from shared.values import duration_text
+from shared.verdicts import REMOVED, GivenUp, Reason
 from workers.deliver import Deliverer
-from workers.lane import max_age_s
 from workers.retention import Retention
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
 KNOW_S = 30.0
-PAUSED_AT_MOST_MS = 7 * 86_400_000
+PAUSED_AT_MOST_S = 7 * 86_400
 TIDY_S = 600.0
+FIND_HELD_S = 3600.0
 
 
 class Sweeper:
@@ -40,6 +43,7 @@ class Sweeper:
         upkeep: Upkeep,
         due: DueSets,
         targets: Targets,
+        lanes: Lanes,
         inbox: Inbox,
         bells: Bells,
         deliverer: Deliverer,
@@ -48,10 +52,11 @@ class Sweeper:
         self._upkeep = upkeep
         self._due = due
         self._targets = targets
+        self._lanes = lanes
         self._inbox = inbox
         self._bells = bells
         self._deliverer = deliverer
-        self._know_at = 0.0
+        self._know_at = self._find_held_at = 0.0
         self._retention = Retention(config, upkeep, targets)
         self._tidy_at = monotonic() + TIDY_S
         self._stopped = asyncio.Event()
@@ -64,8 +69,7 @@ class Sweeper:
             target.name: target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS for target in config.targets
         }
         self._retention.use(config)
-        self._holding = {target.name for target in config.targets if target.on_dead == "hold"}
-        self._max_ages_ms = {target.name: int(max_age_s(target) * 1000) for target in config.targets}
+        self._holding = {target.name for target in config.targets if target.holds}
 
     async def run(self) -> None:
         """Sweep until `stop`; a Redis that is away is a pause, not an end."""
@@ -103,13 +107,20 @@ class Sweeper:
             await self._release(target)
         for blocked in waiting.blocked:
             state, _, target = blocked.partition(" ")
-            await self._bury(state, target)
+            await self._give_up(State(state), target)
+        for target in waiting.held:
+            if target not in self._holding:
+                await self._let_go(target)
         await self._bells.ring(Doorbell(ADMIT, source) for source in waiting.sources)
         await self._bells.ring(Doorbell(DELIVER, target) for target in {*waiting.due, *waiting.lapsed})
         now = monotonic()
         if now >= self._know_at:
             self._know_at = now + KNOW_S
             await self._remove_forgotten()
+        if now >= self._find_held_at:
+            self._find_held_at = now + FIND_HELD_S
+            for target in dict.fromkeys([*self._leases_ms, *await self._targets.on_record()]):
+                await self._lanes.find(target)
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_S
             for source in self._sources:
@@ -123,27 +134,36 @@ class Sweeper:
             # The lease that the script has just made tells Redis's own time: this machine's has no effect.
             self._deliverer.finish_lapsed(claimed, claimed.token - self._leases_ms[target])
 
-    async def _bury(self, state: str, target: str) -> None:
-        """Make dead letters of what a disabled target would get, or of what waited too long for another."""
+    async def _give_up(self, state: State, target: str) -> None:
+        """Make dead letters of what a disabled target would get, and of what waited too long in a pause."""
+        since_ms, why = await self._targets.stopped(target)
         before_ms: int | None = None
-        if state != State.DISABLED.value:
-            longest_ms = PAUSED_AT_MOST_MS if state == State.PAUSED.value else self._max_ages_ms[target]
-            before_ms = await self._upkeep.now_ms() - longest_ms
-        buried = await self._targets.bury(
-            target,
-            due_before_ms=before_ms,
-            why=f"not sent: the target is {state}",
-            hold=target in self._holding,
+        if state is State.DISABLED:
+            reason = Reason(GivenUp.DISABLED, f"disabled: {why}" if why else "disabled")
+        else:
+            before_ms = await self._upkeep.now_ms() - PAUSED_AT_MOST_S * 1000
+            if since_ms > before_ms:
+                return  # what is due for longer waited for something else before
+            reason = Reason(GivenUp.AGE, f"paused for more than {duration_text(PAUSED_AT_MOST_S)}")
+        count = await self._targets.give_up(
+            target, due_before_ms=before_ms, reason=reason, hold=target in self._holding
         )
-        if buried:
-            log.warning("buried", target=target, reason=state, dead_letters=buried)
+        if count:
+            log.warning("gave up deliveries", target=target, reason=reason.text, dead_letters=count)
+
+    async def _let_go(self, target: str) -> None:
+        """Go on with transactions that dead letters held before the configuration said `continue`."""
+        count = await self._lanes.let_go(target)
+        if count:
+            log.info("let held transactions go on", target=target, transactions=count)
+            await self._bells.ring([Doorbell(DELIVER, target)])
 
     async def _remove_forgotten(self) -> None:
-        """Let go of targets that no live process has had for five minutes: all that waits is buried."""
+        """Let go of targets that no live process has had for five minutes."""
         for target in await self._targets.know(self._leases_ms):
             # What a worker that is no more had claimed, nobody else looks after.
             await self._due.release(target, lease_ms=LEASE_BEYOND_TIMEOUT_MS)
-            buried = await self._targets.bury(target, due_before_ms=None, why=REMOVED)
-            if buried:
-                log.warning("buried", target=target, reason="removed", dead_letters=buried)
+            count = await self._targets.give_up_all(target)
+            if count:
+                log.warning("gave up deliveries", target=target, reason=REMOVED.text, dead_letters=count)
             await self._targets.forget(target)

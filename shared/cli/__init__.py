@@ -20,6 +20,7 @@ COMMANDS = {
     "admit": ("admit", "command", "Send quarantined requests through again; admit a copy by hand."),
     "transaction": ("transaction", "command", "Show what happened to one transaction."),
     "replay": ("replay", "command", "Send events again."),
+    "retry": ("retry", "command", "Make due now what waits for its next attempt."),
     "simulate": ("simulate", "command", "Play a provider against a running ingress."),
     "schema": ("schema", "command", "Print the JSON Schema of the canonical event."),
     "targets": ("targets", "command", "List targets; pause, resume, enable, disable or test one."),

@@ -2,7 +2,7 @@
 
 import click
 
-from shared.cli.deliveries import last_attempt
+from shared.cli.deliveries import given_up
 from shared.cli.names import no_such
 from shared.cli.output import (
     ask,
@@ -61,7 +61,7 @@ def command(
                     f"{letter.id}\n{seconds(letter.died_at)}",
                     letter.target,
                     f"{letter.type}\n{letter.source}",
-                    last_attempt(letter.failed, letter.last),
+                    given_up(letter),
                 ]
                 for letter in letters
             ],

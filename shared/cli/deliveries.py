@@ -6,7 +6,6 @@ from shared.cli.events import find
 from shared.cli.output import (
     ask,
     config_option,
-    counted,
     json_option,
     print_json,
     print_table,
@@ -16,7 +15,7 @@ from shared.cli.output import (
 from shared.cli.parameters import EVENT_ID
 from shared.config import Config
 from shared.errors import CommandFailed
-from shared.store.deliveries import AttemptView, Deliveries, DeliveryView
+from shared.store.deliveries import AttemptView, DeadLetter, Deliveries, DeliveryView
 from shared.store.records import CopyView, EventView, InboxView
 
 
@@ -36,7 +35,11 @@ def command(event: str, answers: bool, config: str | None, as_json: bool) -> Non
     views: list[DeliveryView] | None = []
     if isinstance(kept, EventView):
         id = kept.id
-        views = ask(settings, lambda client: Deliveries(client).of_event(id, answers=answers))
+        concurrency = {target.name: target.concurrency for target in settings.targets}
+        views = ask(
+            settings,
+            lambda client: Deliveries(client).of_event(id, answers=answers, concurrency=concurrency),
+        )
         if views is None:
             raise CommandFailed(f"{id} was removed by retention")
     if as_json:
@@ -57,11 +60,12 @@ def command(event: str, answers: bool, config: str | None, as_json: bool) -> Non
 def _print(config: Config, views: list[DeliveryView]) -> None:
     configured = {target.name for target in config.targets}
     print_table(
-        ["TARGET", "STATE", "FAILED ATTEMPTS"],
+        ["TARGET", "STATE", "WHY", "FAILED ATTEMPTS"],
         [
             [
                 view.target + ("" if view.target in configured else "\n(not in the configuration)"),
-                _state(view),
+                view.state,
+                _why(view),
                 view.failed,
             ]
             for view in views
@@ -83,20 +87,22 @@ def _print(config: Config, views: list[DeliveryView]) -> None:
         print_table(["ATTEMPT AT (UTC)", "TARGET", "NO.", "TOOK", "OUTCOME"], rows)
 
 
-def _state(view: DeliveryView) -> str:
-    if view.due_at:
-        return f"{view.state}, due {seconds(view.due_at)}"
+def _why(view: DeliveryView) -> str:
     if view.leased_until:
-        return f"{view.state}, until {seconds(view.leased_until)} at most"
-    return view.state
+        return f"attempt {view.failed + 1} is under way, until {seconds(view.leased_until)} at most"
+    if view.why is None:
+        return ""
+    # Times in the text as in all listings.
+    return f"{view.why.word}: {view.why.text.replace(view.why.at or '', seconds(view.why.at) or '')}"
 
 
 def _outcome(attempt: AttemptView) -> str:
     outcome = f"HTTP {attempt.status}" if attempt.status is not None else attempt.error
+    if attempt.resent:
+        outcome += " (sent twice: a kept connection had closed)"
     return f"{outcome}\n{attempt.answer}" if attempt.answer else outcome
 
 
-def last_attempt(failed: int, attempt: AttemptView | None) -> str:
-    """Return how a delivery failed in a few words: `14 attempts, last: HTTP 500`."""
-    attempts = counted(failed, "attempt")
-    return f"{attempts}, last: {_outcome(attempt)}" if attempt else attempts
+def given_up(letter: DeadLetter) -> str:
+    """Return why a delivery was given up, and how its last attempt ended: `gave up …, last: HTTP 500`."""
+    return f"{letter.why.text}, last: {_outcome(letter.last)}" if letter.last else letter.why.text

@@ -25,6 +25,7 @@ from shared.errors import CommandFailed
 from shared.events import EventRecord, compose
 from shared.store.client import RedisClient
 from shared.store.records import (
+    HELD,
     STATES,
     CopyView,
     EventView,
@@ -120,7 +121,7 @@ def _copy_row(view: CopyView) -> list[str]:
 
 def summary(view: EventView) -> str:
     """Return an event's deliveries in a few words: `2 done, 1 dead`."""
-    counts = Counter(view.deliveries.values())
+    counts = Counter(HELD if target in view.held else state for target, state in view.deliveries.items())
     return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no target wants it"
 
 
@@ -159,7 +160,10 @@ def show(config: Config, event: str, *, payload: bool, as_json: bool) -> None:
 
 def _fields(kept: Kept) -> list[tuple[str, object]]:
     if isinstance(kept, EventView):
-        deliveries = [f"{target}: {state}" for target, state in kept.deliveries.items()]
+        deliveries = [
+            f"{target}: {state}" + (f", held behind {kept.held[target]}" if target in kept.held else "")
+            for target, state in kept.deliveries.items()
+        ]
         return [
             ("state", "admitted"),
             ("source", kept.source),

@@ -17,14 +17,16 @@ from shared.cli.output import (
     print_json,
     print_table,
     running_config,
+    seconds,
 )
 from shared.config import Config, Target
 from shared.egress import Egress
 from shared.errors import CommandFailed, EgressError
-from shared.events import TEST_PROVIDER, TEST_TYPE, Event, EventRecord, attributes_of, data_of
+from shared.events import TEST_PROVIDER, TEST_TYPE, Event, EventRecord, attributes_of, data_of, rfc3339_ms
 from shared.ids import event_id
 from shared.outgoing import Outgoing
 from shared.store.client import RedisClient
+from shared.store.lanes import Lanes
 from shared.store.targets import State, Targets, TargetView
 from shared.verdicts import succeeded
 
@@ -79,6 +81,8 @@ def _row(view: TargetView, *, configured: bool) -> list[str]:
     elif view.breaker == "half-open":
         state += "\nbreaker open: probing"
     waiting = f"{view.backlog:,}"
+    if view.held:
+        waiting += f"\n{view.held:,} held"
     if view.oldest_wait_s:
         waiting += f"\noldest {_span(view.oldest_wait_s)}"
     rate = f"{view.success_rate:.1%}" if view.success_rate is not None else "–"
@@ -113,9 +117,21 @@ def _change(ctx: click.Context, name: str, state: State, reason: str, said: str)
         return view
 
     view = ask(config, change)
-    click.echo(
-        f"{name} is {view.state}: {said.format(backlog=counted(view.backlog, 'delivery', 'deliveries'))}"
-    )
+    backlog = counted(view.backlog, "delivery", "deliveries")
+    click.echo(f"{name} is {view.state}: {said.format(backlog=backlog, going=_going(view))}")
+
+
+def _going(view: TargetView) -> str:
+    """Say what of a target's backlog goes out now, and until when the rest waits."""
+    text = f"{counted(view.due_now, 'delivery goes', 'deliveries go')} out now"
+    later = view.backlog - view.due_now
+    if later and view.next_attempt_ms is not None:
+        first = seconds(rfc3339_ms(view.next_attempt_ms))
+        waits = "waits for its next attempt, due" if later == 1 else "wait for their next attempts, the first"
+        text += f", {later:,} {waits} {first} (now: headrace retry --target {view.name})"
+    if view.held:
+        text += f", {view.held:,} {'is' if view.held == 1 else 'are'} held behind dead letters"
+    return text
 
 
 @command.command("pause")
@@ -132,7 +148,7 @@ def pause(ctx: click.Context, name: str, reason: str) -> None:
 @click.pass_context
 def resume(ctx: click.Context, name: str) -> None:
     """Go on after a pause."""
-    _change(ctx, name, State.ACTIVE, "", "{backlog} go out now")
+    _change(ctx, name, State.ACTIVE, "", "{going}")
 
 
 @command.command("disable")
@@ -154,7 +170,7 @@ def enable(ctx: click.Context, name: str) -> None:
         name,
         State.ACTIVE,
         "",
-        "{backlog} go out now; dead letters: headrace replay --dead-letters " + name,
+        "{going}; dead letters: headrace replay --dead-letters " + name,
     )
 
 
@@ -165,24 +181,42 @@ def enable(ctx: click.Context, name: str) -> None:
 def remove(ctx: click.Context, name: str, yes: bool) -> None:
     """Let go of a target that left the configuration; what waits for it becomes dead letters."""
     config = running_config(ctx.obj)
-    if any(target.name == name for target in config.targets):
+    configured = [target.name for target in config.targets]
+    if name in configured:
         raise CommandFailed(f"{name} is in the configuration: take it out first")
 
-    async def backlog(client: RedisClient) -> int:
-        return (await Targets(client).views([name]))[0].backlog
+    async def backlog(client: RedisClient) -> int | None:
+        targets = Targets(client)
+        [view] = await targets.views([name])
+        if name in await targets.on_record() or view.backlog or view.in_flight or view.dead_letters:
+            await Lanes(client).find(name)
+            return view.backlog + (await Lanes(client).held([name]))[name]
+        return None
 
     async def let_go(client: RedisClient) -> int:
         return await Targets(client).remove(name, user=user())
 
-    waiting = counted(ask(config, backlog), "delivery", "deliveries")
+    count = ask(config, backlog)
+    if count is None:
+        removed = [known for known in ask(config, _on_record) if known not in configured]
+        raise CommandFailed(
+            f"no target was ever named {name!r} (in the configuration: {', '.join(configured) or 'none'};"
+            f" out of it: {', '.join(removed) or 'none'})"
+        )
+    waiting = counted(count, "delivery", "deliveries")
     confirm(f"{waiting} for {name} become dead letters. Go on?", yes=yes)
     click.echo(f"{name} is removed: {counted(ask(config, let_go), 'dead letter')} made")
 
 
+async def _on_record(client: RedisClient) -> list[str]:
+    return await Targets(client).on_record()
+
+
 @command.command("test")
 @click.argument("name")
+@click.option("--show-secrets", is_flag=True, help="Show the path and the target's own headers.")
 @click.pass_context
-def test(ctx: click.Context, name: str) -> None:
+def test(ctx: click.Context, name: str, show_secrets: bool) -> None:
     """Send a signed test event now, past all queues, and show the whole exchange."""
     config = running_config(ctx.obj)
     target = _target(config, name)
@@ -200,10 +234,14 @@ def test(ctx: click.Context, name: str) -> None:
         return answer.status, answer.body, time.perf_counter() - started
 
     head, _, body = request.partition(b"\r\n\r\n")
-    click.echo(f"> POST {outgoing.endpoint.origin}")  # the path may hold a secret
+    # A path may hold a secret: a receiver of webhooks often has such an URL.
+    path = outgoing.endpoint.request_target.decode("ascii")
+    shown_path = path if show_secrets or path == "/" else "/… (all of it: --show-secrets)"
+    click.echo(f"> POST {outgoing.endpoint.origin}{shown_path}")
     for line in head.split(b"\r\n")[1:]:
         key, _, value = line.partition(b": ")
-        shown = "***" if key in outgoing.private else plain(value.decode("latin-1"))
+        hidden = key in outgoing.private and not show_secrets
+        shown = "***" if hidden else plain(value.decode("latin-1"))
         click.echo(f"> {key.decode()}: {shown}")
     click.echo(f">\n> {body.decode()}\n")
     try:

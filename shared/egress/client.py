@@ -95,7 +95,10 @@ class Egress:
 
 
 class Exchange:
-    """One request on its way, and one fresh try where the connection kept for it turns out closed."""
+    """One request on its way, and one fresh try if the connection kept for it turns out closed.
+
+    `resent` says that there was one: the target may have read the request twice.
+    """
 
     __slots__ = (
         "_connection",
@@ -106,6 +109,7 @@ class Exchange:
         "_endpoint",
         "_loop",
         "_request",
+        "resent",
     )
 
     def __init__(
@@ -126,6 +130,7 @@ class Exchange:
         self._ended = ended
         self._connection: Connection | None = None
         self._dialling: asyncio.Task[None] | None = None
+        self.resent = False
 
     def send(self, connection: Connection) -> None:
         """Send over a connection of this exchange's own."""
@@ -156,6 +161,7 @@ class Exchange:
 
     def _answered(self, result: Answer | Exception) -> None:
         if isinstance(result, Stale) and self._dialling is None:
+            self.resent = True
             self.dial()
             return
         connection, self._connection = self._connection, None  # it is another's from now on

@@ -1,6 +1,6 @@
 """Where one event went: the state of each of its deliveries, every attempt, and the dead letters."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from shared.store.client import RedisClient, translated
 from shared.store.context import read_context
 from shared.store.due import Attempt
 from shared.store.walk import Span, Step, walk
+from shared.store.why import Stands, Why, why_given_up, why_waiting
 
 WAITING = "waiting"
 IN_FLIGHT = "in-flight"
@@ -19,7 +20,10 @@ PAGE = 100
 
 
 class AttemptView(msgspec.Struct, frozen=True):
-    """One attempt. `status` is None where no answer came: `error` says why. `answer` only if asked for."""
+    """One attempt. `status` is None if no answer came: `error` says why. `answer` only if asked for.
+
+    `resent`: it was sent twice, as a kept connection closed before an answer began.
+    """
 
     at: str
     n: int
@@ -27,6 +31,7 @@ class AttemptView(msgspec.Struct, frozen=True):
     status: int | None
     error: str
     answer: str | None
+    resent: bool = False
 
 
 class DeliveryView(msgspec.Struct, frozen=True):
@@ -35,6 +40,7 @@ class DeliveryView(msgspec.Struct, frozen=True):
     `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at
     most), `done`, `dead`, or `expired` (a dead letter past its retention). `failed` counts the attempts of
     the present schedule, which a replay starts anew; `attempts` holds those of all schedules, oldest first.
+    `why` says what it waits for, or why it was given up; None if it is in flight or done.
     """
 
     target: str
@@ -43,6 +49,7 @@ class DeliveryView(msgspec.Struct, frozen=True):
     due_at: str | None
     leased_until: str | None
     attempts: list[AttemptView]
+    why: Why | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -55,6 +62,23 @@ class DeadLetter(msgspec.Struct, frozen=True):
     type: str
     failed: int
     last: AttemptView | None
+    why: Why
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where one of an event's deliveries stands. `ahead` is the first of its lane, if that is another."""
+
+    target: str
+    end: str
+    failed: int
+    reason: bytes | None
+    due_ms: int | None
+    leased_ms: int | None
+    ahead: str | None
+
+    @property
+    def waits(self) -> bool:
+        return not self.end and self.leased_ms is None
 
 
 class Deliveries:
@@ -63,48 +87,104 @@ class Deliveries:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def of_event(self, event_id: str, *, answers: bool = False) -> list[DeliveryView] | None:
-        """Return an event's deliveries, in the order of its targets; None where there is no such event.
+    async def of_event(
+        self, event_id: str, *, answers: bool = False, concurrency: Mapping[str, int] | None = None
+    ) -> list[DeliveryView] | None:
+        """Return an event's deliveries, in the order of its targets; None if there is no such event.
 
-        Raises: StoreUnavailable.
+        `concurrency` is that of each configured target. Raises: StoreUnavailable.
         """
-        event = keys.event(event_id)
-        redis: Any = self._client.redis
-        with translated():
-            targets = await redis.hget(event, "targets")
-            if targets is None:
-                return None
-            names = [name for name in targets.decode().split(",") if name]
-            # One transaction: a delivery is in one of its places, never between two.
-            pipe = redis.pipeline(transaction=True)
-            for name in names:
-                pipe.hmget(event, [f"end:{name}", f"failed:{name}"])
-                pipe.zscore(keys.due(name), event_id)
-                pipe.zscore(keys.leased(name), event_id)
-            pipe.hgetall(keys.attempts(event_id))
-            *places, attempts = await pipe.execute()
+        found = await self._places(event_id)
+        if found is None:
+            return None
+        places, attempts = found
         made: dict[str, list[Attempt]] = {}
         for field, value in attempts.items():
             # A target's name holds no space.
             made.setdefault(field.decode().partition(" ")[0], []).append(_attempt(value))
+        for each in made.values():
+            each.sort(key=lambda attempt: attempt.at_ms)
+        waiting = await self._waiting(event_id, [place for place in places if place.waits], concurrency or {})
         views = []
-        for name, (end, failed), due, leased in zip(
-            names, places[::3], places[1::3], places[2::3], strict=True
-        ):
+        for place in places:
+            name = place.target
+            why = waiting.get(name)
+            if place.end in ("dead", "expired"):
+                last = made[name][-1] if name in made else None
+                why = why_given_up(place.reason, place.failed, last)
             views.append(
                 DeliveryView(
                     target=name,
-                    state=end.decode() if end else IN_FLIGHT if leased is not None else WAITING,
-                    failed=int(failed or 0),
-                    due_at=_time(due) if not end else None,
-                    leased_until=_time(leased) if not end else None,
-                    attempts=[
-                        _view(attempt, answers=answers)
-                        for attempt in sorted(made.get(name, ()), key=lambda attempt: attempt.at_ms)
-                    ],
+                    state=place.end or (IN_FLIGHT if place.leased_ms is not None else WAITING),
+                    failed=place.failed,
+                    due_at=_time(place.due_ms) if not place.end else None,
+                    leased_until=_time(place.leased_ms) if not place.end else None,
+                    attempts=[_view(attempt, answers=answers) for attempt in made.get(name, ())],
+                    why=why,
                 )
             )
         return views
+
+    async def _places(self, event_id: str) -> tuple[list[_Place], dict[bytes, bytes]] | None:
+        """Return where each delivery of an event stands, and the attempts as they are kept."""
+        event = keys.event(event_id)
+        redis: Any = self._client.redis
+        with translated():
+            targets, ordered, transaction = await redis.hmget(event, ["targets", "ordered", "transaction"])
+            if targets is None:
+                return None
+            names = [name for name in targets.decode().split(",") if name]
+            lanes = (ordered or b"").decode().split(",")
+            # One transaction: a delivery is in one of its places, never between two.
+            pipe = redis.pipeline(transaction=True)
+            for name in names:
+                pipe.hmget(event, [f"end:{name}", f"failed:{name}", f"why:{name}"])
+                pipe.zscore(keys.due(name), event_id)
+                pipe.zscore(keys.leased(name), event_id)
+                pipe.lindex(keys.lane(name, transaction.decode() if name in lanes else ""), 0)
+            pipe.hgetall(keys.attempts(event_id))
+            *found, attempts = await pipe.execute()
+        rows = zip(names, found[::4], found[1::4], found[2::4], found[3::4], strict=True)
+        return [_place(event_id, *row) for row in rows], attempts
+
+    async def _waiting(
+        self, event_id: str, places: Sequence[_Place], concurrency: Mapping[str, int]
+    ) -> dict[str, Why]:
+        """Return why each of these waits, by target."""
+        if not places:
+            return {}
+        redis: Any = self._client.redis
+        with translated():
+            pipe = redis.pipeline(transaction=True)
+            pipe.time()
+            for place in places:
+                pipe.hmget(keys.target(place.target), ["state", "reason", "open_until"])
+                pipe.get(keys.rate(place.target))
+                pipe.zcard(keys.leased(place.target))
+                pipe.zscore(keys.dead(place.target), place.ahead or "")
+            # `data` may be large: it is read only for what it says of the transaction.
+            pipe.hget(keys.event(event_id), "data" if any(place.ahead for place in places) else "")
+            (seconds, micros), *found, data = await pipe.execute()
+        transaction = msgspec.json.decode(data, type=_Transaction).transaction_id if data else None
+        whys = {}
+        for place, (state, reason, open_until), rate_at, in_flight, dead in zip(
+            places, found[::4], found[1::4], found[2::4], found[3::4], strict=True
+        ):
+            stands = Stands(
+                failed=place.failed,
+                due_ms=place.due_ms,
+                ahead=place.ahead,
+                ahead_is_dead=dead is not None,
+                transaction=transaction,
+                state=(state or b"").decode(),
+                reason=(reason or b"").decode("utf-8", "replace"),
+                open_until_ms=int(float(open_until)) if open_until else None,
+                rate_at_ms=-(-int(rate_at) // 1000) if rate_at else None,
+                in_flight=in_flight,
+                concurrency=concurrency.get(place.target),
+            )
+            whys[place.target] = why_waiting(stands, int(seconds) * 1000 + int(micros) // 1000)
+        return whys
 
     async def dead_counts(self, targets: Sequence[str]) -> dict[str, int]:
         """Return how many dead letters each target has. Raises: StoreUnavailable."""
@@ -136,7 +216,7 @@ class Deliveries:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for step, target in found:
-                pipe.hmget(keys.event(step.id), ["attributes", f"failed:{target}"])
+                pipe.hmget(keys.event(step.id), ["attributes", f"failed:{target}", f"why:{target}"])
                 pipe.hkeys(keys.attempts(step.id))
             replies = await pipe.execute()
             # Only the latest attempt is read: an event's attempts may come to megabytes.
@@ -145,8 +225,10 @@ class Deliveries:
                 pipe.hget(keys.attempts(step.id), _latest(fields, target))
             latest = await pipe.execute()
         return [
-            _letter(step, target, attributes, failed, attempt)
-            for (step, target), (attributes, failed), attempt in zip(found, replies[::2], latest, strict=True)
+            _letter(step, target, attributes, int(failed or 0), reason, attempt)
+            for (step, target), (attributes, failed, reason), attempt in zip(
+                found, replies[::2], latest, strict=True
+            )
             if attributes is not None
         ]
 
@@ -160,18 +242,46 @@ def _latest(fields: Sequence[bytes], target: str) -> str:
     return f"{prefix}{max(tokens, default=0)}"
 
 
+class _Transaction(msgspec.Struct, frozen=True):
+    """The part of `data` that names the transaction."""
+
+    transaction_id: str | None = None
+
+
+def _place(
+    event_id: str,
+    target: str,
+    fields: Sequence[bytes | None],
+    due: float | None,
+    leased: float | None,
+    first: bytes | None,
+) -> _Place:
+    end, failed, reason = fields
+    return _Place(
+        target=target,
+        end=end.decode() if end else "",
+        failed=int(failed or 0),
+        reason=reason,
+        due_ms=None if due is None else int(due),
+        leased_ms=None if leased is None else int(leased),
+        ahead=first.decode() if first and first.decode() != event_id else None,
+    )
+
+
 def _letter(
-    step: Step, target: str, attributes: bytes, failed: bytes | None, attempt: bytes | None
+    step: Step, target: str, attributes: bytes, failed: int, reason: bytes | None, attempt: bytes | None
 ) -> DeadLetter:
     context = read_context(attributes)
+    last = _attempt(attempt) if attempt else None
     return DeadLetter(
         id=step.id,
         target=target,
         died_at=rfc3339_ms(step.ms),
         source=context.source_name,
         type=context.type,
-        failed=int(failed or 0),
-        last=_view(_attempt(attempt), answers=False) if attempt else None,
+        failed=failed,
+        last=_view(last, answers=False) if last else None,
+        why=why_given_up(reason, failed, last),
     )
 
 
@@ -187,8 +297,9 @@ def _view(attempt: Attempt, *, answers: bool) -> AttemptView:
         status=attempt.status,
         error=attempt.error,
         answer=attempt.answer if answers else None,
+        resent=attempt.resent,
     )
 
 
-def _time(score: float | None) -> str | None:
-    return None if score is None else rfc3339_ms(int(score))
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339_ms(ms)

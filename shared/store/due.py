@@ -8,9 +8,9 @@ import msgspec
 
 from shared.errors import StoreUnavailable
 from shared.events import JSON, EventRecord
-from shared.ids import received_ms
 from shared.store import keys
 from shared.store.client import NamedCall, RedisClient, translated
+from shared.verdicts import Reason
 
 READ_AT_ONCE = 16
 LEASE_BEYOND_TIMEOUT_MS = 10_000
@@ -23,19 +23,15 @@ _encode = msgspec.json.Encoder().encode
 class Claimed(msgspec.Struct, frozen=True):
     """A delivery that this process holds until its lease runs out. `token` proves it.
 
-    `failed` is how many attempts failed before; `replayed_ms` when it was last replayed, 0 if never.
+    `failed` is how many attempts failed before, since its admission or its last replay. `age_ms` is how long
+    these took, with the waits after them.
     """
 
     target: str
     event_id: str
     token: int
     failed: int
-    replayed_ms: int
-
-    @property
-    def since_ms(self) -> int:
-        """When this delivery began: the event's receipt, or its last replay."""
-        return self.replayed_ms or received_ms(self.event_id)
+    age_ms: int = 0
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -50,7 +46,8 @@ class Claims(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One delivery attempt. `status` is None where no answer came, and `error` says why.
 
-    `at_ms` is the start by Redis's clock; `answer` the answer's body as text, as far as it is kept.
+    `at_ms` is the start by Redis's clock; `answer` the answer's body as text, as far as it is kept. `resent`:
+    the request was sent twice, as a kept connection closed before an answer began.
     """
 
     n: int
@@ -59,6 +56,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int | None = None
     error: str = ""
     answer: str = ""
+    resent: bool = False
 
 
 class End(StrEnum):
@@ -93,24 +91,35 @@ class Wish(msgspec.Struct, frozen=True):
 
 class Patience(msgspec.Struct, frozen=True):
     """When a target's breaker opens (failures in a row), for how long at first and at most, and when it is
-    disabled for good (after failing for so long). `hold`: in an ordered target, a dead letter holds the rest
-    of its transaction.
+    disabled for good (after failing for so long), and the reason that is then given. `hold`: in an ordered
+    target, a dead letter holds the rest of its transaction.
     """
 
     failures: int
     first_ms: int
     longest_ms: int
     disable_after_ms: int
+    disable_reason: str = "failed for too long"
     hold: bool = False
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What to write for a claim: its end, the delay before the next attempt (RETRY), the attempt made."""
+    """What to write for a claim: its end, the attempt made.
+
+    For RETRY also the delay before the next attempt; for DEAD and GONE also why it was given up.
+    """
 
     claimed: Claimed
     end: End
     delay_ms: int = 0
     attempt: Attempt | None = None
+    reason: Reason | None = None
+
+    @property
+    def age_ms(self) -> int:
+        """How old the delivery is when it is next due."""
+        took_ms = self.attempt.duration_ms if self.attempt else 0
+        return self.claimed.age_ms + int(took_ms) + self.delay_ms
 
 
 class Turn(msgspec.Struct):
@@ -193,7 +202,7 @@ class DueSets:
             [target, RELEASE_AT_ONCE, LAPSES_UNCHARGED, lease_ms],
         )
         return back, [
-            Claimed(target, id.decode(), token, failed, since) for id, failed, since, token in spent
+            Claimed(target, id.decode(), token, failed, age_ms) for id, failed, age_ms, token in spent
         ]
 
 
@@ -210,7 +219,7 @@ def _settle_call(batch: Sequence[Settlement], patience: Mapping[str, Patience]) 
     for name in names:
         rules = patience[name]
         args += [name, rules.failures, rules.first_ms, rules.longest_ms, rules.disable_after_ms]
-        args.append("hold" if rules.hold else "")
+        args += [rules.disable_reason, "hold" if rules.hold else ""]
     for item in batch:
         claimed = item.claimed
         args += [
@@ -221,6 +230,7 @@ def _settle_call(batch: Sequence[Settlement], patience: Mapping[str, Patience]) 
             item.delay_ms if item.end is End.RETRY else "",
             _encode(item.attempt) if item.attempt else "",
             "" if item.end is End.DONE else _wrong(item.attempt),
+            item.age_ms if item.end is End.RETRY else str(item.reason or ""),
         ]
     return "settle", [], args
 
@@ -241,8 +251,8 @@ def _claims(target: str, reply: Any) -> Claims:
     now, token, more, next_due, found = reply
     ids = map(bytes.decode, found[::3])
     entries = [
-        Claimed(target, id, token, int(failed or 0), int(since or 0))
-        for id, failed, since in zip(ids, found[1::3], found[2::3], strict=True)
+        Claimed(target, id, token, int(failed or 0), int(age_ms or 0))
+        for id, failed, age_ms in zip(ids, found[1::3], found[2::3], strict=True)
     ]
     wait_s = max(0.0, float(next_due) - now) / 1000 if next_due else None
     return Claims(now_ms=now, entries=entries, more=more, next_due_s=wait_s)

@@ -16,8 +16,9 @@ What came in
                             and for each target that has been tried or settled:
                             failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
                             ordered (`,names,` of the ordered targets among its targets),
-                            since:<target> (the last replay),
-                            end:<target> (`done`, `dead`, or `expired`: a dead letter past retention)
+                            age:<target> (ms: its attempts and the waits between them, up to the next one),
+                            end:<target> (`done`, `dead`, or `expired`: a dead letter past retention),
+                            why:<target> (of what was given up: a word and a sentence, shared.verdicts.Reason)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
     hr:open                 zset: event id by receipt, while a delivery of it is not done
     hr:finished             zset: event id by receipt, once none is
@@ -38,7 +39,8 @@ What goes out
     hr:leased:<target>      zset: event id by when its lease runs out; that time is the claim's token
     hr:dead:<target>        zset: event id by when it became a dead letter
     hr:lane:<target>:<t>    list: event ids of one transaction in an ordered target, in inbox order; only the
-                            first of them is due, leased or (where it holds the others) dead
+                            first of them is due, leased or (if it holds the others) dead
+    hr:held:<target>        set: the <t> of those lanes whose first is a dead letter that holds the others
     hr:turn:<source>        string: who admits from a source that feeds an ordered target; expires
     hr:target:<target>      hash: state (`paused`, `disabled`; absent: active), reason, state_since;
                             failures (in a row), failing_since, trips, open_until (the breaker);
@@ -133,6 +135,16 @@ def leased(target: str) -> str:
 def dead(target: str) -> str:
     """The set of a target's dead letters."""
     return f"hr:dead:{target}"
+
+
+def lane(target: str, transaction: str) -> str:
+    """The list of one transaction's events in an ordered target."""
+    return f"hr:lane:{target}:{transaction}"
+
+
+def held(target: str) -> str:
+    """The set of a target's transactions that a dead letter holds."""
+    return f"hr:held:{target}"
 
 
 def target(name: str) -> str:

@@ -21,9 +21,13 @@ from shared.store.walk import Span, Step, walk
 READ_AT_ONCE = 200
 DATA_AT_ONCE = 50  # `data` may be as large as a body
 
+HELD = "held"
 NOWHERE = "nowhere"
-STATES = (WAITING, *ENDS, NOWHERE)
-"""What an event may be listed by: the state of one of its deliveries, or that it went to no target."""
+STATES = (WAITING, HELD, *ENDS, NOWHERE)
+"""What an event may be listed by: the state of one of its deliveries, or that it went to no target.
+
+What is `held` is `waiting` too: behind a dead letter of its transaction, in an ordered target.
+"""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
@@ -37,6 +41,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
 class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     """An admitted event. `deliveries`: target → `waiting` (due or in flight), `done`, `dead`, `expired`.
 
+    `held`: target → the dead letter of the same transaction behind which the event waits for that target.
     `copies` is how many re-sends were suppressed, `differing` how many of them had another body; `copy_of`
     is the event that this one was a suppressed copy of, until an operator admitted it. `details` and
     `parties`, which may name people, are left to `Records.payload`.
@@ -52,12 +57,15 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     provider_status: str | None
     occurred_at: str | None
     deliveries: dict[str, str]
+    held: dict[str, str]
     copies: int
     differing: int
     copy_of: str | None
 
     def is_in(self, state: str) -> bool:
         """Tell whether one of its deliveries is in this state; `nowhere`: whether it has none."""
+        if state == HELD:
+            return bool(self.held)
         return state in self.deliveries.values() if state != NOWHERE else not self.deliveries
 
 
@@ -95,7 +103,7 @@ class Selected(msgspec.Struct, frozen=True):
     state: str | None = None
 
 
-_HEAD = ["attributes", "targets", "copies", "differing", "copy_of"]
+_HEAD = ["attributes", "targets", "copies", "differing", "copy_of", "ordered", "transaction"]
 _COPY = ["source", "of", "differs"]
 
 
@@ -187,7 +195,7 @@ class Records:
     async def events(self, wanted: Selected, limit: int) -> list[EventView]:
         """Return up to `limit` events, newest first. Raises: StoreUnavailable."""
         # What still waits, and dead letters, keep an event open.
-        sets = [keys.OPEN] if wanted.state in (WAITING, "dead") else [keys.OPEN, keys.FINISHED]
+        sets = [keys.OPEN] if wanted.state in (WAITING, HELD, "dead") else [keys.OPEN, keys.FINISHED]
         views: list[EventView] = []
         async for steps in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
             ids = [step.id for step in steps if of_source(step.id, wanted.source)]
@@ -283,14 +291,46 @@ class Records:
             for (id, _), targets in zip(heads, names, strict=True):
                 pipe.hmget(keys.event(id), ["data", *(f"end:{target}" for target in targets)])
             replies = await pipe.execute()
-        return [
-            _event(id, head, data, dict(zip(targets, ends, strict=True)))
+        rows = [
+            (id, head, data, dict(zip(targets, ends, strict=True)))
             for (id, head), targets, (data, *ends) in zip(heads, names, replies, strict=True)
             if data is not None
         ]
+        held = await self._held(
+            [
+                (id, target, head[6].decode())
+                for id, head, _, ends in rows
+                if head[5] and head[6]
+                for target in head[5].decode().strip(",").split(",")
+                if target in ends and ends[target] is None
+            ]
+        )
+        return [_event(id, head, data, ends, held.get(id, {})) for id, head, data, ends in rows]
+
+    async def _held(self, places: Sequence[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+        """Return, by event and target, the dead letter behind which it waits; `places` are lanes' members."""
+        if not places:
+            return {}
+        redis: Any = self._client.redis
+        with translated():
+            pipe = redis.pipeline(transaction=False)
+            for _, target, transaction in places:
+                pipe.lindex(keys.lane(target, transaction), 0)
+            firsts = [first.decode() if first else "" for first in await pipe.execute()]
+            pipe = redis.pipeline(transaction=False)
+            for (_, target, _), first in zip(places, firsts, strict=True):
+                pipe.zscore(keys.dead(target), first)
+            dead = await pipe.execute()
+        held: dict[str, dict[str, str]] = {}
+        for (id, target, _), first, died in zip(places, firsts, dead, strict=True):
+            if died is not None and first != id:
+                held.setdefault(id, {})[target] = first
+        return held
 
 
-def _event(id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None]) -> EventView:
+def _event(
+    id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None], held: dict[str, str]
+) -> EventView:
     context, shown = read_context(head[0]), _shown(data)
     return EventView(
         id=id,
@@ -298,6 +338,7 @@ def _event(id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None])
         source=context.source_name,
         type=context.type,
         deliveries={target: end.decode() if end else WAITING for target, end in ends.items()},
+        held=held,
         copies=int(head[2] or 0),
         differing=int(head[3] or 0),
         copy_of=head[4].decode() if head[4] else None,

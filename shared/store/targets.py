@@ -1,4 +1,4 @@
-"""What is known of targets, and what operators and the sweep do with them: state, burial, removal."""
+"""What is known of targets, and what operators and the sweep do with them: state, giving up, removal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -6,17 +6,20 @@ from typing import Any
 
 import msgspec
 
+from shared.ids import received_ms
 from shared.store import keys
 from shared.store.audit import note
 from shared.store.client import RedisClient, translated
+from shared.store.lanes import Lanes
+from shared.verdicts import REMOVED, Reason
 
-BURY_AT_ONCE = 500
-REMOVED = "not sent: the target was removed"
+GIVE_UP_AT_ONCE = 500
 FORGOTTEN_AFTER_MS = 300_000
+OLDEST_OF = 1000
 
 
 class State(StrEnum):
-    """What a target gets: all that is due; nothing, and all is kept; nothing, and all is buried."""
+    """What a target gets: all that is due; nothing, and all is kept; nothing, and all is given up."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -26,8 +29,11 @@ class State(StrEnum):
 class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     """One target as it stands. Times are milliseconds since 1970 by Redis's clock, waits are seconds.
 
-    `oldest_wait_s` is how long the first in line is due already; `succeeded` and `failed` count attempts of
-    this hour and the one before; `probe_in_s` is set while the breaker is open.
+    `backlog` counts what waits, and `due_now` the part of it that is due: the rest waits for its next
+    attempt, the first of them until `next_attempt_ms`. `oldest_wait_s` is the time since the oldest of the
+    first 1,000 in line was received, `overdue_s` the time since the first in line was due. `held` counts what
+    waits behind a dead letter of its transaction, and is not in the backlog. `succeeded` and `failed` count
+    attempts of this hour and the one before; `probe_in_s` is set while the breaker is open.
     """
 
     name: str
@@ -35,7 +41,11 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     state_since_ms: int | None
     backlog: int
+    due_now: int
+    next_attempt_ms: int | None
     oldest_wait_s: float | None
+    overdue_s: float | None
+    held: int
     in_flight: int
     dead_letters: int
     succeeded: int
@@ -68,19 +78,21 @@ class Targets:
 
     async def views(self, names: Sequence[str]) -> list[TargetView]:
         """Return how each of `names` stands. Raises: StoreUnavailable."""
+        now = await self._now_ms()
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
-            pipe.time()
             for name in names:
                 pipe.hgetall(keys.target(name))
                 pipe.zcard(keys.due(name))
-                pipe.zrange(keys.due(name), 0, 0, withscores=True)
+                pipe.zcount(keys.due(name), "-inf", now)
+                pipe.zrange(keys.due(name), 0, OLDEST_OF - 1, withscores=True)
+                pipe.zrange(keys.due(name), f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True)
                 pipe.zcard(keys.leased(name))
                 pipe.zcard(keys.dead(name))
-            (seconds, micros), *found = await pipe.execute()
-        now = seconds * 1000 + micros // 1000
-        rows = zip(names, *(found[offset::5] for offset in range(5)), strict=True)
-        return [_view(now, *row) for row in rows]
+            found = await pipe.execute() if names else []
+        held = await Lanes(self._client).held(names)
+        rows = zip(names, *(found[offset::7] for offset in range(7)), strict=True)
+        return [_view(now, held[row[0]], *row) for row in rows]
 
     async def set_state(self, name: str, state: State, reason: str, *, user: str) -> None:
         """Pause, disable or make active: then with a clean slate, no failures and no open breaker.
@@ -88,37 +100,62 @@ class Targets:
         Said twice, the second is the same. Raises: StoreUnavailable.
         """
         await note(self._client, f"target {state.value}", user, {"target": name, "reason": reason})
+        since = await self._now_ms()
         with translated():
-            seconds, micros = await self._client.redis.time()
             pipe = self._client.redis.pipeline(transaction=True)
             if state is State.ACTIVE:
                 pipe.hdel(keys.target(name), "state", "reason", "state_since", *_STREAK)
             else:
-                since = seconds * 1000 + micros // 1000
                 pipe.hset(
                     keys.target(name),
                     mapping={"state": state.value, "reason": reason, "state_since": since},
                 )
             await pipe.execute()
 
-    async def bury(self, name: str, *, due_before_ms: int | None, why: str, hold: bool = False) -> int:
+    async def stopped(self, name: str) -> tuple[int, str]:
+        """Return since when a target is paused or disabled (0: unknown), and the reason.
+
+        Raises: StoreUnavailable.
+        """
+        redis: Any = self._client.redis
+        with translated():
+            since, reason = await redis.hmget(keys.target(name), ["state_since", "reason"])
+        return int(since or 0), (reason or b"").decode("utf-8", "replace")
+
+    async def give_up(
+        self, name: str, *, due_before_ms: int | None, reason: Reason, hold: bool = False
+    ) -> int:
         """Make dead letters of some of what waits for a target: all (None), or what was due before a time.
 
         In an ordered target the next of the same transaction is due then, unless dead letters `hold` it.
-        Returns how many; call again while it is BURY_AT_ONCE. Raises: StoreUnavailable.
+        Returns how many; call again while it is GIVE_UP_AT_ONCE. Raises: StoreUnavailable.
         """
         count: int = await self._client.run(
-            "bury",
+            "give_up",
             [keys.due(name), keys.dead(name)],
             [
                 name,
                 "+inf" if due_before_ms is None else due_before_ms,
-                BURY_AT_ONCE,
-                why,
+                GIVE_UP_AT_ONCE,
+                str(reason),
                 "hold" if hold else "",
             ],
         )
         return count
+
+    async def give_up_all(self, name: str) -> int:
+        """Make dead letters of all that waits for a removed target, also of what a dead letter holds.
+
+        Returns how many. Raises: StoreUnavailable.
+        """
+        lanes = Lanes(self._client)
+        total = 0
+        while True:
+            let_go = await lanes.let_go(name)
+            count = await self.give_up(name, due_before_ms=None, reason=REMOVED)
+            if not let_go and not count:
+                return total
+            total += count
 
     async def remove(self, name: str, *, user: str) -> int:
         """Make dead letters of all that waits for a target that left the configuration, and let go of it.
@@ -126,9 +163,8 @@ class Targets:
         Returns how many. Raises: StoreUnavailable.
         """
         await note(self._client, "target removed", user, {"target": name})
-        total = 0
-        while count := await self.bury(name, due_before_ms=None, why=REMOVED):
-            total += count
+        await Lanes(self._client).find(name)
+        total = await self.give_up_all(name)
         await self.forget(name)
         return total
 
@@ -139,9 +175,8 @@ class Targets:
         Raises: StoreUnavailable.
         """
         mine = list(names)
+        now = await self._now_ms()
         with translated():
-            seconds, micros = await self._client.redis.time()
-            now = seconds * 1000 + micros // 1000
             if mine:
                 await self._client.redis.zadd(keys.TARGETS, dict.fromkeys(mine, now))
             forgotten: list[Any] = await self._client.redis.zrangebyscore(
@@ -166,16 +201,24 @@ class Targets:
                 await pipe.execute()
         return not left
 
+    async def _now_ms(self) -> int:
+        with translated():
+            seconds, micros = await self._client.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
 
 _STREAK = ("failures", "failing_since", "trips", "open_until")
 
 
 def _view(
     now: int,
+    held: int,
     name: str,
     known: Mapping[bytes, bytes],
     backlog: int,
+    due_now: int,
     first: Sequence[tuple[bytes, float]],
+    later: Sequence[tuple[bytes, float]],
     in_flight: int,
     dead: int,
 ) -> TargetView:
@@ -191,14 +234,18 @@ def _view(
         here, before = number(field.encode()) or 0, number(f"{field}_before".encode()) or 0
         counts[field] = here + before if hour == this else here if hour == this - 1 else 0
     open_until = number(b"open_until")
-    due_since: Any = first[0][1] if first else None
+    received = min((received_ms(id.decode()) for id, _ in first), default=None)
     return TargetView(
         name=name,
         state=text(b"state") or State.ACTIVE.value,
         reason=text(b"reason"),
         state_since_ms=number(b"state_since"),
         backlog=backlog,
-        oldest_wait_s=max(0.0, now - due_since) / 1000 if due_since is not None else None,
+        due_now=due_now,
+        next_attempt_ms=int(later[0][1]) if later else None,
+        oldest_wait_s=max(0.0, now - received) / 1000 if received is not None else None,
+        overdue_s=max(0.0, now - first[0][1]) / 1000 if first else None,
+        held=held,
         in_flight=in_flight,
         dead_letters=dead,
         succeeded=counts["done"],

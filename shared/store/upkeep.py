@@ -17,14 +17,15 @@ READY_MS = 10_000
 class Waiting(msgspec.Struct, frozen=True):
     """Where work waits: sources to admit from, targets with something due, targets with lapsed leases.
 
-    `blocked`: targets with something due that get nothing now, as `paused NAME`, `disabled NAME` or
-    `open NAME` (its breaker).
+    `blocked`: targets with something due that get nothing now, as `paused NAME` or `disabled NAME`. `held`:
+    ordered targets with transactions that a dead letter holds.
     """
 
     sources: list[str]
     due: list[str]
     lapsed: list[str]
     blocked: list[str]
+    held: list[str]
 
 
 class Removed(msgspec.Struct, frozen=True):

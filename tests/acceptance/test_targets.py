@@ -47,9 +47,11 @@ def test_what_waits_for_a_paused_target_for_a_week_becomes_a_dead_letter(folder:
         wait_for(lambda: gateway.redis.zcard("hr:due:one") == 2, "both to wait")
         eight_days_ago = int(new[4:15], 16) - 8 * 86_400_000
         gateway.redis.zadd("hr:due:one", {old: eight_days_ago})
+        gateway.redis.hset("hr:target:one", "state_since", eight_days_ago)
         wait_for(lambda: gateway.redis.zcard("hr:dead:one") == 1, "the old one to be given up")
         [letter] = gateway.json("dead-letters")["dead_letters"]
-        assert (letter["id"], letter["last"]["error"]) == (old, "not sent: the target is paused")
+        assert (letter["id"], letter["last"]) == (old, None), "nothing was sent"
+        assert letter["why"]["text"] == "paused for more than 7d"
         assert stands(gateway, "one")["backlog"] == 1
 
 
@@ -158,5 +160,6 @@ def test_a_target_that_leaves_the_configuration_is_left_alone_and_removed_by_han
         assert gateway.redis.zcard("hr:due:one") == 0
         [row] = [row for row in gateway.json("deliveries", id)["deliveries"] if row["target"] == "one"]
         assert row["state"] == "dead"
-        assert "removed" in row["attempts"][-1]["error"]
+        assert row["why"]["word"] == "removed"
+        assert "removed" in row["why"]["text"]
     assert len(sink.of("one")) == 1

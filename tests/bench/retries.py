@@ -8,6 +8,7 @@ from shared.egress import Egress
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
 from shared.store.inbox import Inbox
+from shared.store.lanes import Lanes
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from tests.acceptance.gateway import free_port, target
@@ -93,7 +94,8 @@ def sweeps_ms(it: Stack) -> list[float]:
         took = []
         for _ in range(SWEEPS):
             # A new one each time: its first round does all that later ones do now and then.
-            sweeper = Sweeper(config, "bench", Upkeep(client), due, targets, Inbox(client), bells, deliverer)
+            parts = Upkeep(client), due, targets, Lanes(client), Inbox(client), bells, deliverer
+            sweeper = Sweeper(config, "bench", *parts)
             started = perf_counter()
             await sweeper.sweep()
             took.append((perf_counter() - started) * 1000)

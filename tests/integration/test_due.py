@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from shared.ids import received_ms
 from shared.store.due import READ_AT_ONCE, Attempt, Claimed, End, Limits, Patience, Settlement, Wish
 from shared.store.upkeep import Removed
+from shared.verdicts import GivenUp, Reason
 from tests.integration.due import Claims
 from tests.integration.store import Store, with_store
 
@@ -156,6 +156,44 @@ def test_a_retry_is_due_later_and_counted(redis_url: str) -> None:
     with_store(redis_url, check)
 
 
+@pytest.mark.case(n=53)
+def test_a_delivery_ages_by_its_attempts_and_the_waits_between_them_alone(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        await store.redis.zadd("hr:due:one", {id: 1000})  # it has waited for half a century
+        first = await claim_one(store)
+        assert first.age_ms == 0
+        attempt = Attempt(n=1, at_ms=1, duration_ms=200, status=500)
+        retry = Settlement(first, End.RETRY, 5000, attempt)
+        assert await settle(store, [retry, retry]) == [True, False]
+        await store.redis.zadd("hr:due:one", {id: 1000})
+        second = await claim_one(store)
+        assert second.age_ms == 5200
+        await settle(store, [Settlement(second, End.BACK)])
+        third = await claim_one(store)
+        assert third.age_ms == 5200, "a hand-back ages nothing"
+        dead = Settlement(third, End.DEAD, 0, attempt, Reason(GivenUp.AGE, "gave up: older than max_age 3d"))
+        await settle(store, [dead])
+        assert await store.redis.hget(f"hr:event:{id}", "why:one") == b"age gave up: older than max_age 3d"
+        places = ["hr:due:one", "hr:leased:one", "hr:dead:one"]
+        assert await store.client.run("replay", places, ["one", id]) == [b"replayed"]
+        assert (await claim_one(store)).age_ms == 0, "a replay starts it anew"
+        assert await store.redis.hmget(f"hr:event:{id}", "why:one", "age:one") == [None, None]
+
+    with_store(redis_url, check)
+
+
+def test_a_success_in_one_batch_with_its_own_hand_back_counts(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        claimed = await claim_one(store)
+        batch = [Settlement(claimed, End.BACK), Settlement(claimed, End.DONE, attempt=ATTEMPT)]
+        assert await settle(store, batch) == [True, True]
+        assert await places(store, id) == set()
+
+    with_store(redis_url, check)
+
+
 def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.event(b"x", "one")
@@ -181,7 +219,7 @@ def test_a_lease_that_runs_out_comes_back_uncharged_nine_times_and_the_tenth_is_
         await asyncio.sleep(0.003)
         back, [spent] = await store.due.release("one", lease_ms=LEASE_MS)
         assert (back, spent.event_id, spent.failed) == (0, id, 0)
-        assert spent.since_ms == received_ms(id), "older than any max_age, it would be given up at once"
+        assert spent.age_ms == 0, "a lease that runs out ages nothing"
         assert await places(store, id) == {"leased"}, "the sweeper holds it until it is settled"
         assert await settle(store, [Settlement(spent, End.RETRY, 0, ATTEMPT)]) == [True]
         assert (await claim_one(store)).failed == 1

@@ -5,7 +5,10 @@ import asyncio
 import pytest
 
 from shared.errors import StoreUnavailable
+from shared.store.deliveries import Deliveries
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
+from shared.store.lanes import Lanes
+from shared.verdicts import REMOVED
 from tests.integration.store import SOURCE, WORKER, Store, with_store
 
 LIMITS = Limits(lease_ms=60_000, concurrency=100)
@@ -127,11 +130,90 @@ def test_a_dead_letter_past_retention_holds_nobody(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("hold", [False, True])
-def test_burying_takes_a_lane_s_first_and_then_the_next(hold: bool, redis_url: str) -> None:
+def test_giving_up_takes_a_lane_s_first_and_then_the_next(hold: bool, redis_url: str) -> None:
     async def check(store: Store) -> None:
         await receive(store, "a", "a", "b")
-        assert await store.targets.bury("one", due_before_ms=None, why="why", hold=hold) == 2
-        assert await store.targets.bury("one", due_before_ms=None, why="why", hold=hold) == (0 if hold else 1)
+
+        async def give_up() -> int:
+            return await store.targets.give_up("one", due_before_ms=None, reason=REMOVED, hold=hold)
+
+        assert await give_up() == 2
+        assert await give_up() == (0 if hold else 1)
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=49)
+def test_what_a_dead_letter_holds_is_counted_and_can_be_let_go(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        lanes = Lanes(store.client)
+        a1, a2, _, b1 = await receive(store, "a", "a", "a", "b")
+        first, other = await claim(store)
+        await settle(store, first, End.DEAD, hold=True)
+        await settle(store, other, End.DEAD, hold=True)
+        assert await lanes.held(["one", "two"]) == {"one": 2, "two": 0}
+        assert (await store.targets.views(["one"]))[0].held == 2
+        assert (await store.upkeep.waiting([], ["one"])).held == ["one"]
+        assert await replay(store, b1) == [b"replayed"], "the one that holds is on its way: nothing is held"
+        assert await lanes.let_go("one") == 1
+        assert await lanes.let_go("one") == 0, "said again"
+        assert {each.event_id for each in await claim(store)} == {a2, b1}
+        assert (await store.upkeep.waiting([], ["one"])).held == []
+        assert await store.redis.zscore("hr:dead:one", a1) is not None, "the dead letter stays one"
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=49)
+@pytest.mark.case(n=38)
+def test_what_an_earlier_version_held_is_found_by_its_dead_letters(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        lanes = Lanes(store.client)
+        await receive(store, "a", "a", "b", "")
+        first, other, alone = await claim(store)
+        await settle(store, first, End.DEAD, hold=True)
+        await settle(store, other, End.DEAD)
+        await settle(store, alone, End.DEAD, hold=True)
+        await store.redis.delete("hr:held:one")  # as it was
+        assert await lanes.find("one") == 1
+        assert await lanes.find("one") == 0, "said again"
+        assert await lanes.held(["one"]) == {"one": 1}
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=49)
+def test_a_removed_target_s_held_events_become_dead_letters_too(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        ids = await receive(store, "a", "a", "a", "b", "b")
+        for each in await claim(store):
+            await settle(store, each, End.DEAD, hold=True)
+        await store.redis.delete("hr:held:one")  # an earlier version wrote these
+        assert await store.targets.remove("one", user="me") == 3
+        assert [await store.redis.zscore("hr:dead:one", id) is not None for id in ids] == [True] * 5
+        assert await store.redis.keys("hr:lane:*") == await store.redis.keys("hr:held:*") == []
+        assert await store.redis.hget(f"hr:event:{ids[2]}", "why:one") == str(REMOVED).encode()
+        assert await store.targets.remove("one", user="me") == 0, "said again"
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=49)
+def test_an_event_says_behind_which_it_is_held(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        a1, a2 = await receive(store, "a", "a")
+        deliveries = Deliveries(store.client)
+
+        async def why(id: str) -> tuple[str, str | None, str | None]:
+            [view] = await deliveries.of_event(id) or []
+            assert view.state == "waiting"
+            assert view.why is not None
+            return view.why.word, view.why.behind, view.why.behind_state
+
+        assert await why(a1) == ("due", None, None)
+        assert await why(a2) == ("held", a1, "waiting")
+        await settle(store, (await claim(store))[0], End.DEAD, hold=True)
+        assert await why(a2) == ("held", a1, "dead")
 
     with_store(redis_url, check)
 

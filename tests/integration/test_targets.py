@@ -7,6 +7,7 @@ import pytest
 
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.targets import State, TargetView
+from shared.verdicts import REMOVED, GivenUp, Reason
 from tests.integration.store import Store, with_store
 
 LIMITS = Limits(lease_ms=60_000, concurrency=100)
@@ -123,18 +124,20 @@ def test_410_disables_the_target_and_a_long_failure_too(redis_url: str) -> None:
         [claimed] = await claim(store)
         assert await settle(store, claimed, End.GONE) == "disabled"
         gone = await view(store)
-        assert (gone.state, gone.reason, gone.dead_letters) == ("disabled", "it answered 410 Gone", 1)
+        assert (gone.state, gone.reason, gone.dead_letters) == ("disabled", "answered 410 Gone", 1)
         await store.targets.set_state("one", State.ACTIVE, "", user="me")
         assert (await view(store)).state == "active"
 
-        impatient = Patience(failures=1000, first_ms=1, longest_ms=1, disable_after_ms=30)
+        impatient = Patience(
+            failures=1000, first_ms=1, longest_ms=1, disable_after_ms=30, disable_reason="failed"
+        )
         for body in (b"a", b"b"):
             await store.event(body, "one")
         first, second = await claim(store)
         assert await settle(store, first, End.DEAD, impatient) == ""
         await asyncio.sleep(0.05)
         assert await settle(store, second, End.DEAD, impatient) == "disabled"
-        assert (await view(store)).reason == "it has failed for too long"
+        assert (await view(store)).reason == "failed"
 
     with_store(redis_url, check)
 
@@ -157,21 +160,23 @@ def test_a_target_that_is_not_active_gets_nothing_and_collects(state: State, red
     with_store(redis_url, check)
 
 
-def test_burying_makes_dead_letters_that_a_replay_brings_back(redis_url: str) -> None:
+def test_giving_up_makes_dead_letters_that_a_replay_brings_back(redis_url: str) -> None:
     async def check(store: Store) -> None:
         old, new = await store.event(b"old", "one"), await store.event(b"new", "one")
         await store.redis.zadd("hr:due:one", {old: 1000})
-        assert await store.targets.bury("one", due_before_ms=2000, why="not sent: why") == 1
-        assert await store.targets.bury("one", due_before_ms=2000, why="not sent: why") == 0, "said again"
+        why = Reason(GivenUp.AGE, "paused for more than 7d")
+        assert await store.targets.give_up("one", due_before_ms=2000, reason=why) == 1
+        assert await store.targets.give_up("one", due_before_ms=2000, reason=why) == 0, "said again"
         assert await store.redis.zscore("hr:dead:one", old) is not None
         assert await store.redis.zscore("hr:due:one", new) is not None
-        assert b"not sent: why" in (await store.redis.hvals(f"hr:attempts:{old}"))[0]
-        assert await store.targets.bury("one", due_before_ms=None, why="all") == 1
+        assert await store.redis.hget(f"hr:event:{old}", "why:one") == b"age paused for more than 7d"
+        assert await store.redis.exists(f"hr:attempts:{old}") == 0, "nothing was sent"
+        assert await store.targets.give_up("one", due_before_ms=None, reason=REMOVED) == 1
         args: list[Any] = ["one", old, new]
         replies = await store.client.run("replay", ["hr:due:one", "hr:leased:one", "hr:dead:one"], args)
         assert replies == [b"replayed"] * 2
-        since = {claimed.event_id: claimed.since_ms for claimed in await claim(store)}
-        assert min(since.values()) > 1_000_000, "a replay is young, however old its event is"
+        assert [claimed.age_ms for claimed in await claim(store)] == [0, 0]
+        assert await store.redis.hget(f"hr:event:{old}", "why:one") is None
 
     with_store(redis_url, check)
 
@@ -187,7 +192,7 @@ def test_a_target_is_forgotten_once_no_process_has_said_it_for_five_minutes(redi
         await store.redis.zadd("hr:targets", {"one": six_minutes_ago})
         await store.event(b"x", "one")
         assert await store.targets.forget("one") is False, "something of it is left"
-        await store.targets.bury("one", due_before_ms=None, why="removed")
+        await store.targets.give_up("one", due_before_ms=None, reason=REMOVED)
         assert await store.targets.forget("one") is False, "its dead letters are kept"
         await store.redis.delete("hr:dead:one")
         assert await store.targets.forget("one") is True

@@ -1,18 +1,29 @@
 """What an answer means: success, the schedule, Retry-After within bounds, and giving up."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.backoff import Backoff, Retry
 from shared.values import Duration
-from shared.verdicts import Outcome, Policy, asked_wait_s
+from shared.verdicts import Outcome, Policy, Verdict, asked_wait_s
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 RETRY = Retry(initial=Duration(5), factor=4.0, max=Duration(3600), attempts=5, jitter=0.0)
 
 
-def judge(
+def reason(status: int | None, **given: Any) -> str:
+    return str(verdict(status, **given).reason)
+
+
+def judge(status: int | None, **given: Any) -> tuple[str, float]:
+    found = verdict(status, **given)
+    return found.outcome.value, found.delay_s
+
+
+def verdict(
     status: int | None,
     *,
     attempt: int = 1,
@@ -20,12 +31,9 @@ def judge(
     give_up_on: tuple[int, ...] = (),
     max_age_s: float | None = None,
     age_s: float = 0,
-) -> tuple[str, float]:
+) -> Verdict:
     policy = Policy(Backoff(RETRY), longest_s=RETRY.max, give_up_on=give_up_on, max_age_s=max_age_s)
-    verdict = policy.judge(
-        attempt=attempt, status=status, retry_after=retry_after, now_s=NOW, since_s=NOW - age_s
-    )
-    return verdict.outcome.value, verdict.delay_s
+    return policy.judge(attempt=attempt, status=status, retry_after=retry_after, now_s=NOW, age_s=age_s)
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -81,6 +89,17 @@ def test_a_delivery_that_would_be_too_old_at_its_next_attempt_is_given_up() -> N
     assert judge(500, age_s=94, max_age_s=100) == ("retry", 5)
     assert judge(500, age_s=96, max_age_s=100) == ("dead", 0)
     assert judge(429, retry_after=b"60", age_s=50, max_age_s=100) == ("dead", 0)
+
+
+@pytest.mark.case(n=53)
+def test_the_reason_names_the_rule_and_its_figure() -> None:
+    assert reason(500, attempt=5) == "attempts gave up after 5 attempts"
+    assert reason(422, give_up_on=(422,)) == "given-up gave up: status 422 is in give_up_on"
+    assert reason(422, give_up_on=(422,), attempt=5).startswith("given-up "), "whichever attempt it was"
+    assert reason(500, age_s=259_199, max_age_s=259_200) == "age gave up: older than max_age 3d"
+    assert reason(410) == "gone gave up: answered 410 Gone"
+    assert verdict(500).reason is None
+    assert verdict(200).reason is None
 
 
 @given(st.binary(max_size=64))

@@ -4,7 +4,7 @@
 --   ARGV[4] the lease, ms   ARGV[5] microseconds between two deliveries ('' for no rate)
 --   ARGV[6] how many may go at once after a pause
 -- Returns {now, token, more due now, when to come back ('' for never), entries}, which has for each entry its
--- event's id, how many attempts failed (nil: none), when its last replay was (nil: it had none). The events
+-- event's id, how many attempts failed (nil: none), how old it is in ms (nil: no attempt was made). The events
 -- themselves stay: bodies that go through Lua cost more than all the rest, and who admitted them has them. An
 -- event that is gone is claimed too: among a million, what a claim costs is the memory that it looks at, and who
 -- reads the event sees that it is gone, and hands it back.
@@ -42,10 +42,10 @@ if room > 0 then
 end
 if #claimed > 0 then
     -- As text, once: Redis would write the number out for each of them.
-    local failed, since, lease = 'failed:' .. ARGV[1], 'since:' .. ARGV[1], string.format('%d', token)
+    local failed, age, lease = 'failed:' .. ARGV[1], 'age:' .. ARGV[1], string.format('%d', token)
     local leased, n = {}, 0
     for i, id in ipairs(claimed) do
-        local tried = redis.call('HMGET', 'hr:event:' .. id, failed, since)
+        local tried = redis.call('HMGET', 'hr:event:' .. id, failed, age)
         leased[2 * i - 1], leased[2 * i] = lease, id
         entries[n + 1], entries[n + 2], entries[n + 3] = id, tried[1], tried[2]
         n = n + 3

@@ -1,14 +1,17 @@
--- Lanes: in an ordered target one transaction's events stand in a list, and only its first is due or leased.
+-- Lanes: in an ordered target one transaction's events stand in a list, and only its first is due, leased or dead.
 -- Included by scripts that end deliveries; they have set `now`, Redis's time in ms, before.
--- Writes hr:lane:*, hr:due:*.
+-- Writes hr:lane:*, hr:held:*, hr:due:*.
 
--- Takes an event that has ended out of its lane; the one that is first there now is due.
+-- Takes an event that has ended out of its lane. The next one in the lane becomes due.
 local function advance(target, id, transaction)
     local lane = 'hr:lane:' .. target .. ':' .. transaction
     redis.call('LREM', lane, 1, id)
     local next = redis.call('LINDEX', lane, 0)
-    if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next)
-        and not redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
+    if next and redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
+        return  -- another dead letter holds the rest
+    end
+    redis.call('SREM', 'hr:held:' .. target, transaction)
+    if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next) then
         redis.call('ZADD', 'hr:due:' .. target, 'NX', now, next)
     end
 end
@@ -16,4 +19,13 @@ end
 -- Tells whether an event, by its field `ordered`, stands in a lane of a target.
 local function in_lane(target, ordered)
     return ordered and string.find(ordered, ',' .. target .. ',', 1, true)
+end
+
+-- Does what the target wants of a lane whose first has just become a dead letter: hold the rest, or go on.
+local function end_in_lane(target, id, transaction, hold)
+    if hold then
+        redis.call('SADD', 'hr:held:' .. target, transaction)
+    else
+        advance(target, id, transaction)
+    end
 end

@@ -3,7 +3,7 @@
 --   ARGV[1] target   ARGV[2] how many at most   ARGV[3] how often a lease may run out uncharged
 --   ARGV[4] a new lease, ms
 -- Writes hr:event:*.
--- Returns {how many came back, those past ARGV[3] as {event id, failed attempts, token}}: these are
+-- Returns {how many came back, those past ARGV[3] as {event id, failed attempts, age in ms, token}}: these are
 -- leased anew, for the caller to settle as a failed attempt.
 -- Said twice: what came back is no longer leased.
 local time = redis.call('TIME')
@@ -17,9 +17,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0
         if lapsed % tonumber(ARGV[3]) == 0 then
             local token = now + tonumber(ARGV[4])
             redis.call('ZADD', KEYS[1], token, id)
-            local known = redis.call('HMGET', event, 'failed:' .. ARGV[1], 'since:' .. ARGV[1])
-            local since = tonumber(known[2] or tonumber(string.sub(id, 5, 15), 16))
-            spent[#spent + 1] = {id, tonumber(known[1] or 0), since, token}
+            local known = redis.call('HMGET', event, 'failed:' .. ARGV[1], 'age:' .. ARGV[1])
+            spent[#spent + 1] = {id, tonumber(known[1] or 0), tonumber(known[2] or 0), token}
         else
             redis.call('ZADD', KEYS[2], now, id)
             back = back + 1

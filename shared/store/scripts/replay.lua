@@ -1,7 +1,7 @@
 -- Sends events to a target again, from the first attempt of a fresh schedule.
 --   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:dead:<target>
 --   ARGV[1] target   then event ids
--- Writes hr:event:*, hr:open, hr:finished, hr:lane:*.
+-- Writes hr:event:*, hr:open, hr:finished, hr:lane:*, hr:held:*.
 -- Returns for each `replayed`, `waiting` (it is on its way already) or `gone`.
 -- Said twice: the second call finds it waiting.
 local time = redis.call('TIME')
@@ -38,8 +38,9 @@ local function replay(id)
     if not known then
         redis.call('HSET', event, 'targets', targets == '' and target or targets .. ',' .. target)
     end
-    redis.call('HDEL', event, 'end:' .. target, 'failed:' .. target, 'lapsed:' .. target)
-    redis.call('HSET', event, 'since:' .. target, now)
+    for _, name in ipairs({'end:', 'why:', 'failed:', 'age:', 'lapsed:', 'since:'}) do
+        redis.call('HDEL', event, name .. target)
+    end
     -- In an ordered target it takes its turn in its transaction's lane: where it stands already (a dead
     -- letter that holds the rest), else behind all others.
     local lane = redis.call('HMGET', event, 'ordered', 'transaction')
@@ -49,6 +50,7 @@ local function replay(id)
         if place > 0 then
             return 'replayed'
         end
+        redis.call('SREM', 'hr:held:' .. target, lane[2])
     end
     redis.call('ZADD', KEYS[1], now, id)
     return 'replayed'

@@ -1,24 +1,26 @@
 -- Settles claimed deliveries: done, to be tried again, dead, dead because the target is gone, or handed back.
 --   ARGV[1] how many targets; for each of them: name, how many failures in a row open its breaker, the first
---   and the longest time that it stays open, ms, after how long a time of failures it is disabled, ms, and
---   `hold` where a dead letter holds the rest of its transaction (in an ordered target; else '')
+--   and the longest time that it stays open, ms, after how long a time of failures it is disabled, ms, what is
+--   then said to be the reason, and `hold` if a dead letter holds the rest of its transaction (else '')
 --   then for each delivery: target, event id, token, outcome (`done`, `retry`, `dead`, `gone`, `back`),
 --   the delay before the next attempt in ms (`retry`; else ''), the attempt as JSON ('' for none), what went
---   wrong ('' for nothing)
--- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:lane:*, hr:event:*, hr:attempts:*, hr:open, hr:finished,
--- hr:target:*.
+--   wrong ('' for nothing), and how old the delivery is at its next attempt, in ms (`retry`), or why it was given
+--   up, as a word and a sentence (`dead`, `gone`; else '')
+-- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:lane:*, hr:held:*, hr:event:*, hr:attempts:*, hr:open,
+-- hr:finished, hr:target:*.
 -- Returns {for each delivery 1 where it changed something, else 0; for each target what changed with it:
 -- '', `opened`, `closed` or `disabled`}.
 -- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
 -- the token is spent, or the end is written. The first write (of what was leased) frees memory, which lets
 -- Redis finish a script when it is full.
-local WIDTH, TARGET_WIDTH = 7, 6
+local WIDTH, TARGET_WIDTH = 8, 7
 local first = 2 + tonumber(ARGV[1]) * TARGET_WIDTH
 if (#ARGV - first + 1) % WIDTH ~= 0 then
     return redis.error_reply('ERR settle: wrong arguments')
 end
 for i = first, #ARGV, WIDTH do
-    if not tonumber(ARGV[i + 2]) or (ARGV[i + 3] == 'retry' and not tonumber(ARGV[i + 4])) then
+    local retry = ARGV[i + 3] == 'retry'
+    if not tonumber(ARGV[i + 2]) or retry and not (tonumber(ARGV[i + 4]) and tonumber(ARGV[i + 7])) then
         return redis.error_reply('ERR settle: wrong delivery')
     end
 end
@@ -30,14 +32,14 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local news, order = {}, {}
 for i = 2, first - 1, TARGET_WIDTH do
     order[#order + 1] = ARGV[i]
-    news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1, hold = ARGV[i + 5] == 'hold'}
+    news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1, hold = ARGV[i + 6] == 'hold'}
 end
 
 -- include: lanes.lua
 
 -- Which claims count, by delivery: those whose token still holds, and successes that were never written.
 local HOLDS, WAS_LOST = 1, 2
-local counts, ended, spent = {}, {}, {}
+local counts, ended, spent, tried = {}, {}, {}, {}
 local asked, leases, place = {}, {}, {}
 for i = first, #ARGV, WIDTH do
     local ids = asked[ARGV[i]] or {}
@@ -54,9 +56,10 @@ for i = first, #ARGV, WIDTH do
     local held = not spent[claim] and leases[target][place[i]]
     if held and tonumber(held) == tonumber(token) then
         counts[i] = HOLDS
-        spent[claim] = token
+        spent[claim] = true
+        tried[claim] = ARGV[i + 3] ~= 'back' and token
     -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
-    elseif ARGV[i + 3] == 'done' and spent[claim] ~= token
+    elseif ARGV[i + 3] == 'done' and tried[claim] ~= token
         and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 0 then
         counts[i] = WAS_LOST
     end
@@ -71,7 +74,7 @@ end
 
 local finished = {}
 
-local function settle(count, target, id, token, outcome, delay, attempt)
+local function settle(count, target, id, token, outcome, delay, attempt, _, note)
     local due, event = 'hr:due:' .. target, 'hr:event:' .. id
     local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction', 'end:' .. target)
     if not known[1] then
@@ -85,18 +88,20 @@ local function settle(count, target, id, token, outcome, delay, attempt)
     elseif outcome == 'retry' then
         redis.call('ZADD', due, now + tonumber(delay), id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
+        redis.call('HSET', event, 'age:' .. target, note)
     elseif outcome ~= 'done' then
         redis.call('ZADD', 'hr:dead:' .. target, now, id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
-        redis.call('HSET', event, 'end:' .. target, 'dead')
-        if not (news[target] and news[target].hold) and in_lane(target, known[2]) then
-            advance(target, id, known[3])
+        redis.call('HSET', event, 'end:' .. target, 'dead', 'why:' .. target, note)
+        if in_lane(target, known[2]) then
+            end_in_lane(target, id, known[3], news[target] and news[target].hold)
         end
     else
         if count == WAS_LOST then
             -- Its lease ran out meanwhile: it waits again, or is a dead letter.
             redis.call('ZREM', due, id)
             redis.call('ZREM', 'hr:dead:' .. target, id)
+            redis.call('HDEL', event, 'why:' .. target)
         end
         if known[4] == 'done' or known[4] == 'expired' then
             return 0
@@ -115,7 +120,7 @@ end
 
 local results = {}
 for i = first, #ARGV, WIDTH do
-    local changed = counts[i] and settle(counts[i], unpack(ARGV, i, i + WIDTH - 2)) or 0
+    local changed = counts[i] and settle(counts[i], unpack(ARGV, i, i + WIDTH - 1)) or 0
     results[#results + 1] = changed
     local of, outcome = news[ARGV[i]], ARGV[i + 3]
     if of and changed == 1 and outcome ~= 'back' then
@@ -175,7 +180,7 @@ local function learn(name, of)
         return change
     end
     if of.gone or now - since >= tonumber(ARGV[policy + 3]) then
-        local reason = of.gone and 'it answered 410 Gone' or 'it has failed for too long'
+        local reason = of.gone and 'answered 410 Gone' or ARGV[policy + 4]
         redis.call('HSET', key, 'state', 'disabled', 'reason', reason, 'state_since', now)
         return 'disabled'
     end

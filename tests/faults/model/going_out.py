@@ -5,7 +5,7 @@ from hypothesis.stateful import precondition, rule
 
 from shared.store.due import Claimed, End
 from tests.faults.model.clock import QUANTUM_MS
-from tests.faults.model.product import LEASE_MS
+from tests.faults.model.product import ATTEMPT_MS, LEASE_MS
 from tests.faults.model.records import State
 from tests.faults.model.run import ROUTES, Held, Run, one_of, picked, picks, seldom, workers
 from tests.integration.due import Claims
@@ -43,7 +43,7 @@ class GoingOut(Run):
         assert got == [(e.id, d.at, d.failed, e.body.decode()) for e, d in expected]
         for event, delivery in expected:
             claimed = next(claimed for claimed, _ in claims.entries if claimed.event_id == event.id)
-            assert claimed.since_ms == (delivery.since or event.received)
+            assert claimed.age_ms == delivery.age_ms
             self._goes_in_order(event.id, target)
         if self.model.targets[target].state == "active":
             assert claims.more == len(self.model.due(target))
@@ -79,7 +79,8 @@ class GoingOut(Run):
         for claimed, end in batch:
             name, id, token = claimed.target, claimed.event_id, claimed.token
             word = "dead" if end is End.GONE else end.value
-            did = self.model.settle(name, id, token, word, delay_ms, hold=self.hold(name))
+            age_ms = claimed.age_ms + ATTEMPT_MS + delay_ms
+            did = self.model.settle(name, id, token, word, delay_ms, age_ms, hold=self.hold(name))
             expected.append(did)
             if did and end is End.GONE:
                 self.model.gone(name)
@@ -111,7 +112,8 @@ class GoingOut(Run):
     @rule(worker=workers, name=one_of(lambda run: run.with_lapsed), lost=seldom)
     def release(self, worker: str, name: str, lost: bool) -> None:
         back, spent = self.product.release(name)
-        assert (back, [(c.event_id, c.failed, c.token) for c in spent]) == self.model.release(name, LEASE_MS)
+        expected = self.model.release(name, LEASE_MS)
+        assert (back, [(c.event_id, c.failed, c.age_ms, c.token) for c in spent]) == expected
         for claimed in [] if lost else spent:
             self.remember(self.claims, Held(worker, claimed))
 

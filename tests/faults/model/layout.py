@@ -34,7 +34,9 @@ def read(rows: Sequence[Any]) -> Layout:
         elif kind == b"hash":
             layout[key] = _fields(kind_of_key, {name.decode(): text.decode() for name, text in _pairs(value)})
         else:
-            layout[key] = [item.decode() for item in value] if kind == b"list" else value.decode()
+            layout[key] = [item.decode() for item in value] if kind in (b"list", b"set") else value.decode()
+            if kind == b"set":
+                layout[key].sort()
     return _without_nothing(layout)
 
 
@@ -77,6 +79,9 @@ def expected(world: World) -> Layout:
         layout[f"hr:target:{name}"] = {"state": target.state} if target.state != "active" else {}
     for (target_name, transaction), lane in world.lanes.items():
         layout[f"hr:lane:{target_name}:{transaction}"] = lane
+    for target_name, transaction in world.held:
+        layout.setdefault(f"hr:held:{target_name}", []).append(transaction)
+        layout[f"hr:held:{target_name}"].sort()
     for event in world.events.values():
         layout[f"hr:event:{event.id}"] = _event(event)
         if event.transaction:
@@ -125,7 +130,8 @@ def _delivery(name: str, delivery: Delivery) -> dict[str, str]:
         f"end:{name}": delivery.state.value if ended else "",
         f"failed:{name}": str(delivery.failed),
         f"lapsed:{name}": str(delivery.lapsed),
-        f"since:{name}": str(delivery.since or ""),
+        f"age:{name}": str(delivery.age_ms),
+        f"why:{name}": delivery.why,
     }
 
 

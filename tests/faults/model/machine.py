@@ -48,11 +48,19 @@ class Machine(ComingIn, GoingOut):
 
     @precondition(lambda self: self.having(State.WAITING))
     @rule(name=one_of(lambda run: run.having(State.WAITING)), everything=st.booleans(), twice=seldom)
-    def bury(self, name: str, everything: bool, twice: bool) -> None:
+    def give_up(self, name: str, everything: bool, twice: bool) -> None:
         before_ms = None if everything else self.model.now - HOUR_MS
         for _ in range(1 + twice):
-            buried = self.product.bury(name, before_ms, hold=self.hold(name))
-            assert buried == self.model.bury(name, before_ms, hold=self.hold(name))
+            given_up = self.product.give_up(name, before_ms, hold=self.hold(name))
+            assert given_up == self.model.give_up(name, before_ms, hold=self.hold(name))
+
+    @precondition(lambda self: self.model.held)
+    @rule(name=one_of(lambda run: sorted({name for name, _ in run.model.held})), twice=seldom)
+    def let_go(self, name: str, twice: bool) -> None:
+        """What a dead letter held goes on: the configuration says `continue` now."""
+        for _ in range(1 + twice):
+            assert self.product.find_held(name) == 0, "all of them are on record"
+            assert self.product.let_go(name) == self.model.free(name)
 
     @rule(name=targets, there=st.sampled_from([True, True, False]), ordered=st.booleans(), hold=st.booleans())
     def configure(self, name: str, there: bool, ordered: bool, hold: bool) -> None:
@@ -63,7 +71,7 @@ class Machine(ComingIn, GoingOut):
 
     @rule()
     def sweep_the_names(self) -> None:
-        """Say which targets are configured; bury and forget what none has been for long, as the sweep does."""
+        """Say which targets are configured; give up and forget what none has been for long, as the sweep does."""
         forgotten = self.product.know(list(self.routes))
         self.model.on_record |= dict.fromkeys(self.routes, self.model.now)
         stale = [
@@ -73,7 +81,7 @@ class Machine(ComingIn, GoingOut):
         for name in forgotten:
             self.product.release(name)
             self.model.release(name, LEASE_MS)
-            assert self.product.bury(name, None, hold=False) == self.model.bury(name, None, hold=False)
+            assert self.product.give_up_all(name) == self.model.give_up_all(name)
             self.product.forget(name)
             self.model.forget(name)
 

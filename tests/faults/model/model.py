@@ -7,11 +7,13 @@ method answers, it answers what the store must answer.
 from collections.abc import Iterable, Iterator
 
 from shared.ids import received_ms
+from shared.verdicts import REMOVED, GivenUp, Reason
 from tests.faults.model.intake import EVENTS_MS, Intake
 from tests.faults.model.records import Delivery, Event, State, Target
 
 DEAD_LETTERS_MS = 3 * EVENTS_MS
 LAPSES_UNCHARGED = 2
+TOO_OLD = Reason(GivenUp.AGE, "gave up: too old")
 
 
 class Model(Intake):
@@ -42,7 +44,9 @@ class Model(Intake):
     def due(self, target: str) -> list[tuple[Event, Delivery]]:
         return [(e, d) for e, d in self.of(target, State.WAITING) if d.at is not None and d.at <= self.now]
 
-    def settle(self, target: str, id: str, token: int, end: str, delay_ms: int, *, hold: bool) -> bool:
+    def settle(
+        self, target: str, id: str, token: int, end: str, delay_ms: int, age_ms: int, *, hold: bool
+    ) -> bool:
         """End a claim; the attempt is recorded but of a hand-back. Tells whether that changed anything."""
         event = self.events.get(id)
         if event is None:
@@ -55,7 +59,7 @@ class Model(Intake):
             delivery.attempts.add(token)
             if not delivery.state.open:
                 return False
-            delivery.state, delivery.at = State.DONE, None
+            delivery.state, delivery.at, delivery.why = State.DONE, None, ""
             self.leave_lane(event, target)
             return True
         if not mine:
@@ -67,8 +71,9 @@ class Model(Intake):
         delivery.failed += 1
         if end == "retry":
             delivery.state, delivery.at = State.WAITING, self.now + delay_ms
+            delivery.age_ms = age_ms
         else:
-            self._die(event, target, hold=hold)
+            self._die(event, target, TOO_OLD, hold=hold)
         return True
 
     def gone(self, target: str) -> None:
@@ -76,34 +81,43 @@ class Model(Intake):
         if self.targets.setdefault(target, Target()).state == "active":
             self.targets[target].state = "disabled"
 
-    def _die(self, event: Event, target: str, *, hold: bool) -> None:
+    def _die(self, event: Event, target: str, why: Reason, *, hold: bool) -> None:
         delivery = event.deliveries[target]
-        delivery.state, delivery.at = State.DEAD, self.now
+        delivery.state, delivery.at, delivery.why = State.DEAD, self.now, str(why)
         if not hold:
             self.leave_lane(event, target)
+        elif target in event.ordered:
+            self.held.add((target, event.transaction))
 
-    def release(self, target: str, lease_ms: int) -> tuple[int, list[tuple[str, int, int]]]:
+    def free(self, target: str) -> int:
+        """Transactions that a dead letter holds go on."""
+        held = sorted(transaction for name, transaction in self.held if name == target)
+        for transaction in held:
+            first = self.events[self.lanes[target, transaction][0]]
+            self.leave_lane(first, target)
+        return len(held)
+
+    def release(self, target: str, lease_ms: int) -> tuple[int, list[tuple[str, int, int, int]]]:
         back, spent = 0, []
         for event, delivery in list(self.of(target, State.LEASED)):
             if delivery.at is not None and delivery.at <= self.now:
                 delivery.lapsed += 1
                 if delivery.lapsed % LAPSES_UNCHARGED == 0:
                     delivery.at = self.now + lease_ms
-                    spent.append((event.id, delivery.failed, delivery.at))
+                    spent.append((event.id, delivery.failed, delivery.age_ms, delivery.at))
                 else:
                     delivery.state, delivery.at = State.WAITING, self.now
                     back += 1
         return back, spent
 
-    def bury(self, target: str, before_ms: int | None, *, hold: bool) -> int:
+    def give_up(self, target: str, before_ms: int | None, *, hold: bool, why: Reason = TOO_OLD) -> int:
         waiting = [
             event
             for event, delivery in self.of(target, State.WAITING)
             if before_ms is None or (delivery.at is not None and delivery.at <= before_ms)
         ]
         for event in waiting:
-            event.deliveries[target].attempts.add(self.now)
-            self._die(event, target, hold=hold)
+            self._die(event, target, why, hold=hold)
         return len(waiting)
 
     def replay(self, target: str, id: str) -> str:
@@ -114,16 +128,22 @@ class Model(Intake):
         if before and before.state in (State.WAITING, State.LEASED):
             return "waiting"
         attempts = before.attempts if before else set()
-        event.deliveries[target] = Delivery(since=self.now, attempts=attempts, by_hand=True)
+        event.deliveries[target] = Delivery(attempts=attempts, by_hand=True)
         self.enter(event, target)
         return "replayed"
 
     def remove(self, target: str) -> int:
-        """Bury all that waits for a target that left the configuration, until nothing does."""
-        total = 0
-        while count := self.bury(target, None, hold=False):
-            total += count
+        """Give up all that waits for a target that left the configuration, until nothing does."""
+        total = self.give_up_all(target)
         self.forget(target)
+        return total
+
+    def give_up_all(self, target: str) -> int:
+        total, let_go = 0, True
+        while let_go:
+            let_go = bool(self.free(target))
+            while count := self.give_up(target, None, hold=False, why=REMOVED):
+                total += count
         return total
 
     def forget(self, target: str) -> None:

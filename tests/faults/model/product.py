@@ -13,6 +13,7 @@ from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Received
+from shared.store.lanes import Lanes
 from shared.store.readmissions import Held, Readmissions, Readmitted
 from shared.store.replays import Replayed, Replays, Selection
 from shared.store.targets import State, Targets
@@ -20,13 +21,14 @@ from shared.store.upkeep import Removed, Upkeep
 from tests.faults.model.clock import Clock, told
 from tests.faults.model.intake import EVENTS_MS, WINDOW_MS
 from tests.faults.model.letters import Reading
-from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED
+from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED, TOO_OLD
 from tests.integration.due import Claims, Due
 from tests.integration.turns import Turns
 
 T = TypeVar("T")
 
 LEASE_MS = 30_000
+ATTEMPT_MS = 7
 USER = "model"
 
 _SNAPSHOT = """
@@ -35,6 +37,7 @@ for _, key in ipairs(redis.call('KEYS', 'hr:*')) do
     local type, value = redis.call('TYPE', key).ok, nil
     if type == 'hash' then value = redis.call('HGETALL', key)
     elseif type == 'zset' then value = redis.call('ZRANGE', key, 0, -1, 'WITHSCORES')
+    elseif type == 'set' then value = redis.call('SMEMBERS', key)
     elseif type == 'list' then value = redis.call('LRANGE', key, 0, -1)
     elseif type == 'string' then value = redis.call('GET', key)
     elseif type == 'stream' then
@@ -59,6 +62,7 @@ class Product:
         self._inbox = Turns(self._client)
         self._due = Due(self._client)
         self._targets = Targets(self._client)
+        self._lanes = Lanes(self._client)
         self._upkeep = Upkeep(self._client)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -131,7 +135,9 @@ class Product:
     ) -> list[bool]:
         """Settle claims; all but hand-backs with an attempt. The breaker never opens, nor does time disable."""
         batch = [
-            Settlement(claimed, end, delay_ms, None if end is End.BACK else self._attempt(claimed, end))
+            Settlement(
+                claimed, end, delay_ms, None if end is End.BACK else self._attempt(claimed, end), TOO_OLD
+            )
             for claimed, end in ends
         ]
         patience = {
@@ -141,7 +147,9 @@ class Product:
         return changed
 
     def _attempt(self, claimed: Claimed, end: End) -> Attempt:
-        return Attempt(claimed.failed + 1, self.clock.now_ms, 1, status=200 if end is End.DONE else 500)
+        return Attempt(
+            claimed.failed + 1, self.clock.now_ms, ATTEMPT_MS, status=200 if end is End.DONE else 500
+        )
 
     def release(self, target: str) -> tuple[int, list[Claimed]]:
         return self._run(self._due.release(target, lease_ms=LEASE_MS))
@@ -149,8 +157,17 @@ class Product:
     def set_state(self, target: str, state: State) -> None:
         self._run(self._targets.set_state(target, state, "", user=USER))
 
-    def bury(self, target: str, before_ms: int | None, *, hold: bool) -> int:
-        return self._run(self._targets.bury(target, due_before_ms=before_ms, why="", hold=hold))
+    def give_up(self, target: str, before_ms: int | None, *, hold: bool) -> int:
+        return self._run(self._targets.give_up(target, due_before_ms=before_ms, reason=TOO_OLD, hold=hold))
+
+    def let_go(self, target: str) -> int:
+        return self._run(self._lanes.let_go(target))
+
+    def find_held(self, target: str) -> int:
+        return self._run(self._lanes.find(target))
+
+    def give_up_all(self, target: str) -> int:
+        return self._run(self._targets.give_up_all(target))
 
     def know(self, targets: Sequence[str]) -> list[str]:
         return self._run(self._targets.know(targets))

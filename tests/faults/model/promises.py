@@ -19,6 +19,7 @@ def broken(
             *_counts(layout),
             *_nothing_of_nobody(layout),
             *_concurrency(layout, routes),
+            *_held(layout),
         ]
     )
 
@@ -77,6 +78,23 @@ def _nothing_of_nobody(layout: Layout) -> Iterator[str]:
             for id in ids:
                 if id not in events or key.split(":")[2] not in _targets(events[id]):
                     yield f"{key} holds {id}, which is no delivery"
+
+
+def _held(layout: Layout) -> Iterator[str]:
+    """What a dead letter holds is on record, and nothing else is."""
+    events = dict(_events(layout))
+    for key, lane in layout.items():
+        if key.startswith("hr:lane:"):
+            _, _, target, transaction = key.split(":", 3)
+            dead = events.get(lane[0], {}).get(f"end:{target}") == "dead"
+            if dead != (transaction in layout.get(f"hr:held:{target}", [])):
+                yield f"{key} begins with {lane[0]}, dead: {dead}, and hr:held:{target} says otherwise"
+    for key, transactions in layout.items():
+        if key.startswith("hr:held:"):
+            target = key.removeprefix("hr:held:")
+            for transaction in transactions:
+                if f"hr:lane:{target}:{transaction}" not in layout:
+                    yield f"{key} holds {transaction}, which has no lane"
 
 
 def _concurrency(layout: Layout, routes: Mapping[str, Route]) -> Iterator[str]:

@@ -27,7 +27,8 @@ class Delivery:
     at: int | None = None
     failed: int = 0
     lapsed: int = 0
-    since: int | None = None
+    age_ms: int = 0  # its attempts of this schedule, and the waits after them
+    why: str = ""  # of a dead letter
     attempts: set[int] = field(default_factory=set)  # tokens
     by_hand: bool = False  # replayed: its place in a lane is no more that of its receipt
 
@@ -110,6 +111,7 @@ class World:
     counters: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)  # count, until
     turns: dict[str, tuple[str, int]] = field(default_factory=dict)  # holder, until
     lanes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    held: set[tuple[str, str]] = field(default_factory=set)  # lanes whose first is a dead letter that holds
     targets: dict[str, Target] = field(default_factory=dict)
     on_record: dict[str, int] = field(default_factory=dict)  # targets: when a process last had them
     let_go: set[str] = field(default_factory=set)  # what retention has removed
@@ -130,13 +132,15 @@ class World:
         """One that ended makes room; who is first in its lane then is due."""
         if target not in event.ordered:
             return
-        lane = self.lanes.get((target, event.transaction), [])
+        key = target, event.transaction
+        lane = self.lanes.get(key, [])
         if event.id in lane:
             lane.remove(event.id)
-        if lane:
-            first = self.events[lane[0]].deliveries[target]
-            if first.state is State.WAITING and first.at is None:
-                first.at = self.now
+        first = self.events[lane[0]].deliveries[target] if lane else None
+        if first is None or first.state in (State.WAITING, State.LEASED):
+            self.held.discard(key)
+        if first and first.state is State.WAITING and first.at is None:
+            first.at = self.now
 
     def enter(self, event: Event, target: str) -> None:
         """A delivery waits from now on: in an ordered target, in its lane."""
@@ -148,3 +152,5 @@ class World:
                 lane.append(event.id)
             if lane[0] != event.id:
                 delivery.at = None
+            else:
+                self.held.discard((target, event.transaction))

@@ -1,0 +1,111 @@
+"""`headrace retry`: make due now what waits for its next attempt."""
+
+import click
+
+from shared.cli.consent import confirm, user
+from shared.cli.events import find
+from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
+from shared.cli.parameters import EVENT_ID
+from shared.config import Config
+from shared.errors import CommandFailed
+from shared.store.client import RedisClient
+from shared.store.records import CopyView, EventView
+from shared.store.retries import Counts, Retries, Wanted
+from shared.store.targets import Targets, TargetView
+
+
+@click.command("retry")
+@click.argument("events", metavar="[EVENT]...", nargs=-1, type=EVENT_ID)
+@click.option("--target", metavar="NAME", help="Only deliveries to this target.")
+@click.option("--source", help="With --target: only events of this source.")
+@click.option("--type", "type_", metavar="GLOB", help="With --target: only these canonical types: payment.*")
+@click.option("--dry-run", is_flag=True, help="Say how many it would make due, and stop.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+@json_option
+def command(
+    events: tuple[str, ...],
+    target: str | None,
+    source: str | None,
+    type_: str | None,
+    dry_run: bool,
+    yes: bool,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """Make due now what waits for its next attempt: of EVENTs, or all that waits for a --target.
+
+    The schedule goes on as before: a failed attempt counts. A pause, a rate and a concurrency still hold what
+    they hold; if the target's breaker is open, one delivery tries at once, and the others follow when it
+    succeeds. It says how many deliveries that is, and asks. What was given up is sent again by `replay`.
+    """
+    if not events and target is None:
+        raise click.UsageError("say what to retry: EVENTs, or --target NAME")
+    if events and (source or type_):
+        raise click.UsageError("--source and --type narrow --target; they go with no EVENTs")
+    settings = running_config(config)
+    _check(settings, target, source)
+    names = [each.name for each in settings.targets] if target is None else [target]
+    ids = tuple(dict.fromkeys(_admitted(settings, event) for event in events))
+    wanted = Wanted(tuple(names), ids, source, type_)
+
+    async def count(client: RedisClient) -> tuple[Counts, list[TargetView]]:
+        counts = await Retries(client).count(wanted)
+        return counts, await Targets(client).views(counts.targets)
+
+    counts, views = ask(settings, count)
+    _announce(counts, views, dry_run=dry_run, err=as_json)
+    # What is due already may wait for a breaker's next probe: a retry lets that go now.
+    tries = [view.name for view in views if view.breaker == "open" and view.state == "active"]
+    if dry_run or not (counts.total or tries):
+        if as_json:
+            print_json({"planned": counts, "retried": None})
+        return
+    confirm(f"Make {counted(counts.total, 'delivery', 'deliveries')} due now?", yes=yes)
+    made = ask(settings, lambda client: Retries(client).run(wanted, counts, user=user()))
+    if as_json:
+        print_json({"planned": counts, "retried": made})
+        return
+    total = sum(made.values())
+    click.echo(f"{counted(total, 'delivery is', 'deliveries are')} due now.")
+
+
+def _check(config: Config, target: str | None, source: str | None) -> None:
+    targets = [each.name for each in config.targets]
+    sources = [each.name for each in config.sources]
+    for option, name, known in (("--target", target, targets), ("--source", source, sources)):
+        if name is not None and name not in known:
+            raise click.UsageError(f"{option}: {name!r} is none of {', '.join(known) or '(there is none)'}")
+
+
+def _admitted(config: Config, event: str) -> str:
+    """Return the id of the event that an id stands for. Raises: CommandFailed if there is none."""
+    kept = find(config, event)
+    if isinstance(kept, CopyView):
+        click.echo(f"{event} is a duplicate of {kept.of}: taking that.", err=True)
+        kept = find(config, kept.of)
+    if not isinstance(kept, EventView):
+        raise CommandFailed(f"{event} is not admitted: it has no deliveries")
+    return kept.id
+
+
+def _announce(counts: Counts, views: list[TargetView], *, dry_run: bool, err: bool) -> None:
+    if counts.total:
+        verb = "Would make" if dry_run else "Making"
+        click.echo(f"{verb} {counted(counts.total, 'delivery', 'deliveries')} due now:", err=err)
+        for target, count in counts.later.items():
+            click.echo(f"  {target}: {count:,}", err=err)
+    else:
+        click.echo("Nothing waits for its next attempt.", err=err)
+    due = sum(counts.now.values())
+    if due:
+        click.echo(f"Due already: {due:,}", err=err)
+    for view in views:
+        if view.state != "active":
+            click.echo(f"{view.name} is {view.state}: nothing goes out before it is active again.", err=err)
+        elif view.breaker == "open":
+            click.echo(
+                f"The breaker of {view.name} is open: one delivery tries at once, the others follow when it"
+                " succeeds.",
+                err=err,
+            )

@@ -1,0 +1,57 @@
+"""The transactions of ordered targets that a dead letter holds (`on_dead = "hold"`)."""
+
+from collections.abc import Sequence
+
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+from shared.store.walk import Span, walk
+
+AT_ONCE = 500
+FOR_EVER = Span(0, 2**53)
+
+
+class Lanes:
+    """What the store knows of held transactions."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def let_go(self, target: str) -> int:
+        """Let every held transaction of a target go on. Returns how many. Raises: StoreUnavailable."""
+        total = 0
+        while count := await self._client.run("let_go", [keys.held(target)], [target, AT_ONCE]):
+            total += count
+        return total
+
+    async def find(self, target: str) -> int:
+        """Find held transactions by their dead letters: earlier versions of Headrace kept no record of them.
+
+        Returns how many are new. Raises: StoreUnavailable.
+        """
+        found = 0
+        async for steps in walk(self._client, [keys.dead(target)], FOR_EVER, newest_first=False):
+            ids = [step.id for step in steps]
+            found += await self._client.run("find_held", [keys.held(target)], [target, *ids])
+        return found
+
+    async def held(self, targets: Sequence[str]) -> dict[str, int]:
+        """Return how many events wait behind dead letters, by target. Raises: StoreUnavailable."""
+        counts = dict.fromkeys(targets, 0)
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for target in targets:
+                pipe.smembers(keys.held(target))
+            found = await pipe.execute() if targets else []
+            lanes = [
+                (target, transaction.decode())
+                for target, transactions in zip(targets, found, strict=True)
+                for transaction in transactions
+            ]
+            for start in range(0, len(lanes), AT_ONCE):
+                part = lanes[start : start + AT_ONCE]
+                pipe = self._client.redis.pipeline(transaction=False)
+                for target, transaction in part:
+                    pipe.llen(keys.lane(target, transaction))
+                for (target, _), length in zip(part, await pipe.execute(), strict=True):
+                    counts[target] += max(0, length - 1)
+        return counts

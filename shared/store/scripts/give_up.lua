@@ -1,0 +1,26 @@
+-- Makes dead letters of what waits for a target that gets nothing.
+--   KEYS[1] hr:due:<target>   KEYS[2] hr:dead:<target>
+--   ARGV[1] target   ARGV[2] due before this ('+inf' for all), ms   ARGV[3] how many at most
+--   ARGV[4] why, as a word and a sentence
+--   ARGV[5] `hold` if a dead letter holds the rest of its transaction in an ordered target, else ''
+-- Writes hr:event:*, hr:lane:*, hr:held:*. Returns how many.
+-- Said twice: what was given up waits no more.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- include: lanes.lua
+
+local target, given_up = ARGV[1], 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])) do
+    local event = 'hr:event:' .. id
+    redis.call('ZREM', KEYS[1], id)
+    local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction')
+    if known[1] then
+        redis.call('ZADD', KEYS[2], now, id)
+        redis.call('HSET', event, 'end:' .. target, 'dead', 'why:' .. target, ARGV[4])
+        if in_lane(target, known[2]) then
+            end_in_lane(target, id, known[3], ARGV[5] == 'hold')
+        end
+        given_up = given_up + 1
+    end
+end
+return given_up
