@@ -3,6 +3,7 @@
 from http.client import HTTPException
 
 from tests.acceptance.sink import Sink
+from tests.faults.invariants import members
 from tests.faults.proxy import Proxy
 from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
@@ -24,10 +25,20 @@ class Stage:
 
     def kill_at(self, command: bytes, kind: str, *, ran: bool) -> None:
         """Have a process of a kind killed at its next `command`: before Redis gets it, or once it ran."""
-        self.proxy.cut(command, ran=ran, then=lambda: self.gateway.kill(kind))
+        self.proxy.cut(command, ran=ran, then=lambda: self.kill(kind))
+
+    def kill(self, kind: str) -> int:
+        """Kill a process of a kind. What a worker had leased is nobody's at once: no test waits a minute."""
+        killed = self.gateway.kill(kind)
+        if kind == "workers":
+            for name in (ONE, TWO):
+                leases = f"hr:leased:{name}"
+                for id in members(self.gateway.redis, leases):
+                    self.gateway.redis.zadd(leases, {id: 1}, xx=True)
+        return killed
 
     def killed(self, times: int = 1) -> None:
-        wait_for(lambda: self.proxy.cuts_made >= times, "the kill", within_s=30)
+        wait_for(lambda: self.proxy.cuts_made >= times, "the kill", within_s=60)
 
     def post_until_taken(self, event: bytes) -> tuple[str, int]:
         """Send as a provider does; return the receipt, and how often there was none."""

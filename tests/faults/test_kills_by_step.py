@@ -6,11 +6,13 @@ Cases 1 to 3 and 5 to 7. What killed processes held is taken over soon here (ins
 import json
 import signal
 import subprocess
+import threading
 from typing import Any
 
 import pytest
 
 from tests.acceptance.gateway import HEADRACE
+from tests.acceptance.sink import Delivery
 from tests.faults.proxy import script
 from tests.faults.stage import ONE, TWO, Stage
 from tests.faults.watched import body
@@ -81,19 +83,21 @@ def test_what_a_killed_worker_held_is_taken_over_and_delivered_once(
 
 
 @pytest.mark.case(n=5)
+@pytest.mark.case(n=57)
 def test_a_worker_killed_in_the_middle_of_a_fan_out_repeats_only_what_was_not_done(stage: Stage) -> None:
-    killed: list[int] = []
+    dead = threading.Event()
 
-    def kill_once(*_: object) -> int:
-        if not killed:
-            wait_for(lambda: stage.sink.of(ONE)[1:], "the other target's delivery")
-            wait_for(lambda: stage.gateway.redis.hget(f"hr:event:{id}", f"end:{ONE}"), "its record")
-            killed.append(stage.gateway.kill("workers"))
+    def answer_a_dead_worker_first(_: Delivery, before: int) -> int:
+        if not before:
+            dead.wait(120)
         return 200
 
-    stage.sink.answers[TWO] = kill_once
+    stage.sink.answers[TWO] = answer_a_dead_worker_first
     id = stage.gateway.post("trustshare", body()).id
-    wait_for(lambda: killed, "the kill")
+    wait_for(lambda: stage.sink.counts(TWO)[id], "one delivery to be under way", within_s=60)
+    wait_for(lambda: stage.gateway.redis.hget(f"hr:event:{id}", f"end:{ONE}"), "the other", within_s=60)
+    assert stage.kill("workers")
+    dead.set()
     stage.gateway.drain()
     assert stage.sink.counts(ONE)[id] == 1, "done was done"
     assert stage.sink.counts(TWO)[id] == 2
@@ -142,7 +146,7 @@ def test_a_replay_killed_under_way_is_said_again_and_sends_each_once(ran: bool, 
     stage.gateway.drain()
     replay = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     stage.proxy.cut(script("replay"), ran=ran, then=replay.kill)
-    assert replay.wait(20) == -signal.SIGKILL
+    assert replay.wait(60) == -signal.SIGKILL
     for id in ids:
         assert len(places(stage, id)) <= 1, "never in two"
     subprocess.run(argv, check=True, capture_output=True)
