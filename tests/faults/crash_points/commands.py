@@ -12,7 +12,10 @@ from tests.faults.crash_points.plays import Broken, check, in_order, quiet, work
 from tests.faults.crash_points.scenario import ORDERS, REMOVED, SOURCES, Sent
 from tests.faults.crash_points.stage import PATIENCE_S, Stage
 
-COMMANDS = ("replay", "replay-since", "admit", "admit-all", "enable", "remove")
+LATER_MS = 4_000_000_000_000
+"""When what waits for its next attempt is due: in many years."""
+
+COMMANDS = ("replay", "replay-since", "admit", "admit-all", "enable", "remove", "retry")
 
 
 class Commands:
@@ -32,6 +35,7 @@ class Commands:
             "admit-all": ["admit", "--all"],
             "enable": ["targets", "enable", "gone"],
             "remove": ["targets", "remove", REMOVED],
+            "retry": ["retry", "--target", "failing"],
         }
 
     def play(
@@ -42,7 +46,11 @@ class Commands:
         stage.restore(self._saved)
         stage.sink.answers = {"gone": lambda *_: 410}
         if name == "remove":
-            scenario.wait_for_removed(stage.server.url, self._before.dead[REMOVED])
+            scenario.wait_again(stage.server.url, REMOVED, self._before.dead[REMOVED])
+        if name == "retry":
+            failing = self._before.dead["failing"]
+            scenario.wait_again(stage.server.url, "failing", failing)
+            stage.redis.zadd(keys.due("failing"), dict.fromkeys(failing, LATER_MS))
         yes = [] if name == "enable" else ["--yes"]
         deaths = 0
         for kill in [*kills, None]:
@@ -71,7 +79,7 @@ class Commands:
 
     def _wanted(self, name: str, now: state.State) -> Counter[tuple[str, str]]:
         """What the targets get, once each."""
-        if name == "replay":
+        if name in {"replay", "retry"}:
             return Counter(("failing", id) for id in self._before.dead["failing"])
         if name in {"admit-all", "enable", "remove"}:
             return Counter()

@@ -131,13 +131,13 @@ async def _put(store: Store, source: str, *bodies: bytes) -> list[Sent]:
     return [Sent(source, each, id) for each, id in zip(bodies, ids, strict=True)]
 
 
-def wait_for_removed(url: str, ids: Iterable[str]) -> None:
-    """Let dead letters of the target that is no more wait for it again, as for one that was just removed."""
+def wait_again(url: str, target: str, ids: Iterable[str]) -> None:
+    """Let dead letters of a target wait for it again."""
 
     async def replay() -> None:
         async with open_store(url) as store:
-            places = [keys.due(REMOVED), keys.leased(REMOVED), keys.dead(REMOVED)]
-            await store.client.run("replay", places, [REMOVED, *ids])
+            places = [keys.due(target), keys.leased(target), keys.dead(target)]
+            await store.client.run("replay", places, [target, *ids])
 
     asyncio.run(replay())
 
