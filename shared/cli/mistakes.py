@@ -20,7 +20,7 @@ def warnings_of(config: Config) -> list[str]:
     if not config.sources:
         found.append("sources: there is none, so nothing can come in")
     if not config.targets:
-        found.append("targets: there is none, so events are kept and sent nowhere")
+        found.append("targets: there is none, so events are kept and sent to nobody")
     if config.ingress.max_body_bytes > config.admission.max_json_bytes:
         found.append(
             "ingress.max_body_bytes: is larger than admission.max_json_bytes, and what lies between goes to"

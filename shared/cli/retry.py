@@ -4,6 +4,7 @@ import click
 
 from shared.cli.consent import confirm, user
 from shared.cli.events import find
+from shared.cli.names import check_narrowing, check_target
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID
 from shared.config import Config
@@ -44,7 +45,9 @@ def command(
     if events and (source or type_):
         raise click.UsageError("--source and --type narrow --target; they go with no EVENTs")
     settings = running_config(config)
-    _check(settings, target, source)
+    if target is not None:
+        check_target(settings, target)
+    check_narrowing(settings, source, type_)
     names = [each.name for each in settings.targets] if target is None else [target]
     ids = tuple(dict.fromkeys(_admitted(settings, event) for event in events))
     wanted = Wanted(tuple(names), ids, source, type_)
@@ -68,14 +71,6 @@ def command(
         return
     total = sum(made.values())
     click.echo(f"{counted(total, 'delivery is', 'deliveries are')} due now.")
-
-
-def _check(config: Config, target: str | None, source: str | None) -> None:
-    targets = [each.name for each in config.targets]
-    sources = [each.name for each in config.sources]
-    for option, name, known in (("--target", target, targets), ("--source", source, sources)):
-        if name is not None and name not in known:
-            raise click.UsageError(f"{option}: {name!r} is none of {', '.join(known) or '(there is none)'}")
 
 
 def _admitted(config: Config, event: str) -> str:

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from shared.cli.consent import confirm, user
+from shared.cli.names import check_target, no_such
 from shared.cli.output import (
     ask,
     config_option,
@@ -99,11 +100,8 @@ def _span(seconds: float) -> str:
 
 
 def _target(config: Config, name: str) -> Target:
-    for target in config.targets:
-        if target.name == name:
-            return target
-    known = ", ".join(target.name for target in config.targets) or "none"
-    raise CommandFailed(f"no target is named {name!r} (there are: {known})")
+    check_target(config, name)
+    return next(target for target in config.targets if target.name == name)
 
 
 def _change(ctx: click.Context, name: str, state: State, reason: str, said: str) -> None:
@@ -198,11 +196,7 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
 
     count = ask(config, backlog)
     if count is None:
-        removed = [known for known in ask(config, _on_record) if known not in configured]
-        raise CommandFailed(
-            f"no target was ever named {name!r} (in the configuration: {', '.join(configured) or 'none'};"
-            f" out of it: {', '.join(removed) or 'none'})"
-        )
+        raise no_such("target", name, {*configured, *ask(config, _on_record)})
     waiting = counted(count, "delivery", "deliveries")
     confirm(f"{waiting} for {name} become dead letters. Go on?", yes=yes)
     click.echo(f"{name} is removed: {counted(ask(config, let_go), 'dead letter')} made")

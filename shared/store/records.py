@@ -22,8 +22,8 @@ READ_AT_ONCE = 200
 DATA_AT_ONCE = 50  # `data` may be as large as a body
 
 HELD = "held"
-NOWHERE = "nowhere"
-STATES = (WAITING, HELD, *ENDS, NOWHERE)
+UNMATCHED = "unmatched"
+STATES = (WAITING, HELD, *ENDS, UNMATCHED)
 """What an event may be listed by: the state of one of its deliveries, or that it went to no target.
 
 What is `held` is `waiting` too: behind a dead letter of its transaction, in an ordered target.
@@ -63,10 +63,10 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     copy_of: str | None
 
     def is_in(self, state: str) -> bool:
-        """Tell whether one of its deliveries is in this state; `nowhere`: whether it has none."""
+        """Tell whether one of its deliveries is in this state; `unmatched`: whether it has none."""
         if state == HELD:
             return bool(self.held)
-        return state in self.deliveries.values() if state != NOWHERE else not self.deliveries
+        return state in self.deliveries.values() if state != UNMATCHED else not self.deliveries
 
 
 class CopyView(Kept, frozen=True, kw_only=True, tag="duplicate"):

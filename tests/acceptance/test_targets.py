@@ -36,7 +36,7 @@ def test_a_paused_target_keeps_collecting_and_the_others_go_on(folder: Path, sin
         assert sink.of("one") == []
         assert gateway.command("targets", "resume", "one").returncode == 0
         assert {delivery.id for delivery in sink.wait_for("one", 3)} == set(ids)
-        assert gateway.command("targets", "pause", "nobody").returncode == 1
+        assert gateway.command("targets", "pause", "nobody").returncode == 2
     assert len(sink.of("two")) == 3
 
 

@@ -248,7 +248,7 @@ def test_times_are_taken_as_listings_show_them(config: str, story: Story, column
         (["events", "--source", "trustsahre"], "no source is named 'trustsahre'; there are: trustshare, "),
         (["events", "--duplicates", "--source", "nosuch"], "no source is named 'nosuch'; there are: "),
         (["events", "--type", "payment.received,payment.failed"], "there are: payment.received, "),
-        (["events", "--state", "ded"], "is not one of 'waiting', 'done', 'dead'"),
+        (["events", "--state", "ded"], "is not one of 'waiting', 'held', 'done', 'dead'"),
         (["quarantine", "--source", "trustapp"], "no source is named 'trustapp'; there are: trustap, "),
         (["targets", "pauze", "crm"], "Did you mean 'pause'?"),
         (["event"], "Did you mean 'events'?"),

@@ -128,7 +128,7 @@ def test_events_are_listed_newest_first_over_open_and_finished_ones(redis_url: s
         assert [view.id for view in await records.events(Selected(ALL), 2)] == ids[:-3:-1]
         third = received_ms(ids[2])
         assert [view.id for view in await records.events(Selected(Span(third, third)), 9)] == [ids[2]]
-        nowhere = await records.events(Selected(ALL, state="nowhere"), 9)
+        nowhere = await records.events(Selected(ALL, state="unmatched"), 9)
         assert [view.id for view in nowhere] == ids[::2][::-1]
 
     with_redis(redis_url, body)
