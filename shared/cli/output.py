@@ -116,13 +116,16 @@ def _flat(column: str, cell: object) -> list[str]:
 
 def _drawn(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:
     drawn = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    cells = list(zip(names, *rows, strict=True))
+    words = [max(cell_len(word) for cell in column for word in cell.split() or [""]) for column in cells]
+    lines = max(cell_len(line) for cell in cells[0] for line in cell.split("\n"))
+    # The first column holds what is copied: it is never broken, however narrow the terminal is.
+    whole_words = lines + sum(words[1:]) + GAP * len(names) <= width
     for number, name in enumerate(names):
         if number == 0:
-            # It holds what is copied: it is never broken, however narrow the terminal is.
-            lines = [name, *(line for row in rows for line in row[0].split("\n"))]
-            drawn.add_column(name, no_wrap=True, min_width=max(map(cell_len, lines)))
+            drawn.add_column(name, no_wrap=True, min_width=lines)
         else:
-            drawn.add_column(name, overflow="fold")
+            drawn.add_column(name, overflow="fold", min_width=words[number] if whole_words else None)
     for row in rows:
         drawn.add_row(*map(Text, row))  # Text, not str: what a provider sent is no markup
     console = Console(width=width, color_system=None)

@@ -59,4 +59,4 @@ async def _look_up(lookups: Lookups, name: str, port: int) -> Sequence[Address] 
     except TimeoutError:
         return f"{name} was looked up in vain for {LOOKUP_S:.0f} s"
     except EgressError as error:
-        return f"{name} does not resolve ({error.detail})"
+        return f"{name} does not resolve ({error.detail.removeprefix(f'{name}: ')})"
