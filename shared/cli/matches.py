@@ -8,6 +8,7 @@ import time
 import click
 import msgspec
 
+from shared.cli.names import no_such
 from shared.cli.output import print_table
 from shared.config import Config
 from shared.errors import CommandFailed
@@ -78,7 +79,7 @@ def _canonical(content: bytes) -> tuple[Attributes, Data]:
 def _normalised(config: Config, content: bytes, source: str) -> tuple[Attributes, Data]:
     reader = Reader(config)
     if not reader.knows(source):
-        raise CommandFailed(f"no source is named {source!r}")
+        raise no_such("source", source, [each.name for each in config.sources])
     read = reader.read(Entry(f"{time.time_ns() // 1_000_000}-0", source, content, {}))
     if isinstance(read, Quarantine):
         raise CommandFailed(f"it would be quarantined: {read.code}: {read.detail}")

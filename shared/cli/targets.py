@@ -38,7 +38,6 @@ from shared.verdicts import succeeded
 @click.pass_context
 def command(ctx: click.Context, config: str | None, as_json: bool) -> None:
     """List the targets: state, backlog, breaker, success rate; or change one."""
-    ctx.obj = config
     if ctx.invoked_subcommand is not None:
         return
     settings = running_config(config)
@@ -51,19 +50,7 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:
 
     views = ask(settings, read)
     if as_json:
-        print_json(
-            {
-                "targets": [
-                    {
-                        **msgspec.to_builtins(view),
-                        "breaker": view.breaker,
-                        "success_rate": view.success_rate,
-                        "configured": view.name in names,
-                    }
-                    for view in views
-                ]
-            }
-        )
+        print_json({"targets": [_fields(view, configured=view.name in names) for view in views]})
     elif not views:
         click.echo("No targets are configured.")
     else:
@@ -71,6 +58,15 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:
             ["TARGET", "STATE", "WAITING", "IN FLIGHT", "DEAD", "SUCCESS", "LAST ERROR"],
             [_row(view, configured=view.name in names) for view in views],
         )
+
+
+def _fields(view: TargetView, *, configured: bool) -> dict[str, object]:
+    return {
+        **msgspec.to_builtins(view),
+        "breaker": view.breaker,
+        "success_rate": view.success_rate,
+        "configured": configured,
+    }
 
 
 def _row(view: TargetView, *, configured: bool) -> list[str]:
@@ -104,9 +100,11 @@ def _target(config: Config, name: str) -> Target:
     return next(target for target in config.targets if target.name == name)
 
 
-def _change(ctx: click.Context, name: str, state: State, reason: str, said: str) -> None:
-    config = running_config(ctx.obj)
-    _target(config, name)
+def _change(
+    name: str, state: State, said: str, config: str | None, *, as_json: bool, reason: str = ""
+) -> None:
+    settings = running_config(config)
+    check_target(settings, name)
 
     async def change(client: RedisClient) -> TargetView:
         targets = Targets(client)
@@ -114,7 +112,10 @@ def _change(ctx: click.Context, name: str, state: State, reason: str, said: str)
         [view] = await targets.views([name])
         return view
 
-    view = ask(config, change)
+    view = ask(settings, change)
+    if as_json:
+        print_json(_fields(view, configured=True))
+        return
     backlog = counted(view.backlog, "delivery", "deliveries")
     click.echo(f"{name} is {view.state}: {said.format(backlog=backlog, going=_going(view))}")
 
@@ -135,51 +136,53 @@ def _going(view: TargetView) -> str:
 @command.command("pause")
 @click.argument("name")
 @click.option("--reason", default="paused by hand", show_default=True)
-@click.pass_context
-def pause(ctx: click.Context, name: str, reason: str) -> None:
+@config_option
+@json_option
+def pause(name: str, reason: str, config: str | None, as_json: bool) -> None:
     """Send nothing, and keep all that comes (for 7 days)."""
-    _change(ctx, name, State.PAUSED, reason, "{backlog} waiting, and what comes is kept for 7 days")
+    said = "{backlog} waiting, and what comes is kept for 7 days"
+    _change(name, State.PAUSED, said, config, as_json=as_json, reason=reason)
 
 
 @command.command("resume")
 @click.argument("name")
-@click.pass_context
-def resume(ctx: click.Context, name: str) -> None:
+@config_option
+@json_option
+def resume(name: str, config: str | None, as_json: bool) -> None:
     """Go on after a pause."""
-    _change(ctx, name, State.ACTIVE, "", "{going}")
+    _change(name, State.ACTIVE, "{going}", config, as_json=as_json)
 
 
 @command.command("disable")
 @click.argument("name")
 @click.option("--reason", default="disabled by hand", show_default=True)
-@click.pass_context
-def disable(ctx: click.Context, name: str, reason: str) -> None:
+@config_option
+@json_option
+def disable(name: str, reason: str, config: str | None, as_json: bool) -> None:
     """Send nothing; what waits and what comes become dead letters."""
-    _change(ctx, name, State.DISABLED, reason, "{backlog} become dead letters, and so does what comes")
+    said = "{backlog} become dead letters, and so does what comes"
+    _change(name, State.DISABLED, said, config, as_json=as_json, reason=reason)
 
 
 @command.command("enable")
 @click.argument("name")
-@click.pass_context
-def enable(ctx: click.Context, name: str) -> None:
+@config_option
+@json_option
+def enable(name: str, config: str | None, as_json: bool) -> None:
     """Use a disabled target again; its dead letters stay until they are replayed."""
-    _change(
-        ctx,
-        name,
-        State.ACTIVE,
-        "",
-        "{going}; dead letters: headrace replay --dead-letters " + name,
-    )
+    said = "{going}; dead letters: headrace replay --dead-letters " + name
+    _change(name, State.ACTIVE, said, config, as_json=as_json)
 
 
 @command.command("remove")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.pass_context
-def remove(ctx: click.Context, name: str, yes: bool) -> None:
+@config_option
+@json_option
+def remove(name: str, yes: bool, config: str | None, as_json: bool) -> None:
     """Let go of a target that left the configuration; what waits for it becomes dead letters."""
-    config = running_config(ctx.obj)
-    configured = [target.name for target in config.targets]
+    settings = running_config(config)
+    configured = [target.name for target in settings.targets]
     if name in configured:
         raise CommandFailed(f"{name} is in the configuration: take it out first")
 
@@ -194,12 +197,16 @@ def remove(ctx: click.Context, name: str, yes: bool) -> None:
     async def let_go(client: RedisClient) -> int:
         return await Targets(client).remove(name, user=user())
 
-    count = ask(config, backlog)
+    count = ask(settings, backlog)
     if count is None:
-        raise no_such("target", name, {*configured, *ask(config, _on_record)})
+        raise no_such("target", name, {*configured, *ask(settings, _on_record)})
     waiting = counted(count, "delivery", "deliveries")
     confirm(f"{waiting} for {name} become dead letters. Go on?", yes=yes)
-    click.echo(f"{name} is removed: {counted(ask(config, let_go), 'dead letter')} made")
+    made = ask(settings, let_go)
+    if as_json:
+        print_json({"removed": name, "dead_letters": made})
+    else:
+        click.echo(f"{name} is removed: {counted(made, 'dead letter')} made")
 
 
 async def _on_record(client: RedisClient) -> list[str]:
@@ -209,12 +216,13 @@ async def _on_record(client: RedisClient) -> list[str]:
 @command.command("test")
 @click.argument("name")
 @click.option("--show-secrets", is_flag=True, help="Show the path and the target's own headers.")
-@click.pass_context
-def test(ctx: click.Context, name: str, show_secrets: bool) -> None:
-    """Send a signed test event now, past all queues, and show the whole exchange."""
-    config = running_config(ctx.obj)
-    target = _target(config, name)
-    outgoing = Outgoing(config, target)
+@config_option
+@json_option
+def test(name: str, show_secrets: bool, config: str | None, as_json: bool) -> None:
+    """Send a signed test event now, past all queues, and show the whole exchange; with --json the answer."""
+    settings = running_config(config)
+    target = _target(settings, name)
+    outgoing = Outgoing(settings, target)
     now_ms = int(time.time() * 1000)
     request = outgoing.request(_test_event(now_ms), now_ms)
 
@@ -227,6 +235,24 @@ def test(ctx: click.Context, name: str, show_secrets: bool) -> None:
             await egress.close()
         return answer.status, answer.body, time.perf_counter() - started
 
+    if not as_json:
+        _print_request(request, outgoing, show_secrets=show_secrets)
+    try:
+        status, said, took_s = asyncio.run(post())
+    except EgressError as error:
+        raise CommandFailed(f"{name} gave no answer: {error}") from None
+    answer = said.decode("utf-8", "replace")
+    if as_json:
+        print_json({"target": name, "status": status, "took_ms": round(took_s * 1000), "answer": answer})
+    else:
+        click.echo(f"< {status} after {took_s * 1000:.0f} ms")
+        for text in answer.splitlines():
+            click.echo(f"< {plain(text)}")
+    if not succeeded(status):
+        raise CommandFailed(f"{name} answered {status}: only 2xx counts as delivered")
+
+
+def _print_request(request: bytes, outgoing: Outgoing, *, show_secrets: bool) -> None:
     head, _, body = request.partition(b"\r\n\r\n")
     # A path may hold a secret: a receiver of webhooks often has such an URL.
     path = outgoing.endpoint.request_target.decode("ascii")
@@ -238,15 +264,6 @@ def test(ctx: click.Context, name: str, show_secrets: bool) -> None:
         shown = "***" if hidden else plain(value.decode("latin-1"))
         click.echo(f"> {key.decode()}: {shown}")
     click.echo(f">\n> {body.decode()}\n")
-    try:
-        status, said, took_s = asyncio.run(post())
-    except EgressError as error:
-        raise CommandFailed(f"{name} gave no answer: {error}") from None
-    click.echo(f"< {status} after {took_s * 1000:.0f} ms")
-    for text in said.decode("utf-8", "replace").splitlines():
-        click.echo(f"< {plain(text)}")
-    if not succeeded(status):
-        raise CommandFailed(f"{name} answered {status}: only 2xx counts as delivered")
 
 
 def _test_event(now_ms: int) -> EventRecord:

@@ -273,6 +273,10 @@ def test_a_source_that_left_the_configuration_is_found_by_its_name_still(
 @pytest.mark.parametrize(
     "args",
     [
+        ["targets", "pause", "ledger", "{}"],
+        ["targets", "{}", "disable", "ledger"],
+        ["{}", "targets", "resume", "ledger"],
+        ["targets", "enable", "ledger", "{}"],
         ["{}", "events"],
         ["events", "{}"],
         ["{}", "targets"],
@@ -292,6 +296,12 @@ def test_json_and_config_stand_before_a_verb_or_after_it(config: str, story: Sto
     result = CliRunner().invoke(cli, words)
     assert result.exit_code == 0, result.output
     msgspec.json.decode(result.stdout)
+
+
+def test_of_two_that_are_said_the_one_nearest_the_verb_counts(config: str, story: Story) -> None:
+    assert "no configuration" not in ok(config, "--config", "/nonexistent.toml", "events")
+    words = ["--config", "/nonexistent.toml", "targets", "--config", config, "pause", "ledger"]
+    assert CliRunner().invoke(cli, words).stdout.startswith("ledger is paused: ")
 
 
 def test_json_before_a_verb_that_prints_none_is_refused(config: str) -> None:
@@ -543,7 +553,7 @@ def test_check_warns_of_names_that_do_not_resolve_unless_a_proxy_looks_them_up(
 
 
 def test_check_says_what_waits_for_somebody(config: str, redis_url: str, story: Story) -> None:
-    CliRunner().invoke(cli, ["--config", config, "targets", "disable", "crm"])
+    ok(config, "targets", "disable", "crm")
     said = warned(as_json(config, "check"))
     assert said == [
         "target ledger has 1 dead letter: headrace dead-letters --target ledger",
@@ -614,7 +624,7 @@ def test_check_says_what_is_no_event(config: str, tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     file.write_bytes(msgspec.json.encode({"type": "payment_received"}))
     failed(run(config, "check", "--event", str(file)), 1, "no canonical event", "--source")
-    failed(run(config, "check", "--event", str(file), "--source", "nobody"), 1, "'nobody'")
+    failed(run(config, "check", "--event", str(file), "--source", "trustapp"), 2, "there are: trustap, ")
     file.write_bytes(b"no JSON")
     failed(run(config, "check", "--event", str(file), "--source", "trustshare"), 1, "quarantined: not-json")
     failed(run(config, "check", "--source", "trustshare"), 2, "--event")
