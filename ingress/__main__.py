@@ -4,22 +4,18 @@ import argparse
 import signal
 import socket
 import sys
-from functools import partial
 from pathlib import Path
 
-import uvicorn
+import uvloop
 
 from ingress.app import create_app
 from ingress.gate import Gate
-from ingress.protocol import LimitedProtocol
+from ingress.serving import serve
 from shared import logs
 from shared.errors import ConfigError, StoreUnfit
 from shared.reload import ConfigFile
 from shared.store.fitness import refuse_unfit
 from shared.supervise import EXIT_CONFIG
-
-BACKLOG = 2048
-GRACE_S = 6
 
 
 def main() -> int:
@@ -37,27 +33,9 @@ def main() -> int:
         print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG
     gate = Gate(file.config.ingress)
-    app, webhooks = create_app(file, gate)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            interface="asgi3",
-            loop="uvloop",
-            http=partial(LimitedProtocol, gate, webhooks),  # type: ignore[arg-type]
-            ws="none",
-            lifespan="on",
-            backlog=BACKLOG,
-            # uvicorn's access log shows path tokens, and it believes X-Forwarded-For from loopback.
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            log_config=None,
-            timeout_graceful_shutdown=GRACE_S,
-        )
-    )
-    server.run(sockets=[socket.socket(fileno=options.fd)])
-    return 0 if server.started else 1
+    app = create_app(file, gate=gate)
+    started = uvloop.run(serve(app, gate, socket.socket(fileno=options.fd)))
+    return 0 if started else 1
 
 
 if __name__ == "__main__":

@@ -1,59 +1,82 @@
-"""What answers: the endpoint of webhooks, the Starlette application beside it, and the lifespan of both."""
+"""The ASGI application: a route for webhooks, health, and the lifespan of what they need.
+
+`headrace ingress` serves it with `ingress.serving`. Any ASGI server can: `uvicorn --factory
+ingress.app:create_app`, with the configuration in `$HEADRACE_CONFIG`.
+"""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.commit import Committer
 from ingress.gate import Gate
-from ingress.health import Health
-from ingress.replies import NOT_ALLOWED, NOT_FOUND
-from ingress.webhooks import Webhooks
-from shared import garbage
+from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
+from shared import garbage, logs
 from shared.background import BackgroundTasks
 from shared.reload import ConfigFile
-from shared.store.address import parse_address
-from shared.store.pipelined import PipelinedClient
 
-# A provider gets its 503 within two seconds: a commit has so long, connecting included.
-REDIS_TIMEOUT_S = 1.5
+log = structlog.get_logger()
+
+CONFIG_ENV = "HEADRACE_CONFIG"
 LOOK_AT_FILE_S = 2.0
 
 
-def create_app(file: ConfigFile, gate: Gate) -> tuple[Starlette, Webhooks]:
-    """Return the application and, beside it, the endpoint that connections hand webhooks to without it.
+def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> Starlette:
+    """Return the application. Nothing connects before its lifespan, which keeps `file` and `gate` up to date.
 
-    Its lifespan keeps both, and the gate's limits, as the file has them; nothing connects before it starts.
+    Without `file` it reads the one that `$HEADRACE_CONFIG` names. `gate` has the limits on connections, if
+    `ingress.serving` serves it. Raises: ConfigError.
     """
-    config = file.config
-    client = PipelinedClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
-    committer = Committer(client, config)
-    health = Health(client, committer)
-    webhooks = Webhooks(committer, config)
+    if file is None:
+        logs.configure("ingress")
+        file = ConfigFile(Path(os.environ.get(CONFIG_ENV, "headrace.toml")))
+    committer = Committer(file.config)
+    webhooks = Webhooks(committer, file.config)
+
+    async def live(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_request: Request) -> Response:
+        """Answer from the last look, however many ask: none of them may cost what a provider's request needs.
+
+        A source whose inbox is full makes no process unready while others are taken from: no other process
+        would take its events either. It is counted, not named, and the reason is one word: a stranger asks.
+        """
+        if refusal := committer.refusal:
+            return JSONResponse({"status": "not ready", "reason": refusal.word}, 503)
+        full = len(committer.full)
+        return JSONResponse({"status": "ready", **({"full_inboxes": full} if full else {})})
+
+    def reload(*, always: bool) -> None:
+        if file.reload(always=always):
+            webhooks.use(file.config)
+            committer.use(file.config)
+            if gate is not None:
+                gate.use(file.config.ingress)
+
+    async def watch_file() -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_FILE_S)
+            reload(always=False)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        def reload(*, always: bool) -> None:
-            if file.reload(always=always):
-                webhooks.use(file.config)
-                committer.use(file.config)
-                gate.use(file.config.ingress)
-
-        async def watch_file() -> None:
-            while True:
-                await asyncio.sleep(LOOK_AT_FILE_S)
-                reload(always=False)
-
-        # By default SIGHUP ends uvicorn.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(reload, always=True))
+        if gate is None:
+            log.warning("another ASGI server serves: ingress.max_connections and the like are not in force")
+        # By default SIGHUP ends a process. Another thread than the main one may have no handler, and no need.
+        with suppress(ValueError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(reload, always=True))
         reload(always=True)  # for a signal that came while there was no handler yet
         await committer.check()
         garbage.settle()
@@ -65,23 +88,22 @@ def create_app(file: ConfigFile, gate: Gate) -> tuple[Starlette, Webhooks]:
         finally:
             await background.stop()
             await committer.close()
-            await client.close()
 
     app = Starlette(
         routes=[
-            Route("/livez", health.live),
-            Route("/readyz", health.ready),
+            Route("/webhooks/{source}", webhooks.take, methods=["POST"]),
+            Route("/webhooks/{source}/{token}", webhooks.take, methods=["POST"]),
+            Route("/livez", live),
+            Route("/readyz", ready),
         ],
         exception_handlers={HTTPException: _plain_error},
         lifespan=lifespan,
     )
     # A redirect is an answer that no provider follows.
     app.router.redirect_slashes = False
-    return app, webhooks
+    return app
 
 
 async def _plain_error(_request: Request, error: Exception) -> Response:
-    """Answer what Starlette's router refuses (404, 405) in the words of `ingress.replies`."""
-    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
-    reply = NOT_FOUND if status == 404 else NOT_ALLOWED
-    return Response(reply.body, status, headers, "application/json")
+    """Answer what no route takes: 404, or 405 for another method than POST, whatever the source's name."""
+    return NOT_ALLOWED if isinstance(error, HTTPException) and error.status_code == 405 else NOT_FOUND

@@ -5,21 +5,26 @@ inbox is full, so that one noisy source never takes the others' room; and it say
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+import msgspec
 import structlog
 
+from ingress.grouping import GroupCommit
 from shared.config import Config
 from shared.errors import StoreUnavailable, StoreUnfit
-from shared.grouping import GroupCommit
-from shared.store.client import RedisClient
+from shared.store.address import parse_address
+from shared.store.client import TOO_FEW_REPLICAS, RedisClient
 from shared.store.fitness import inspect
 from shared.store.inbox import Inbox, Received
+from shared.store.pipelined import PipelinedClient
 from shared.store.upkeep import Upkeep
 
 log = structlog.get_logger()
 
+# A provider gets its 503 within two seconds: a commit has so long, connecting included.
+REDIS_TIMEOUT_S = 1.5
 BATCH = 256
 # Commits under way, and the requests that are worth one beside others: fewer cost more than their waiting.
 AT_ONCE, WORTHWHILE = 8, 8
@@ -30,24 +35,49 @@ FULL, FULL_NO_MORE = 0.80, 0.75
 DRAINED = 0.90
 
 
-class Committer:
-    """Commits requests to the inbox of one Redis."""
+class Refusal(msgspec.Struct, frozen=True):
+    """Why nothing is committed. `word` is for strangers; `detail`, for the log, may name what is ours."""
 
-    def __init__(self, client: RedisClient, config: Config) -> None:
-        self._client = client
-        self._inbox = Inbox(client, wait_replicas=config.redis.wait_replicas)
-        self._upkeep = Upkeep(client)
+    word: str
+    detail: str
+
+
+STARTING = Refusal("starting", "Redis has not been looked at yet")
+INBOXES_FULL = Refusal("inboxes-full", "the inbox of every source is full")
+# What Redis refuses, by the error's name: it is there, and must be mended. Any other error: it is not there.
+WORDS = {
+    "OutOfMemoryError": "redis-full",
+    "ReadOnlyError": "redis-unfit",
+    "ResponseError": "redis-unfit",
+    "AuthenticationError": "redis-unfit",
+    "NoPermissionError": "redis-unfit",
+    TOO_FEW_REPLICAS: "redis-unfit",
+}
+
+
+class Committer:
+    """Commits requests to the inbox of one Redis. Looks at that Redis share no connection with commits."""
+
+    def __init__(self, config: Config) -> None:
+        address = parse_address(config.redis.url)
+        self._client = PipelinedClient(address, timeout_s=REDIS_TIMEOUT_S)
+        self._looks = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
+        self._wait_replicas = config.redis.wait_replicas
+        self._inbox = Inbox(self._client, wait_replicas=self._wait_replicas)
+        self._backlogs = Inbox(self._looks)
+        self._upkeep = Upkeep(self._looks)
         self._require_aof = config.redis.require_aof
         self._group: GroupCommit[Received, str] = GroupCommit(
             self._put, limit=BATCH, at_once=AT_ONCE, worthwhile=WORTHWHILE
         )
+        self._in_flight = 0
         self._checked = False
         # Sources that sent something since the last look.
         self._busy: set[str] = set()
         self._full: dict[str, str] = {}
         self._look_now = asyncio.Event()
-        self._refusal: str | None = "Redis has not been reached yet"
-        self._told: str | None = self._refusal
+        self._refusal: Refusal | None = STARTING
+        self._told: Refusal | None = STARTING
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -55,12 +85,13 @@ class Committer:
         self._sources = frozenset(source.name for source in config.sources)
         self._most_events = config.ingress.max_inbox_events
         self._most_bytes = config.ingress.max_inbox_bytes
+        self._most_in_flight = config.ingress.max_requests_in_flight
 
     @property
-    def refusal(self) -> str | None:
-        """Why nothing is committed now, from any source; None while all is well."""
+    def refusal(self) -> Refusal | None:
+        """Why nothing is committed now, from any source, by the last look; None while all is well."""
         if self._refusal is None and self._full and self._full.keys() >= self._sources:
-            return "the inbox of every source is full"
+            return INBOXES_FULL
         return self._refusal
 
     @property
@@ -68,18 +99,23 @@ class Committer:
         """The sources whose inbox is full, and what is in it: from them nothing is committed now."""
         return self._full
 
-    def commit(self, received: Received, done: Callable[[str | Exception], None]) -> None:
-        """Have `done` called with the event's id once it is safe in Redis, or with why it is not.
+    async def commit(self, received: Received) -> str:
+        """Return the event's id once it is safe in Redis.
 
-        At once, where nothing is to be waited for.
+        Raises: StoreUnavailable; at once, if nothing is to be waited for.
         """
         self._busy.add(received.source)
         if self._refusal is not None:
-            done(StoreUnavailable(self._refusal))
-        elif received.source in self._full:
-            done(StoreUnavailable(self._full[received.source]))
-        else:
-            self._group.add(received, done)
+            raise StoreUnavailable(self._refusal.detail)
+        if received.source in self._full:
+            raise StoreUnavailable(self._full[received.source])
+        if self._in_flight >= self._most_in_flight:
+            raise StoreUnavailable("ingress.max_requests_in_flight are being committed")
+        self._in_flight += 1
+        try:
+            return await self._group.add(received)
+        finally:
+            self._in_flight -= 1
 
     async def _put(self, batch: Sequence[Received]) -> Sequence[str | Exception]:
         try:
@@ -87,14 +123,13 @@ class Committer:
         except StoreUnavailable as error:
             # Whatever answers next may be another server, or the same one with other settings. Until it has
             # been looked at, requests are refused at once and do not each wait for a time-out.
-            reason = str(error)
             self._checked = False
-            self._refusal = self._refusal or reason  # other commits fail with the first one
+            self._refusal = self._refusal or _refusal(error)  # other commits fail with the first one
             self._look_now.set()
-            raise StoreUnavailable(reason) from None
+            raise StoreUnavailable(str(error)) from None
 
     async def watch(self) -> None:
-        """Check Redis after every lost connection, and its memory while requests come."""
+        """Look once a second, and after every commit that failed."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(WATCH_S):
@@ -104,27 +139,33 @@ class Committer:
 
     async def check(self) -> None:
         """Look once, and set `refusal`."""
-        before = self._told
         try:
-            if not self._checked:
-                (await inspect(self._client, require_aof=self._require_aof)).insist()
-                self._checked = True
-                self._refusal = None
-            busy, self._busy = self._busy, set()
-            if busy or self._refusal is not None:
-                used = await self._upkeep.memory_used()
-                limit = FULL if self._refusal is None else FULL_NO_MORE
-                self._refusal = f"Redis is full: {used:.0%} of maxmemory" if used > limit else None
-            await self._look_into_inboxes(busy)
+            async with asyncio.timeout(REDIS_TIMEOUT_S):
+                self._refusal = await self._look()
+        except TimeoutError:
+            self._refusal = Refusal("redis-unreachable", f"Redis did not answer within {REDIS_TIMEOUT_S} s")
         except (StoreUnavailable, StoreUnfit) as error:
+            self._refusal = _refusal(error)
+        if self._refusal is not None:
             self._checked = False
-            self._refusal = str(error)
-        if self._refusal != before:
+        if self._refusal != self._told:
             self._told = self._refusal
             if self._refusal is None:
                 log.info("accepting")
             else:
-                log.error("refusing", reason=self._refusal)
+                log.error("refusing", reason=self._refusal.detail)
+
+    async def _look(self) -> Refusal | None:
+        """Ask Redis whether it can keep what is committed. Raises: StoreUnavailable, StoreUnfit."""
+        if not self._checked:
+            (await inspect(self._looks, require_aof=self._require_aof)).insist()
+            self._checked = True
+        await self._upkeep.prove_writable(replicas=self._wait_replicas)
+        busy, self._busy = self._busy, set()
+        await self._look_into_inboxes(busy)
+        used = await self._upkeep.memory_used()
+        limit = FULL_NO_MORE if self._refusal is not None and self._refusal.word == "redis-full" else FULL
+        return Refusal("redis-full", f"Redis is full: {used:.0%} of maxmemory") if used > limit else None
 
     async def _look_into_inboxes(self, busy: set[str]) -> None:
         """Find the inboxes that are full, among those that were written to, and those that are so no more.
@@ -134,7 +175,7 @@ class Committer:
         Raises: StoreUnavailable.
         """
         looked_at = [source for source in busy | self._full.keys() if source in self._sources]
-        backlogs = await self._inbox.backlogs(looked_at) if looked_at else []
+        backlogs = await self._backlogs.backlogs(looked_at) if looked_at else []
         full = {}
         for source, backlog in zip(looked_at, backlogs, strict=True):
             share = max(backlog.events / self._most_events, backlog.bytes / self._most_bytes)
@@ -147,5 +188,14 @@ class Committer:
         self._full = full
 
     async def close(self) -> None:
-        """Finish what is under way."""
+        """Finish what is under way, and close every connection."""
         await self._group.flush()
+        await self._client.close()
+        await self._looks.close()
+
+
+def _refusal(error: StoreUnavailable | StoreUnfit) -> Refusal:
+    detail = str(error)
+    if isinstance(error, StoreUnfit):
+        return Refusal("redis-unfit", detail)
+    return Refusal(WORDS.get(detail.partition(":")[0], "redis-unreachable"), detail)

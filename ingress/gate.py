@@ -1,19 +1,28 @@
-"""What all connections of one process may cost together: how many, and how many requests at once.
+"""What all connections of one process may cost together: how many, and how much of what is not complete.
 
-`ingress.protocol` asks at each connection and each request; what one request may cost stands there too.
+A connection *waits* while its client has something to send: the first byte of a request, or the rest of one.
+If there is no room, the connection that waits longest, of the client that has most of them waiting, makes
+room: slow clients close each other's connections, and a client that sends promptly is taken. A request whose
+credentials are known to be right gives way only if no other is left.
+
+`ingress.http` asks at each connection and each request; what one request may cost stands there too.
 """
 
 import asyncio
 import resource
 from collections import Counter
+from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import Protocol
 
 import structlog
 
+from ingress.limits import Address, AddressList
 from shared.config import IngressSettings
 
 log = structlog.get_logger()
 
+LOOK_S = 0.25
 TELL_S = 1.0
 LINGERING_AT_MOST = 64
 # Files beside the connections: Redis, the listening socket, logs, and those that are told to go.
@@ -23,19 +32,88 @@ OTHER_FILES = 64 + LINGERING_AT_MOST
 class Connection(Protocol):
     """What the gate knows of a connection."""
 
+    client: str
+    """Its client, as `client_key` returns it."""
+    held_bytes: int
+    """What is held of a request that is not complete. Only the gate sets it."""
+    deadline: float
+    """When it is closed, by the loop's clock."""
+
     def make_room(self) -> None:
-        """Close at once and leave the gate: it is idle, and another needs its place."""
+        """Close at once and leave the gate: another needs its place."""
+
+    def time_is_up(self) -> None:
+        """Close: the deadline has passed."""
+
+    def end(self) -> None:
+        """Close once what has begun is answered: the process is to end."""
+
+
+def client_key(address: Address | None) -> str:
+    """Return what connections of one client are counted by; all of a /64 network are one client's in IPv6."""
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or f"{int(address) >> 64:x}/64")
+    return str(address)
+
+
+class Waiting:
+    """Connections that wait, by client. It knows which client has most of them without counting."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.most = 0
+        self._of: dict[str, dict[Connection, None]] = {}  # the longest waiting first: a dict keeps the order
+        self._with: dict[int, dict[str, None]] = {}  # how many → the clients that have so many
+
+    def add(self, connection: Connection) -> None:
+        """Take up one that begins to wait."""
+        of = self._of.setdefault(connection.client, {})
+        of[connection] = None
+        self.count += 1
+        self._move(connection.client, len(of) - 1, len(of))
+
+    def remove(self, connection: Connection) -> None:
+        """Drop one that waits no more. Its `client` is still what it was at `add`."""
+        of = self._of[connection.client]
+        del of[connection]
+        self.count -= 1
+        self._move(connection.client, len(of) + 1, len(of))
+        if not of:
+            del self._of[connection.client]
+
+    def _move(self, client: str, before: int, after: int) -> None:
+        if before:
+            del self._with[before][client]
+            if not self._with[before]:
+                del self._with[before]
+        if after:
+            self._with.setdefault(after, {})[client] = None
+        if after > self.most or self.most not in self._with:
+            self.most = after  # counts change by one, so that no other client has more
+
+    def longest(self) -> Connection:
+        """Return the one that waits longest, of the client that has most."""
+        client = next(iter(self._with[self.most]))
+        return next(iter(self._of[client]))
+
+    def largest(self) -> Connection | None:
+        """Return the longest waiting one with bytes, of the client that holds most; None if none holds."""
+        held = {client: sum(each.held_bytes for each in of) for client, of in self._of.items()}
+        client = max(held, key=held.__getitem__, default=None)
+        return next((each for each in self._of[client] if each.held_bytes), None) if client else None
 
 
 class Gate:
     """Counts the connections of a process, and holds the limits that its requests are under."""
 
     def __init__(self, settings: IngressSettings) -> None:
-        self.open = 0
-        self.in_flight = 0  # requests, beside those that uvicorn has tasks for
+        self.connections: set[Connection] = set()
         self.lingering = 0
-        # Those that wait for a request's first byte, the longest first: a dict keeps the order for nothing.
-        self.idle: dict[Connection, None] = {}
+        self.held_bytes = 0
+        self.idle, self.unproven, self.proven = Waiting(), Waiting(), Waiting()
+        self._place: dict[Connection, Waiting] = {}
+        self._looking = False
+        self._emptied: asyncio.Future[None] | None = None
         self._told: Counter[str] = Counter()
         self.use(settings)
 
@@ -45,33 +123,111 @@ class Gate:
         self.max_header_count = settings.max_header_count
         self.header_timeout_s: float = settings.header_timeout
         self.body_timeout_s: float = settings.body_timeout
-        self.max_requests_in_flight = settings.max_requests_in_flight
+        self.max_incomplete_requests = settings.max_incomplete_requests
+        self.max_incomplete_bytes = settings.max_incomplete_bytes
+        self.trusted = AddressList(settings.trusted_proxies)
         self.max_connections = _with_files_for(settings.max_connections)
 
-    def enter(self) -> bool:
-        """Count a connection in, if need be in the longest idle one's place; False where all are at work.
+    @property
+    def incomplete(self) -> int:
+        """How many requests have begun and are not complete."""
+        return self.unproven.count + self.proven.count
 
-        Idle ones never keep a new one out. nginx does the same; the alternative, to leave new ones in the
-        listening socket's backlog, lets a provider run into its time-out for an answer.
+    def enter(self, connection: Connection) -> bool:
+        """Count a connection in, if need be in the place of one that waits; False if all are at work.
+
+        The alternative, to leave new ones in the listening socket's backlog, lets a provider run into its
+        time-out for an answer.
         """
-        if self.open >= self.max_connections:
-            if not self.idle:
+        if len(self.connections) >= self.max_connections:
+            waiting = max(self.idle, self.unproven, key=lambda each: each.most)
+            waiting = waiting if waiting.most else self.proven
+            if not waiting.most:
                 self.tell("connections_refused")
                 return False
-            next(iter(self.idle)).make_room()
-            self.tell("idle_closed")
-        self.open += 1
+            self.tell("idle_closed" if waiting is self.idle else "incomplete_closed")
+            waiting.longest().make_room()
+        self.connections.add(connection)
+        self._look_later()
         return True
 
+    def leave(self, connection: Connection) -> None:
+        """Forget a connection that is closed."""
+        self.go_on(connection)
+        self.connections.discard(connection)
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def wait(self, connection: Connection, *, incomplete: bool, proven: bool = False) -> None:
+        """Note that it waits, from now on: for a request, or if `incomplete` for the rest of one.
+
+        It may have to make room itself.
+        """
+        self.go_on(connection)
+        place = self.idle if not incomplete else self.proven if proven else self.unproven
+        self._place[connection] = place
+        place.add(connection)
+        if incomplete and self.incomplete > self.max_incomplete_requests:
+            self.tell("incomplete_closed")
+            (self.unproven if self.unproven.most else self.proven).longest().make_room()
+
+    def go_on(self, connection: Connection) -> None:
+        """Note that it waits no more: its request is complete, or it is gone."""
+        if place := self._place.pop(connection, None):
+            place.remove(connection)
+            self.held_bytes -= connection.held_bytes
+            connection.held_bytes = 0
+
+    def hold(self, connection: Connection, count: int) -> None:
+        """Note how much is held of the request that it sends. It may have to make room itself."""
+        self.held_bytes += count - connection.held_bytes
+        connection.held_bytes = count
+        while self.held_bytes > self.max_incomplete_bytes:
+            largest = self.unproven.largest() or self.proven.largest()
+            if largest is None:
+                return
+            self.tell("incomplete_closed")
+            largest.make_room()
+
+    async def end(self, within_s: float) -> None:
+        """Have every connection end: each answers what it has begun, within so many seconds."""
+        for connection in tuple(self.connections):
+            connection.end()
+        self._emptied = asyncio.get_running_loop().create_future()
+        if self.connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied, within_s)
+        for connection in tuple(self.connections):
+            connection.time_is_up()
+
     def tell(self, what: str) -> None:
-        """Count what a limit made necessary, for one log line a second: a line each would be another load."""
+        """Count what was turned away, for one log line a second: a line each would be another load."""
         if not self._told:
             asyncio.get_running_loop().call_later(TELL_S, self._tell)
         self._told[what] += 1
 
     def _tell(self) -> None:
-        log.warning("at a limit", connections=self.open, **self._told)
+        log.warning("turned away", connections=len(self.connections), **self._told)
         self._told.clear()
+
+    def _look_later(self) -> None:
+        """Close in a moment what is past its deadline.
+
+        One look at all is plainer than a timer of each, and a timer that is set and cancelled for every part
+        of every request was a tenth of what a request costs.
+        """
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self.connections):
+            if connection.deadline <= now:
+                connection.time_is_up()
+        if self.connections:
+            self._look_later()
 
 
 def _with_files_for(connections: int) -> int:

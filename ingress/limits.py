@@ -9,13 +9,13 @@ Headers = list[tuple[bytes, bytes]]
 Address = IPv4Address | IPv6Address
 
 
-def announced_bytes(headers: Headers) -> int:
-    """Return how long a body is said to be; 0 where that is not said."""
+def announced_bytes(headers: Headers) -> int | None:
+    """Return how long a body is said to be; None if that is not said."""
     for name, value in headers:
         if name == b"content-length":
             # The parser has checked that it is a number and that nothing contradicts it.
             return int(value)
-    return 0
+    return None
 
 
 class AddressList:
@@ -39,7 +39,7 @@ def client_address(peer: str | None, headers: Headers, trusted: AddressList) -> 
     `X-Forwarded-For` is believed only from a trusted proxy, and read from its end: the first address
     that is not a trusted proxy's own is the client. What stands before it anyone may have written.
     """
-    address = _parse(peer) if peer else None
+    address = parse_address(peer) if peer else None
     if not trusted or address is None or address not in trusted:
         return address
     hops = [
@@ -49,13 +49,14 @@ def client_address(peer: str | None, headers: Headers, trusted: AddressList) -> 
         for hop in value.decode("latin-1").split(",")
     ]
     for hop in reversed(hops):
-        address = _parse(hop)
+        address = parse_address(hop)
         if address is None or address not in trusted:
             return address
     return address
 
 
-def _parse(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
+    """Return an IP address; None for what is none."""
     try:
         return ip_address(text)
     except ValueError:

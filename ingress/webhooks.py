@@ -1,118 +1,142 @@
-"""`POST /webhooks/…`: read, verify, commit, answer. Nothing here looks into a body."""
+"""`POST /webhooks/…`: check the head, read the body, verify, commit, answer. A body is not looked into."""
 
-from functools import partial
 from time import perf_counter, time
 
 import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from ingress.commit import Committer
 from ingress.limits import AddressList, announced_bytes, client_address
-from ingress.replies import (
-    BAD_REQUEST,
-    CONTINUE,
-    FAILED,
-    NOT_ALLOWED,
-    NOT_FOUND,
-    NOTHING_TO_STORE,
-    TOO_LARGE,
-    UNAUTHORIZED,
-    UNAVAILABLE,
-    Reply,
-    committed,
-)
-from ingress.request import Request
 from ingress.source import Source
 from shared.config import Config
-from shared.errors import NoSuchSource, NotVerified, RepeatedCredentials
-from shared.providers.base import InboundRequest, Verdict
+from shared.errors import HeadraceError, NoSuchSource, NotVerified, RepeatedCredentials, StoreUnavailable
+from shared.providers.base import HeadVerdict, InboundRequest, RequestHead, Verdict
 from shared.store.inbox import Received
 
 log = structlog.get_logger()
 
 
+def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer of JSON."""
+    return Response(body, status, headers, "application/json")
+
+
+# They give nothing away: a wrong token looks like a source that is not there.
+BAD_REQUEST = answer(400, b'{"error":"bad request"}')
+UNAUTHORIZED = answer(401, b'{"error":"unauthorized"}')
+NOT_FOUND = answer(404, b'{"error":"not found"}')
+NOT_ALLOWED = answer(405, b'{"error":"method not allowed"}', {"allow": "POST"})
+TOO_LARGE = answer(413, b'{"error":"body too large"}')
+FAILED = answer(500, b'{"error":"internal error"}')
+UNAVAILABLE = answer(503, b'{"error":"temporarily unavailable, try again"}', {"retry-after": "5"})
+NOTHING_TO_STORE = answer(200, b"{}")
+
+
+class TooLarge(HeadraceError):
+    """A body is longer than it may be: 413."""
+
+
+class Incomplete(HeadraceError):
+    """Another length of body came than was announced: 400, and never a receipt."""
+
+
+REFUSALS: dict[type[Exception], tuple[Response, str]] = {
+    NoSuchSource: (NOT_FOUND, "wrong-token"),
+    NotVerified: (UNAUTHORIZED, "unauthorized"),
+    RepeatedCredentials: (BAD_REQUEST, "repeated-credentials"),
+    TooLarge: (TOO_LARGE, "too-large"),
+    Incomplete: (BAD_REQUEST, "incomplete"),
+    ClientDisconnect: (BAD_REQUEST, "disconnected"),  # nobody is there to see it
+}
+
+
 class Webhooks:
-    """The endpoint of all sources. It answers each request once, and writes its one log line."""
+    """The endpoint of all sources."""
 
     def __init__(self, committer: Committer, config: Config) -> None:
         self._committer = committer
-        self._log = log.bind()
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Take up a configuration: requests from now on are held against it, those under way are not."""
         self._sources = {settings.name: Source(settings) for settings in config.sources}
-        self.max_body_bytes = config.ingress.max_body_bytes
+        self._max_body_bytes = config.ingress.max_body_bytes
         self._trusted = AddressList(config.ingress.trusted_proxies)
 
-    def begin(self, request: Request) -> None:
-        """Refuse what can be refused without a body; else let it come."""
-        source = request.source = self._sources.get(request.name)
-        if request.method != b"POST":
-            self._end(request, NOT_ALLOWED, "method-not-allowed")
-        elif source is None:
-            self._end(request, NOT_FOUND, "unknown-source")
-        elif source.allowed and not self._allows(source, request):
-            self._end(request, UNAUTHORIZED, "unauthorized")
-        elif announced_bytes(request.headers) > request.max_body_bytes:
-            self._end(request, TOO_LARGE, "too-large")
-        elif request.expects_continue:
-            request.connection.transport.write(CONTINUE)
-
-    def complete(self, request: Request) -> None:
-        """Verify a request, and have it committed."""
-        size = request.size
-        if size > request.max_body_bytes:
-            self._end(request, TOO_LARGE, "too-large")
-            return
-        source = request.source
-        assert source is not None  # noqa: S101  (it would not have begun)
-        headers = request.headers
-        body = bytes(request.body)
-        inbound = InboundRequest(headers, request.token, body, received_at=time())
+    async def take(self, request: Request) -> Response:
+        """Answer a request, and write its one log line."""
+        started = perf_counter()
+        source = self._sources.get(request.path_params["source"])
+        size, event_id, say = 0, None, log.info
         try:
-            verdict = source.adapter.verify(inbound)
-        except RepeatedCredentials:
-            self._end(request, BAD_REQUEST, "repeated-credentials", size)
-        except NotVerified:
-            self._end(request, UNAUTHORIZED, "unauthorized", size)
-        except NoSuchSource:
-            self._end(request, NOT_FOUND, "wrong-token", size)
-        except Exception:
-            self._log.exception("adapter failed", source=source.name)
-            self._end(request, FAILED, "failed", size)
-        else:
-            if verdict is Verdict.ANSWER_ONLY:
-                self._end(request, NOTHING_TO_STORE, "nothing-to-store", size)
+            if source is None:
+                raise NoSuchSource("no source has this path")
+            body = await self._verified_body(source, request)
+            if body is None:
+                reply, outcome = NOTHING_TO_STORE, "nothing-to-store"
             else:
-                received = Received(source.name, body, source.kept(headers))
-                self._committer.commit(received, partial(self._committed, request))
-
-    def lost(self, request: Request) -> None:
-        """Note that a sender left before its request was complete."""
-        self._end(request, None, "disconnected")
-
-    def _committed(self, request: Request, result: str | Exception) -> None:
-        if isinstance(result, str):
-            self._end(request, committed(result), "committed", request.size, result)
-        else:
-            self._end(request, UNAVAILABLE, f"unavailable: {result}", request.size)
-
-    def _end(
-        self, request: Request, reply: Reply | None, outcome: str, size: int = 0, event_id: str | None = None
-    ) -> None:
-        request.end(reply)
-        source = request.source
-        self._log.info(
+                size = len(body)
+                kept = source.kept(request.headers.raw)
+                event_id = await self._committer.commit(Received(source.name, body, kept))
+                reply, outcome = answer(200, b'{"id":"%b"}' % event_id.encode()), "committed"
+        except StoreUnavailable as error:
+            reply, outcome, say = UNAVAILABLE, f"unavailable: {error}", log.warning
+        except tuple(REFUSALS) as error:
+            reply, outcome = REFUSALS[type(error)]
+        except Exception:
+            log.exception("adapter failed", source=source and source.name)
+            reply, outcome, say = FAILED, "failed", log.error
+        say(
             "request",
             # Only a configured source's name is logged: what else stands in the path may be a token.
-            source=source.name if source else None,
+            source=source and source.name,
             event_id=event_id,
-            outcome=outcome,
-            status=reply.status if reply else None,
+            outcome=outcome if source else "unknown-source",
+            status=reply.status_code,
             bytes=size,
-            duration_ms=round((perf_counter() - request.started) * 1000, 2),
+            duration_ms=round((perf_counter() - started) * 1000, 2),
         )
+        return reply
 
-    def _allows(self, source: Source, request: Request) -> bool:
-        address = client_address(request.peer, request.headers, self._trusted)
-        return address is not None and address in source.allowed
+    async def _verified_body(self, source: Source, request: Request) -> bytes | None:
+        """Return the body of an authentic request; None if there is nothing to keep.
+
+        What the head alone shows to be wrong is refused before a body is waited for. The path comes first, so
+        that nothing else of an answer tells an unknown source from a wrong token.
+
+        Raises: NoSuchSource, NotVerified, TooLarge, Incomplete, ClientDisconnect.
+        """
+        token, now, headers = request.path_params.get("token"), time(), request.headers.raw
+        verdict = source.adapter.verify_head(RequestHead(headers=headers, path_token=token, received_at=now))
+        if source.allowed:
+            peer = request.client.host if request.client else None
+            address = client_address(peer, headers, self._trusted)
+            if address is None or address not in source.allowed:
+                raise NotVerified("the address is not allowed")
+        if verdict.proven and (extension := request.scope.get("extensions", {}).get("headrace.proven")):
+            extension["tell"]()
+        body = await self._read_body(request, verdict)
+        whole = InboundRequest(headers=headers, path_token=token, received_at=now, body=body)
+        return None if source.adapter.verify(whole) is Verdict.ANSWER_ONLY else body
+
+    async def _read_body(self, request: Request, verdict: HeadVerdict) -> bytes:
+        """Read a body, and hold no more than may be.
+
+        Raises: NotVerified, TooLarge, Incomplete, ClientDisconnect.
+        """
+        announced = announced_bytes(request.headers.raw)
+        self._insist(announced or 0, verdict)
+        body = bytearray()  # it grows in place: a body may come byte by byte
+        async for part in request.stream():
+            body += part
+            self._insist(len(body), verdict)
+        if announced is not None and len(body) != announced:
+            raise Incomplete("another length was announced")
+        return bytes(body)
+
+    def _insist(self, size: int, verdict: HeadVerdict) -> None:
+        if verdict.max_body_bytes is not None and size > verdict.max_body_bytes:
+            raise NotVerified("too long to be authentic without credentials in its head")
+        if size > self._max_body_bytes:
+            raise TooLarge("longer than ingress.max_body_bytes")

@@ -112,11 +112,16 @@ def sign(keys: Iterable[SigningKey], id: str, timestamp: int, body: bytes) -> by
     return b" ".join([key.sign(content) for key in keys])
 
 
+def in_time(timestamp: int, *, now: float) -> bool:
+    """Tell whether `timestamp` is within five minutes of `now`, both in seconds since 1970."""
+    return abs(now - timestamp) <= TOLERANCE_S
+
+
 def verify(
     keys: Iterable[SigningKey], id: str, timestamp: int, body: bytes, signatures: bytes, *, now: float
 ) -> bool:
     """Tell whether one of `signatures` is by one of `keys`, and `timestamp` within five minutes of `now`."""
-    if abs(now - timestamp) > TOLERANCE_S:
+    if not in_time(timestamp, now=now):
         return False
     # Both kinds of key sign alike each time, so that a signature is checked by making it again.
     expected = sign(keys, id, timestamp, body).split(b" ")

@@ -29,16 +29,37 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     window: Duration | None = None
 
 
-class InboundRequest(msgspec.Struct, frozen=True):
-    """A request to verify. `headers` as ASGI gives them: lower-case names, raw bytes, repeats kept.
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a request is here before its body. `headers` as ASGI gives them: lower-case names, raw bytes,
+    repeats kept.
 
     An adapter has no clock: `received_at` is ingress's, in seconds since 1970.
     """
 
     headers: list[tuple[bytes, bytes]]
     path_token: str | None
-    body: bytes
     received_at: float
+
+
+class InboundRequest(RequestHead, frozen=True, kw_only=True):
+    """A request to verify, whole."""
+
+    body: bytes
+
+
+class HeadVerdict(msgspec.Struct, frozen=True):
+    """What a head that is not refused says of its request.
+
+    `proven`: its credentials are all in the head, and right. If not, the body decides, and a body of more
+    than `max_body_bytes` cannot be authentic.
+    """
+
+    proven: bool
+    max_body_bytes: int | None = None
+
+
+PROVEN = HeadVerdict(proven=True)
+BODY_DECIDES = HeadVerdict(proven=False)
 
 
 class Verdict(Enum):
@@ -85,11 +106,23 @@ class Adapter(ABC, Generic[S]):
         self.settings = settings
 
     @abstractmethod
-    def verify(self, request: InboundRequest) -> Verdict:
-        """Check a request's credentials, in constant time on bytes.
+    def verify_head(self, head: RequestHead) -> HeadVerdict:
+        """Refuse what `verify` would refuse whatever the body is, in constant time on bytes.
 
-        Raises: NotVerified (401); NoSuchSource where the path token is wrong (404).
+        Ingress asks before it waits for a body: a stranger must not be able to make it wait.
+
+        Raises: NoSuchSource if the path token is wrong (404), which is checked first; NotVerified (401).
         """
+
+    def verify(self, request: InboundRequest) -> Verdict:
+        """Check all of a request's credentials, in constant time on bytes.
+
+        This one is for providers whose credentials are all in the head.
+
+        Raises: what `verify_head` raises.
+        """
+        self.verify_head(request)
+        return Verdict.STORE
 
     @abstractmethod
     def normalise(self, raw: RawEvent) -> Event:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from shared.errors import NoSuchSource, NotVerified, RepeatedCredentials
-from shared.providers.base import InboundRequest, SourceSettings
+from shared.providers.base import RequestHead, SourceSettings
 from shared.secrets import Secret, matches_any
 
 _PATH_SAFE = re.compile(rb"[A-Za-z0-9._~-]*")
@@ -35,12 +35,12 @@ class PathTokenSettings(SourceSettings, frozen=True, forbid_unknown_fields=True,
         return [f"{self.name}/{token.reveal().decode()}" for token in self.path_tokens]
 
 
-def check_basic(request: InboundRequest, username: str, passwords: Iterable[Secret]) -> None:
+def check_basic(head: RequestHead, username: str, passwords: Iterable[Secret]) -> None:
     """Check the one `authorization` header: `Basic`, this user, any of these passwords.
 
     Raises: NotVerified.
     """
-    scheme, _, encoded = (one_header(request, b"authorization") or b"").partition(b" ")
+    scheme, _, encoded = (one_header(head, b"authorization") or b"").partition(b" ")
     if scheme.lower() != b"basic":
         raise NotVerified("no Basic credentials")
     try:
@@ -55,41 +55,41 @@ def check_basic(request: InboundRequest, username: str, passwords: Iterable[Secr
         raise NotVerified("wrong Basic credentials")
 
 
-def check_header(request: InboundRequest, name: bytes, secrets: Iterable[Secret]) -> None:
+def check_header(head: RequestHead, name: bytes, secrets: Iterable[Secret]) -> None:
     """Check the one header `name`: any of these secrets.
 
     Raises: NotVerified.
     """
-    given = one_header(request, name)
+    given = one_header(head, name)
     if given is None:
         raise NotVerified(f"no {name.decode()} header")
     if not matches_any(given, secrets):
         raise NotVerified(f"wrong {name.decode()} header")
 
 
-def check_path_token(request: InboundRequest, tokens: Iterable[Secret]) -> None:
+def check_path_token(head: RequestHead, tokens: Iterable[Secret]) -> None:
     """Check the path's token: any of these.
 
     Raises: NoSuchSource, as for a source that does not exist: a guesser learns nothing.
     """
-    given = request.path_token
+    given = head.path_token
     # `surrogatepass`: a path of odd bytes is a wrong token, not an error.
     if given is None or not matches_any(given.encode("utf-8", "surrogatepass"), tokens):
         raise NoSuchSource("no source has this path")
 
 
-def check_no_path_token(request: InboundRequest) -> None:
+def check_no_path_token(head: RequestHead) -> None:
     """Check that the path ends with the source's name.
 
     Raises: NoSuchSource.
     """
-    if request.path_token is not None:
+    if head.path_token is not None:
         raise NoSuchSource("no source has this path")
 
 
-def one_header(request: InboundRequest, name: bytes) -> bytes | None:
+def one_header(head: RequestHead, name: bytes) -> bytes | None:
     """Return the header's value; None where it is absent. Raises: RepeatedCredentials."""
-    values = [value for key, value in request.headers if key == name]
+    values = [value for key, value in head.headers if key == name]
     if len(values) > 1:
         raise RepeatedCredentials(f"repeated {name.decode()} header")
     return values[0] if values else None

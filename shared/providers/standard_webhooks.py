@@ -17,7 +17,16 @@ from shared.errors import NotVerified, Unreadable
 from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.expressions import Context, Expression, Scope
 from shared.jsonbody import Number
-from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
+from shared.providers.base import (
+    BODY_DECIDES,
+    Adapter,
+    HeadVerdict,
+    InboundRequest,
+    RawEvent,
+    RequestHead,
+    SourceSettings,
+    Verdict,
+)
 from shared.providers.credentials import check_no_path_token, one_header
 from shared.providers.fields import identifier, name
 from shared.secrets import Secret
@@ -94,23 +103,16 @@ class StandardWebhooks(Adapter[Settings]):
         values = (getattr(self.settings, field) for field in self.settings.__struct_fields__)
         return Scope(value for value in values if isinstance(value, Expression))
 
-    def verify(self, request: InboundRequest) -> Verdict:
-        """Check id, timestamp and signatures against the raw body; five minutes of tolerance.
+    def verify_head(self, head: RequestHead) -> HeadVerdict:
+        """Check that the three headers are there and the timestamp is within five minutes."""
+        _signed(head)
+        return BODY_DECIDES
 
-        Whoever sends one `webhook-` header is held to all three: `svix-` ones beside them are not looked at.
-        """
-        check_no_path_token(request)
-        sent = {header for header, _ in request.headers}
-        prefix = next((p for p in _PREFIXES if any(p + part in sent for part in _PARTS)), _PREFIXES[0])
-        id, timestamp, signatures = (one_header(request, prefix + part) for part in _PARTS)
-        if id is None or timestamp is None or signatures is None:
-            raise NotVerified("a Standard Webhooks header is missing")
-        if not _ID.fullmatch(id) or not _TIMESTAMP.fullmatch(timestamp):
-            raise NotVerified("a Standard Webhooks header is malformed")
-        if not signing.verify(
-            self._keys, id.decode(), int(timestamp), request.body, signatures, now=request.received_at
-        ):
-            raise NotVerified("no signature holds, or the timestamp is off")
+    def verify(self, request: InboundRequest) -> Verdict:
+        """Check id, timestamp and signatures against the raw body; five minutes of tolerance."""
+        id, timestamp, signatures = _signed(request)
+        if not signing.verify(self._keys, id, timestamp, request.body, signatures, now=request.received_at):
+            raise NotVerified("no signature holds")
         return Verdict.STORE
 
     def normalise(self, raw: RawEvent) -> Event:
@@ -160,6 +162,26 @@ class StandardWebhooks(Adapter[Settings]):
         if isinstance(amount, str) and _INTEGER.fullmatch(amount):
             amount = int(amount)
         return money.from_minor(Number(amount) if isinstance(amount, str) else amount, currency)
+
+
+def _signed(head: RequestHead) -> tuple[str, int, bytes]:
+    """Return the id, the timestamp and the signatures that a head carries.
+
+    A sender of one `webhook-` header is held to all three: `svix-` ones beside them are not looked at.
+
+    Raises: NoSuchSource; NotVerified if one is missing or malformed, or the timestamp is off.
+    """
+    check_no_path_token(head)
+    sent = {header for header, _ in head.headers}
+    prefix = next((p for p in _PREFIXES if any(p + part in sent for part in _PARTS)), _PREFIXES[0])
+    id, timestamp, signatures = (one_header(head, prefix + part) for part in _PARTS)
+    if id is None or timestamp is None or signatures is None:
+        raise NotVerified("a Standard Webhooks header is missing")
+    if not _ID.fullmatch(id) or not _TIMESTAMP.fullmatch(timestamp):
+        raise NotVerified("a Standard Webhooks header is malformed")
+    if not signing.in_time(int(timestamp), now=head.received_at):
+        raise NotVerified("the timestamp is off")
+    return id.decode(), int(timestamp), signatures
 
 
 def _text(expression: Expression | None, context: Context) -> str | None:

@@ -10,7 +10,7 @@ from shared import jsonbody, money
 from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
 from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
+from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead, SourceSettings
 from shared.providers.credentials import check_basic, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text
 from shared.secrets import Secret
@@ -157,11 +157,11 @@ class Trustap(Adapter[Settings]):
     mapping = TYPES
     lifecycle = LIFECYCLE
 
-    def verify(self, request: InboundRequest) -> Verdict:
+    def verify_head(self, head: RequestHead) -> HeadVerdict:
         """Check the Basic credentials."""
-        check_no_path_token(request)
-        check_basic(request, self.settings.username, self.settings.passwords)
-        return Verdict.STORE
+        check_no_path_token(head)
+        check_basic(head, self.settings.username, self.settings.passwords)
+        return PROVEN
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event. Times of the preview are never used: they may follow the event's own."""

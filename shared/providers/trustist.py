@@ -10,7 +10,7 @@ from shared import jsonbody, money
 from shared.errors import Unreadable
 from shared.events import UNKNOWN, Event
 from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
+from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead, SourceSettings
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, name, present
 from shared.times import to_utc
@@ -62,10 +62,10 @@ class Trustist(Adapter[Settings]):
         " ".join(word for word in kind if word): type for kind, type in TYPES.items()
     }
 
-    def verify(self, request: InboundRequest) -> Verdict:
+    def verify_head(self, head: RequestHead) -> HeadVerdict:
         """Check the path token."""
-        check_path_token(request, self.settings.path_tokens)
-        return Verdict.STORE
+        check_path_token(head, self.settings.path_tokens)
+        return PROVEN
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event. A payment's `created` is when it was made, so only its first event's time."""

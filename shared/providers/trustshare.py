@@ -7,10 +7,20 @@ import re
 from typing import ClassVar
 
 from shared import jsonbody, money
+from shared.errors import NotVerified
 from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
 from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
+from shared.providers.base import (
+    PROVEN,
+    Adapter,
+    HeadVerdict,
+    InboundRequest,
+    RawEvent,
+    RequestHead,
+    SourceSettings,
+    Verdict,
+)
 from shared.providers.credentials import check_header, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text
 from shared.secrets import Secret
@@ -57,6 +67,7 @@ LIFECYCLE = Lifecycle(
 _COUNTERPART = {"dispute_raised": "dispute_resolved", "dispute_resolved": "dispute_raised"}
 _SECRET_HEADER = b"x-trustshare-secret"
 _WS = rb"[ \t\r\n]*"
+_HANDSHAKE_BYTES = 1024
 _HANDSHAKE = re.compile(_WS.join([b"", rb"\{", b'"type"', b":", b'"handshake"', rb"\}", b""]))
 
 
@@ -75,17 +86,25 @@ class Trustshare(Adapter[Settings]):
     lifecycle = LIFECYCLE
     in_turn = True
 
+    def verify_head(self, head: RequestHead) -> HeadVerdict:
+        """Check the shared secret. A request without one can only be a handshake, which is short."""
+        check_no_path_token(head)
+        if all(name != _SECRET_HEADER for name, _ in head.headers):
+            return HeadVerdict(proven=False, max_body_bytes=_HANDSHAKE_BYTES)
+        check_header(head, _SECRET_HEADER, self.settings.secrets)
+        return PROVEN
+
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the shared secret.
 
         On set-up trustshare asks for a 200 before it is known to send the secret: a bare handshake is
         answered and not kept. One that carries the secret is an event; one that carries a wrong one is not.
         """
-        check_no_path_token(request)
-        if _HANDSHAKE.fullmatch(request.body) and all(name != _SECRET_HEADER for name, _ in request.headers):
-            return Verdict.ANSWER_ONLY
-        check_header(request, _SECRET_HEADER, self.settings.secrets)
-        return Verdict.STORE
+        if self.verify_head(request).proven:
+            return Verdict.STORE
+        if len(request.body) > _HANDSHAKE_BYTES or not _HANDSHAKE.fullmatch(request.body):
+            raise NotVerified(f"no {_SECRET_HEADER.decode()} header")
+        return Verdict.ANSWER_ONLY
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event, in the plain form or with its fields in `payload`."""

@@ -15,7 +15,7 @@ from shared.errors import Unreadable
 from shared.events import UNKNOWN, DedupeKey, Event, Money
 from shared.jsonbody import Json
 from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import Adapter, InboundRequest, RawEvent, SourceSettings, Verdict
+from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead, SourceSettings
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present
 
@@ -120,10 +120,10 @@ class Truust(Adapter[Settings]):
     mapping = TYPES
     lifecycle = LIFECYCLE
 
-    def verify(self, request: InboundRequest) -> Verdict:
+    def verify_head(self, head: RequestHead) -> HeadVerdict:
         """Check the path token."""
-        check_path_token(request, self.settings.path_tokens)
-        return Verdict.STORE
+        check_path_token(head, self.settings.path_tokens)
+        return PROVEN
 
     def normalise(self, raw: RawEvent) -> Event:
         """Read one event: the binding, else a name in the body, else structure and status, say which."""

@@ -30,6 +30,7 @@ from shared.errors import StoreDenied, StoreUnavailable
 from shared.store.address import RedisAddress
 
 WAIT_REPLICAS_MS = 500
+TOO_FEW_REPLICAS = "too few replicas"
 
 Call = tuple[Sequence[str], Sequence[str | bytes | int | float]]
 """The keys and the arguments of a script."""
@@ -77,7 +78,8 @@ def enough(replies: list[Any], replicas: int) -> list[Any]:
     if replicas:
         confirmed = replies.pop()
         if isinstance(confirmed, Exception) or confirmed < replicas:
-            raise StoreUnavailable(f"fewer than {replicas} replicas confirmed the write")
+            count = 0 if isinstance(confirmed, Exception) else confirmed
+            raise StoreUnavailable(f"{TOO_FEW_REPLICAS}: {count} of {replicas} confirmed a write in time")
     return replies
 
 

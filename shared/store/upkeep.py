@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from shared.store import keys
-from shared.store.client import RedisClient, translated
+from shared.store.client import WAIT_REPLICAS_MS, RedisClient, enough, translated
 from shared.store.inbox import LEFT_BEHIND_MS
 
 SWEEP_LEASE_MS = 1000
@@ -56,10 +56,14 @@ class Upkeep:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
 
-    async def prove_writable(self) -> None:
-        """Write to Redis. Raises: StoreUnavailable where it takes no writes."""
+    async def prove_writable(self, *, replicas: int = 0) -> None:
+        """Write to Redis. Raises: StoreUnavailable if it takes no writes, or too few replicas confirm it."""
         with translated():
-            await self._client.redis.set(keys.READY, "1", px=READY_MS)
+            pipe = self._client.redis.pipeline(transaction=False)
+            pipe.set(keys.READY, "1", px=READY_MS)
+            if replicas:
+                pipe.wait(replicas, WAIT_REPLICAS_MS)
+            enough(await pipe.execute(), replicas)
 
     async def count_unknown(self, source: str, count: int) -> None:
         """Count events of a source whose type no mapping knows. A hint for people: a crash may lose one.

@@ -1,11 +1,13 @@
 """How much waits in an inbox, by Redis's own word, and when ingress takes from a source and when not."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from ingress.commit import Committer
+from ingress.commit import INBOXES_FULL, Committer
 from shared.configcheck import parse_config
 from shared.errors import StoreUnavailable
 from shared.store import keys
@@ -15,21 +17,28 @@ from tests.integration.store import Store, with_store
 NOISY, QUIET = "noisy", "quiet"
 
 
-def committer(store: Store, **limits: int) -> Committer:
+@asynccontextmanager
+async def committer(redis_url: str, **limits: int) -> AsyncIterator[Committer]:
     sources = [{"name": name, "provider": "trustshare", "secrets": ["s"]} for name in (NOISY, QUIET)]
-    return Committer(store.client, parse_config({"sources": sources, "ingress": limits}))
+    commits = Committer(parse_config({"redis": {"url": redis_url}, "sources": sources, "ingress": limits}))
+    await commits.check()
+    try:
+        yield commits
+    finally:
+        await commits.close()
 
 
 async def send(to: Committer, source: str, size: int = 10) -> bool:
     """Commit a request as ingress does; False where it is refused."""
-    told: asyncio.Future[str | Exception] = asyncio.get_running_loop().create_future()
-    to.commit(Received(source, b"x" * size, {}), told.set_result)
     full = source in to.full
-    assert told.done() == full, "a refusal comes at once"
-    result = await told
-    assert isinstance(result, StoreUnavailable if full else str)
-    assert full == ("the inbox is full" in str(result))
-    return not full
+    try:
+        await to.commit(Received(source, b"x" * size, {}))
+    except StoreUnavailable as error:
+        refused = str(error)
+    else:
+        refused = ""
+    assert full == ("the inbox is full" in refused)
+    return not refused
 
 
 async def remove(store: Store, source: str, count: int) -> None:
@@ -40,42 +49,40 @@ async def remove(store: Store, source: str, count: int) -> None:
 
 def test_a_full_inbox_is_left_alone_until_a_tenth_is_gone(redis_url: str) -> None:
     async def test(store: Store) -> None:
-        commits = committer(store, max_inbox_events=20)
-        await commits.check()
-        for _ in range(20):
+        async with committer(redis_url, max_inbox_events=20) as commits:
+            for _ in range(20):
+                assert await send(commits, NOISY)
+            await commits.check()
+            assert await send(commits, NOISY), "at its limit it is not past it"
+            await commits.check()
+            assert not await send(commits, NOISY)
+            assert await send(commits, QUIET)
+            assert commits.refusal is None
+            assert set(commits.full) == {NOISY}
+            await remove(store, NOISY, 2)
+            await commits.check()
+            assert not await send(commits, NOISY), "19 are below the limit, and it does not flap"
+            await remove(store, NOISY, 1)
+            await commits.check()
             assert await send(commits, NOISY)
-        await commits.check()
-        assert await send(commits, NOISY), "at its limit it is not past it"
-        await commits.check()
-        assert not await send(commits, NOISY)
-        assert await send(commits, QUIET)
-        assert commits.refusal is None
-        assert set(commits.full) == {NOISY}
-        await remove(store, NOISY, 2)
-        await commits.check()
-        assert not await send(commits, NOISY), "19 are below the limit, and it does not flap"
-        await remove(store, NOISY, 1)
-        await commits.check()
-        assert await send(commits, NOISY)
-        assert not commits.full
+            assert not commits.full
 
     with_store(redis_url, test)
 
 
 def test_bytes_count_as_events_do(redis_url: str) -> None:
     async def test(store: Store) -> None:
-        commits = committer(store, max_inbox_bytes=2_000_000, max_inbox_events=10_000)
-        await commits.check()
-        sent = 0
-        while await send(commits, NOISY, 100_000):
-            sent += 1
-            assert sent < 100
+        async with committer(redis_url, max_inbox_bytes=2_000_000, max_inbox_events=10_000) as commits:
+            sent = 0
+            while await send(commits, NOISY, 100_000):
+                sent += 1
+                assert sent < 100
+                await commits.check()
+            # A stream takes a little more than the bodies in it.
+            assert 15 <= sent <= 21
+            await remove(store, NOISY, sent)
             await commits.check()
-        # A stream takes a little more than the bodies in it.
-        assert 15 <= sent <= 21
-        await remove(store, NOISY, sent)
-        await commits.check()
-        assert await send(commits, NOISY)
+            assert await send(commits, NOISY)
 
     with_store(redis_url, test)
 
@@ -98,37 +105,35 @@ def test_a_source_that_is_full_everywhere_is_looked_at_without_a_request(redis_u
     """Nobody may send for a while: readiness must tell of the inbox as it is."""
 
     async def test(store: Store) -> None:
-        commits = committer(store, max_inbox_events=1)
-        await commits.check()
-        for source in (NOISY, QUIET):
-            await send(commits, source)
-            await send(commits, source)
-        await commits.check()
-        assert str(commits.refusal) == "the inbox of every source is full"
-        await store.redis.delete(keys.inbox(NOISY))
-        await commits.check()
-        assert str(commits.refusal) == "None"
-        assert set(commits.full) == {QUIET}
+        async with committer(redis_url, max_inbox_events=1) as commits:
+            for source in (NOISY, QUIET):
+                await send(commits, source)
+                await send(commits, source)
+            await commits.check()
+            refusals = [commits.refusal]
+            await store.redis.delete(keys.inbox(NOISY))
+            await commits.check()
+            assert [*refusals, commits.refusal] == [INBOXES_FULL, None]
+            assert set(commits.full) == {QUIET}
 
     with_store(redis_url, test)
 
 
 def test_looking_costs_no_command_a_request(redis_url: str) -> None:
     async def test(store: Store) -> None:
-        commits = committer(store)
-        await commits.check()
-        before = await store.redis.info("commandstats")
-        for _ in range(50):
-            await asyncio.gather(*(send(commits, NOISY) for _ in range(4)))
-        await commits.check()
-        after = await store.redis.info("commandstats")
+        async with committer(redis_url) as commits:
+            before = await store.redis.info("commandstats")
+            for _ in range(50):
+                await asyncio.gather(*(send(commits, NOISY) for _ in range(4)))
+            await commits.check()
+            after = await store.redis.info("commandstats")
 
-        def calls(command: str) -> int:
-            name = next((name for name in after if name.partition("|")[0] == f"cmdstat_{command}"), None)
-            if name is None:
-                return 0
-            return int(after[name]["calls"]) - int(before.get(name, {"calls": 0})["calls"])
+            def calls(command: str) -> int:
+                name = next((name for name in after if name.partition("|")[0] == f"cmdstat_{command}"), None)
+                if name is None:
+                    return 0
+                return int(after[name]["calls"]) - int(before.get(name, {"calls": 0})["calls"])
 
-        assert (calls("xadd"), calls("xlen"), calls("memory")) == (200, 1, 1)
+            assert (calls("xadd"), calls("xlen"), calls("memory")) == (200, 1, 1)
 
     with_store(redis_url, test)

@@ -73,7 +73,7 @@ def test_each_item_of_a_commit_gets_its_own_error(redis_url: str) -> None:
 
 def test_fewer_replicas_than_wanted_is_no_commit(redis_url: str) -> None:
     async def check(store: Store) -> None:
-        with pytest.raises(StoreUnavailable, match="1 replicas"):
+        with pytest.raises(StoreUnavailable, match="0 of 1"):
             await Inbox(store.client, wait_replicas=1).put([Received(SOURCE, b"x", {})])
 
     with_store(redis_url, check)

@@ -104,26 +104,23 @@ def test_where_one_fails_those_under_way_fail_with_it_and_the_next_is_taken(how:
 def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked_at(redis_url: str) -> None:
     async def test(client: PipelinedClient) -> None:
         sources = [{"name": SOURCE, "provider": "trustshare", "secrets": ["s"]}]
-        commits = Committer(client, parse_config({"sources": sources}))
+        commits = Committer(parse_config({"redis": {"url": redis_url}, "sources": sources}))
         await commits.check()
-        told: list[object] = []
         await client.redis.client_pause(300, all=False)
+        told = []
         for _ in range(AT_ONCE + 2):
-            for received in some(WORTHWHILE):
-                commits.commit(received, told.append)
+            told += [asyncio.create_task(commits.commit(received)) for received in some(WORTHWHILE)]
             await asyncio.sleep(0)
         await asyncio.sleep(0.05)
-        assert told == []
+        assert not any(task.done() for task in told)
         await kill_others(client)
-        await commits.close()
-        assert [type(result) for result in told] == [StoreUnavailable] * WORTHWHILE * (AT_ONCE + 2)
-        refused = len(told)
-        commits.commit(some()[0], told.append)
-        assert [type(result) for result in told[refused:]] == [StoreUnavailable], "at once"
+        results = await asyncio.gather(*told, return_exceptions=True)
+        assert [type(result) for result in results] == [StoreUnavailable] * WORTHWHILE * (AT_ONCE + 2)
+        with pytest.raises(StoreUnavailable):  # at once
+            await commits.commit(some()[0])
         await asyncio.sleep(0.3)
         await commits.check()
-        commits.commit(some()[0], told.append)
+        assert await commits.commit(some()[0])
         await commits.close()
-        assert isinstance(told[-1], str)
 
     with_client(redis_url, test)

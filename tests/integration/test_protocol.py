@@ -1,4 +1,4 @@
-"""The limits of ingress's HTTP protocol, on a real socket: time and size before a request is complete."""
+"""Ingress's HTTP server on a real socket: its limits of time and size, its order, its end."""
 
 import asyncio
 import socket
@@ -6,87 +6,101 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 
 import msgspec
 import pytest
-import uvicorn
+import uvloop
 from starlette.types import Receive, Scope, Send
 
+import ingress.http
 from ingress.gate import Gate
-from ingress.limits import announced_bytes
-from ingress.protocol import LimitedProtocol
-from ingress.replies import CONTINUE, NOT_FOUND, TOO_LARGE, Reply
-from ingress.request import Request
+from ingress.serving import serve
 from shared.config import IngressSettings
 from shared.values import Duration
 from tests.waiting import wait_for
 
+MAX_BODY = 1000
+NOT_FOUND = b'{"error":"not found"}'
+
 
 class Told:
-    """An endpoint that answers how long a body was; each source's name says how."""
-
-    max_body_bytes = 1000
+    """An application that answers how long a webhook's body was, or its path; the path says how."""
 
     def __init__(self) -> None:
         self.lost_ones = 0
+        self.at_work = 0
+        self.headers: list[list[tuple[bytes, bytes]]] = []
 
-    def begin(self, request: Request) -> None:
-        if request.name == "early":
-            request.end(NOT_FOUND)
-        elif announced_bytes(request.headers) > self.max_body_bytes:
-            request.end(TOO_LARGE)
-        elif request.expects_continue:
-            request.connection.transport.write(CONTINUE)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        self.headers.append(scope["headers"])
+        self.at_work += 1
+        try:
+            await self.answer(scope, receive, send)
+        finally:
+            self.at_work -= 1
 
-    def complete(self, request: Request) -> None:
-        body = b"%d" % request.size
-        reply = Reply(200, b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n" % len(body), body)
-        if request.size > self.max_body_bytes:
-            request.end(TOO_LARGE)
-        elif request.name == "slow":
-            asyncio.get_running_loop().call_later(1.0, request.end, reply)
-        else:
-            request.end(reply)
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if not path.startswith("/webhooks/"):
+            await asyncio.sleep(0.1)
+            return await said_by(send, 200, path.encode())
+        if path == "/webhooks/early":
+            return await said_by(send, 404, NOT_FOUND)
+        if path == "/webhooks/streamed":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for part in (b"one", b"", b"two"):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            return await send({"type": "http.response.body"})
+        if path == "/webhooks/broken":
+            raise RuntimeError("a bug")
+        size = int(dict(scope["headers"]).get(b"content-length", 0))
+        if size <= MAX_BODY:
+            size = 0
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    self.lost_ones += 1
+                    return None
+                size += len(message["body"])
+                if size > MAX_BODY or not message["more_body"]:
+                    break
+        if size > MAX_BODY:
+            return await said_by(send, 413, b"too large")
+        if path == "/webhooks/slow":
+            await asyncio.sleep(1.0)
+        return await said_by(send, 200, b"%d" % size)
 
-    def lost(self, request: Request) -> None:
-        self.lost_ones += 1
-        request.end(None)
 
-
-async def app(scope: Scope, _receive: Receive, send: Send) -> None:
-    """What is no webhook is answered a little later, with its path."""
-    await asyncio.sleep(0.1)
-    body = scope["path"].encode()
+async def said_by(send: Send, status: int, body: bytes) -> None:
     headers = [(b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 @contextmanager
-def served(
-    *, keep_alive_s: int = 5, endpoint: Told | None = None, **limits: int | Duration
-) -> Iterator[tuple[int, Gate]]:
-    """Serve `endpoint` and `app` under limits that the configuration would give; yields its port and its gate."""
+def served(*, app: Told | None = None, **limits: int | Duration) -> Iterator[tuple[int, Gate]]:
+    """Serve `app` under limits that the configuration would give; yields its port and its gate."""
     gate = Gate(msgspec.structs.replace(IngressSettings(), **limits))
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=partial(LimitedProtocol, gate, endpoint or Told()),  # type: ignore[arg-type]
-            loop="uvloop",
-            lifespan="off",
-            log_config=None,
-            timeout_keep_alive=keep_alive_s,
-        )
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    stop = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def main() -> None:
+        loops.append(asyncio.get_running_loop())
+        assert await serve(app or Told(), gate, listener, stop)
+
+    thread = threading.Thread(target=uvloop.run, args=(main(),))
     thread.start()
     try:
-        wait_for(lambda: server.started, "the server to start")
         yield listener.getsockname()[1], gate
     finally:
-        server.should_exit = True
+        wait_for(lambda: bool(loops), "it to have started")
+        loops[0].call_soon_threadsafe(stop.set)
         thread.join()
 
 
@@ -233,14 +247,17 @@ def test_header_limits_are_the_configuration_s_and_may_change() -> None:
         assert talk(port, HEAD + b"x: " + b"y" * 65_000 + b"\r\n" + CLOSE + b"\r\n").startswith(
             b"HTTP/1.1 200 "
         )
-        assert talk(port, b"POST /webhooks/" + b"p" * 65_400 + b" HTTP/1.1\r\n" + CLOSE + b"\r\n").startswith(
-            b"HTTP/1.1 200 "
-        )
+        assert talk(
+            port, b"POST /webhooks/" + b"p" * 65_400 + b" HTTP/1.1\r\nhost: x\r\n" + CLOSE + b"\r\n"
+        ).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("path", [b"/webhooks/early", b"/webhooks/any"])
-def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(path: bytes) -> None:
-    with served(keep_alive_s=1) as (port, gate), connect(port) as connection:
+def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(
+    path: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingress.http, "KEEP_ALIVE_S", 0.5)
+    with served() as (port, gate), connect(port) as connection:
         length = (
             2 if path == b"/webhooks/early" else 1001
         )  # one path is answered before any body, one by its length
@@ -248,61 +265,19 @@ def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(path: b
         assert answer(connection).startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 413 "))
         connection.sendall(b"x" * length)
         assert connection.recv(65536) == b"", "it ends, and no request of ours made it"
-        wait_for(lambda: gate.open == 0, "the connection to be counted out")
+        wait_for(lambda: not gate.connections, "the connection to be counted out")
 
 
-def test_requests_beyond_those_in_flight_are_503_at_once_and_the_connection_goes_on() -> None:
-    with served(max_requests_in_flight=1) as (port, _), connect(port) as first, connect(port) as second:
-        first.sendall(b"POST /webhooks/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
-        time.sleep(0.2)
-        # Before its body is here, and the body that comes all the same is read and dropped.
-        second.sendall(b"POST /webhooks/any HTTP/1.1\r\nhost: x\r\ncontent-length: 300000\r\n\r\n")
-        busy = answer(second)
-        assert busy.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after: 5\r\n" in busy
-        assert b"connection: close" not in busy
-        second.sendall(b"x" * 300_000)
-        assert ask(second).startswith(b"HTTP/1.1 503 ")
-        second.sendall(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert second.recv(65536).endswith(b"\r\n\r\n"), "an answer to HEAD has no body, busy or not"
-        assert answer(first).startswith(b"HTTP/1.1 200 "), "the one in flight is not disturbed"
-        # It is in flight until all its work is done, which is a moment after its answer.
-        wait_for(lambda: ask(second).startswith(b"HTTP/1.1 200 "), "the next to be taken")
-
-
-def test_a_503_in_between_closes_where_its_sender_wants_that_and_never_overtakes() -> None:
-    with served(max_requests_in_flight=1) as (port, _), connect(port) as first, connect(port) as second:
-        slow = b"POST /webhooks/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
-        # The second of two on one connection is taken: its 503 would be read as the first one's answer.
-        first.sendall(slow + HEAD + CLOSE + b"content-length: 3\r\n\r\nabc")
-        time.sleep(0.2)
-        second.sendall(HEAD + CLOSE + b"content-length: 2\r\n\r\nab")
-        said = said_until_closed(second)
-        assert said.startswith(b"HTTP/1.1 503 ")
-        assert b"connection: close\r\n" in said
-        answers = said_until_closed(first)
-        assert answers.count(b"HTTP/1.1 200 ") == 2
-        assert answers.endswith(b"3")
-
-
-def test_a_body_that_drips_after_its_503_has_no_more_time_than_another() -> None:
-    with (
-        served(max_requests_in_flight=1, body_timeout=Duration(0.4)) as (port, gate),
-        connect(port) as first,
-        connect(port) as second,
-    ):
-        first.sendall(b"POST /webhooks/slow HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
-        time.sleep(0.1)
-        second.sendall(HEAD + b"content-length: 900\r\n\r\n")
-        assert answer(second).startswith(b"HTTP/1.1 503 ")
-        sent = 0
+def test_a_body_that_drips_after_its_answer_has_no_more_time_than_another() -> None:
+    with served(body_timeout=Duration(0.4)) as (port, gate), connect(port) as connection:
+        connection.sendall(HEAD + b"content-length: 1001\r\n\r\n")
+        assert answer(connection).startswith(b"HTTP/1.1 413 ")
         with suppress(ConnectionResetError, BrokenPipeError):
-            for _ in range(900):
-                second.sendall(b"x")
-                sent += 1
+            for _ in range(1000):
+                connection.sendall(b"x")
                 time.sleep(0.05)
-        assert sent < 100, "closed long before its 900 drips"
-        wait_for(lambda: gate.open <= 1, "the connection to be counted out")
+            pytest.fail("never closed")
+        wait_for(lambda: not gate.connections, "the connection to be counted out")
 
 
 def test_a_connection_beyond_the_limit_takes_the_place_of_the_longest_idle_one() -> None:
@@ -316,10 +291,10 @@ def test_a_connection_beyond_the_limit_takes_the_place_of_the_longest_idle_one()
             assert connections[1].recv(65536) == b""
             assert ask(connections[0]).startswith(b"HTTP/1.1 200 ")
             assert ask(connections[2]).startswith(b"HTTP/1.1 200 ")
-            assert gate.open == 3
+            assert len(gate.connections) == 3
         for connection in connections:
             connection.close()
-        wait_for(lambda: gate.open == 0 and not gate.idle, "all to be counted out")
+        wait_for(lambda: not gate.connections and not gate.idle.count, "all to be counted out")
 
 
 def test_silent_connections_never_keep_a_new_one_out() -> None:
@@ -331,12 +306,19 @@ def test_silent_connections_never_keep_a_new_one_out() -> None:
             connection.close()
 
 
+def slow_ones(port: int, count: int) -> list[socket.socket]:
+    """Return connections whose requests are complete, and being answered for a second."""
+    connections = [connect(port) for _ in range(count)]
+    for connection in connections:
+        connection.sendall(pipelined(SLOW))
+    return connections
+
+
 def test_where_all_connections_are_at_work_a_new_one_is_told_to_come_again() -> None:
-    with served(max_connections=2, header_timeout=Duration(2.0)) as (port, gate):
-        half_open = [connect(port) for _ in range(2)]
-        for connection in half_open:
-            connection.sendall(HEAD)
-        time.sleep(0.1)
+    app = Told()
+    with served(app=app, max_connections=2) as (port, gate):
+        at_work = slow_ones(port, 2)
+        wait_for(lambda: app.at_work == 2, "both to be at work")
         with connect(port) as another:
             # It sends a whole request, and sees the answer for all that.
             another.sendall(HEAD + b"content-length: 200000\r\n\r\n" + b"x" * 200_000)
@@ -344,26 +326,27 @@ def test_where_all_connections_are_at_work_a_new_one_is_told_to_come_again() -> 
             assert said.startswith(b"HTTP/1.1 503 ")
             assert b"retry-after: 5\r\n" in said
             assert b"connection: close\r\n" in said
-        for connection in half_open:
-            assert said_until_closed(connection) == b"", "their time is up"
+        for connection in at_work:
+            assert answer(connection).startswith(b"HTTP/1.1 200 "), "those at work are not disturbed"
             connection.close()
-        wait_for(lambda: gate.open == 0 and gate.lingering == 0, "all to be counted out")
+        wait_for(lambda: not gate.connections and gate.lingering == 0, "all to be counted out")
         with connect(port) as another:
             assert ask(another).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_flood_of_connections_is_turned_away_and_none_lingers() -> None:
-    with served(max_connections=1) as (port, gate), connect(port) as one:
-        one.sendall(HEAD)
-        time.sleep(0.1)
-        flood = [connect(port) for _ in range(300)]
-        wait_for(lambda: gate.lingering == 0, "all to be let go")
-        assert gate.open == 1
-        for connection in flood:
-            assert answer(connection).startswith(b"HTTP/1.1 503 ")
-            connection.close()
-        one.sendall(b"content-length: 0\r\n\r\n")
+    app = Told()
+    with served(app=app, max_connections=1) as (port, gate):
+        [one] = slow_ones(port, 1)
+        wait_for(lambda: app.at_work == 1, "it to be at work")
+        flood = [connect(port) for _ in range(200)]
+        refused = [said_until_closed(connection).startswith(b"HTTP/1.1 503 ") for connection in flood]
+        # Those that came when it was done may have been taken, and closed for each other.
+        assert sum(refused) > 0
         assert answer(one).startswith(b"HTTP/1.1 200 ")
+        for connection in [one, *flood]:
+            connection.close()
+        wait_for(lambda: gate.lingering == 0, "all to be let go")
 
 
 def pipelined(*paths: bytes) -> bytes:
@@ -377,16 +360,16 @@ ANY, SLOW, EARLY = b"/webhooks/any", b"/webhooks/slow", b"/webhooks/early"
     ("paths", "answers"),
     [
         ([SLOW, ANY, SLOW, ANY], [b"2", b"2", b"2", b"2"]),
-        ([SLOW, EARLY, ANY], [b"2", NOT_FOUND.body, b"2"]),
-        ([b"/a", ANY, b"/b", EARLY, b"/c"], [b"/a", b"2", b"/b", NOT_FOUND.body, b"/c"]),
+        ([SLOW, EARLY, ANY], [b"2", NOT_FOUND, b"2"]),
+        ([b"/a", ANY, b"/b", EARLY, b"/c"], [b"/a", b"2", b"/b", NOT_FOUND, b"/c"]),
         ([ANY, b"/a", SLOW, b"/b"], [b"2", b"/a", b"2", b"/b"]),
-        ([SLOW] + [EARLY] * 3000, [b"2"] + [NOT_FOUND.body] * 3000),
+        ([SLOW] + [EARLY] * 3000, [b"2"] + [NOT_FOUND] * 3000),
     ],
 )
 def test_what_is_pipelined_is_answered_in_its_order_whoever_answers(
     paths: list[bytes], answers: list[bytes]
 ) -> None:
-    with served() as (port, gate), connect(port) as connection:
+    with served() as (port, _gate), connect(port) as connection:
         connection.sendall(pipelined(*paths))
         with connection.makefile("rb") as said:
             for body in answers:
@@ -395,13 +378,12 @@ def test_what_is_pipelined_is_answered_in_its_order_whoever_answers(
                         length = int(line[16:])
                 assert said.read(length) == body
         assert ask(connection).endswith(b"\r\n\r\n2"), "and the connection goes on"
-        assert gate.in_flight == 0
 
 
 @pytest.mark.case(n=29)
 @pytest.mark.parametrize("before", [b"", pipelined(SLOW)])
 def test_chunks_over_the_limit_are_413_before_they_end(before: bytes) -> None:
-    with served() as (port, gate), connect(port) as connection:
+    with served() as (port, _gate), connect(port) as connection:
         head = b"POST /webhooks/any HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         connection.sendall(before + head + b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n" + b"x" * 501 + b"\r\n")
         said = answer(connection)
@@ -411,7 +393,6 @@ def test_chunks_over_the_limit_are_413_before_they_end(before: bytes) -> None:
         assert said.startswith(b"HTTP/1.1 413 ")
         connection.sendall(b"ffff\r\n" + b"x" * 65_535 + b"\r\n0\r\n\r\n")
         assert ask(connection).startswith(b"HTTP/1.1 200 "), "what came after that was dropped"
-        assert gate.in_flight == 0
 
 
 def test_a_body_in_many_pieces_is_whole_at_the_limit() -> None:
@@ -446,22 +427,21 @@ def test_http_1_0_is_answered_once() -> None:
 
 
 def test_a_sender_that_leaves_is_counted_out_whenever_that_is() -> None:
-    endpoint = Told()
-    with served(endpoint=endpoint) as (port, gate):
+    app = Told()
+    with served(app=app) as (port, gate):
         with connect(port) as half, connect(port) as whole, connect(port) as queued:
             half.sendall(HEAD + b"content-length: 2\r\n\r\na")
             whole.sendall(pipelined(SLOW))
             queued.sendall(pipelined(SLOW, ANY))
-            wait_for(lambda: gate.in_flight == 3, "all to be in flight")
-        wait_for(lambda: gate.open == 0 and gate.in_flight == 0, "all to be counted out")
-        assert endpoint.lost_ones == 1, "what was whole was taken all the same"
+            wait_for(lambda: app.at_work == 3, "all to be at work")
+        wait_for(lambda: not gate.connections and app.at_work == 0, "all to be counted out")
+        assert app.lost_ones == 1, "what was whole was taken all the same"
         with connect(port) as another:
             assert ask(another).startswith(b"HTTP/1.1 200 ")
 
 
 def test_who_does_not_read_answers_is_not_read_from() -> None:
-    endpoint = Told()
-    with served(endpoint=endpoint) as (port, _), connect(port) as connection:
+    with served() as (port, _), connect(port) as connection:
         connection.settimeout(1.0)
         many = pipelined(*[EARLY] * 10_000)
         sent = 0

@@ -40,7 +40,7 @@ def read(adapter: Adapter[Any], body: Any) -> Event:
 
 def request(*headers: tuple[bytes, bytes], token: str | None = None, body: bytes = b"{}") -> InboundRequest:
     """Return a request to verify."""
-    return InboundRequest(list(headers), token, body, received_at=NOW)
+    return InboundRequest(headers=list(headers), path_token=token, body=body, received_at=NOW)
 
 
 def basic(pair: str | bytes) -> tuple[bytes, bytes]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from shared.grouping import GroupCommit
+from ingress.grouping import GroupCommit
 
 
 class Store:
@@ -32,13 +32,21 @@ class Store:
 
 
 class Told:
-    """Remembers what it was told of, in order."""
+    """Adds items to a group, and remembers what came of them, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: GroupCommit[int, int]) -> None:
+        self.group = group
         self.results: list[object] = []
 
-    def __call__(self, result: int | Exception) -> None:
-        self.results.append(result if isinstance(result, int) else repr(result))
+    def add(self, item: int) -> asyncio.Future[int]:
+        future = self.group.add(item)
+        future.add_done_callback(self.tell)
+        return future
+
+    def tell(self, future: asyncio.Future[int]) -> None:
+        if not future.cancelled():
+            error = future.exception()
+            self.results.append(repr(error) if error else future.result())
 
 
 async def turns() -> None:
@@ -58,18 +66,18 @@ def grouped(
         group: GroupCommit[int, int] = GroupCommit(
             store.commit, limit=limit, at_once=at_once, worthwhile=worthwhile
         )
-        await test(store, group, Told())
+        await test(store, group, Told(group))
 
     asyncio.run(main())
 
 
 def test_what_comes_in_one_turn_goes_together_and_what_comes_meanwhile_goes_next() -> None:
     async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
-        group.add(1, told)
-        group.add(2, told)
+        told.add(1)
+        told.add(2)
         await turns()
         for item in (3, 4, 5, 6):
-            group.add(item, told)
+            told.add(item)
         await turns()
         assert store.batches == [[1, 2]]
         await store.let(0)
@@ -78,8 +86,9 @@ def test_what_comes_in_one_turn_goes_together_and_what_comes_meanwhile_goes_next
         await store.let(1)
         assert store.batches == [[1, 2], [3, 4, 5], [6]], "in order, and no more than the limit at once"
         assert told.results == [10, 20, 30, 40, 50, 60]
-        group.add(7, told)
+        told.add(7)
         await group.flush()
+        await turns()
         assert told.results[-1] == 70, "an idle group takes up again"
 
     grouped(test, limit=3)
@@ -87,19 +96,19 @@ def test_what_comes_in_one_turn_goes_together_and_what_comes_meanwhile_goes_next
 
 def test_a_commit_goes_beside_another_once_it_is_worth_it() -> None:
     async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
-        group.add(1, told)
+        told.add(1)
         await turns()
-        group.add(2, told)
+        told.add(2)
         await turns()
         assert store.batches == [[1]], "one alone waits for the one under way"
-        group.add(3, told)
+        told.add(3)
         await turns()
         for item in (4, 5, 6):
-            group.add(item, told)
+            told.add(item)
             await turns()
         assert store.batches == [[1], [2, 3], [4, 5]]
         for item in (7, 8):
-            group.add(item, told)
+            told.add(item)
             await turns()
         assert len(store.batches) == 3, "and no more than three are under way"
         await store.let(1)
@@ -116,9 +125,10 @@ def test_a_commit_goes_beside_another_once_it_is_worth_it() -> None:
 def test_one_item_s_failure_is_its_own() -> None:
     async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
         store.open = True
-        group.add(1, told)
-        group.add(-1, told)
+        told.add(1)
+        told.add(-1)
         await group.flush()
+        await turns()
         assert told.results == [10, "ValueError('-1')"]
 
     grouped(test)
@@ -127,7 +137,7 @@ def test_one_item_s_failure_is_its_own() -> None:
 def test_a_failed_commit_fails_what_waits_behind_it_too_and_not_what_is_under_way() -> None:
     async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
         for item in (1, 2, 3):
-            group.add(item, told)
+            told.add(item)
         await turns()
         assert store.batches == [[1], [2]]
         store.fail = True
@@ -139,20 +149,23 @@ def test_a_failed_commit_fails_what_waits_behind_it_too_and_not_what_is_under_wa
         await store.let(1)
         assert told.results[2:] == [20]
         store.open = True
-        group.add(4, told)
+        told.add(4)
         await group.flush()
+        await turns()
         assert store.batches == [[1], [2], [4]]
         assert told.results[3:] == [40]
 
     grouped(test, limit=1, at_once=2)
 
 
-def test_who_cannot_be_told_does_not_disturb_the_others() -> None:
+def test_an_item_whose_caller_gave_up_is_committed_and_does_not_disturb_the_others() -> None:
     async def test(store: Store, group: GroupCommit[int, int], told: Told) -> None:
-        store.open = True
-        group.add(1, lambda _result: 1 / 0)  # type: ignore[arg-type]
-        group.add(2, told)
-        await group.flush()
+        given_up = told.add(1)
+        told.add(2)
+        await turns()
+        given_up.cancel()
+        await store.let(0)
+        assert store.batches == [[1, 2]]
         assert told.results == [20]
 
     grouped(test)

@@ -49,6 +49,6 @@ def test_a_forwarded_header_never_raises(value: str) -> None:
     address("10.1.2.3", value)
 
 
-@pytest.mark.parametrize(("headers", "length"), [([], 0), ([(b"content-length", b"11")], 11)])
-def test_a_length_is_what_is_announced(headers: list[tuple[bytes, bytes]], length: int) -> None:
+@pytest.mark.parametrize(("headers", "length"), [([], None), ([(b"content-length", b"11")], 11)])
+def test_a_length_is_what_is_announced(headers: list[tuple[bytes, bytes]], length: int | None) -> None:
     assert announced_bytes(headers) == length

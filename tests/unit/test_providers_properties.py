@@ -17,7 +17,7 @@ from shared.errors import NoSuchSource, NotVerified, Unreadable
 from shared.events import STATUS_OF, Event, Money
 from shared.jsonbody import Number
 from shared.providers import ADAPTERS
-from shared.providers.base import Adapter, Verdict
+from shared.providers.base import Adapter, HeadVerdict, Verdict
 from tests.unit.sources import PAYLOADS, SAMPLES, basic, read, request, sample, source
 
 SOURCES = [source(provider) for provider in sorted(ADAPTERS)] + [source("truust", event="Order Published")]
@@ -239,11 +239,20 @@ headers = st.lists(
 def test_a_stranger_is_refused_and_nothing_else_is_raised(
     adapter: Adapter[Any], sent: list[tuple[bytes, bytes]], token: str | None, body: bytes
 ) -> None:
+    inbound = request(*sent, token=token, body=body)
     try:
-        verdict = adapter.verify(request(*sent, token=token, body=body))
+        head: HeadVerdict | None = adapter.verify_head(inbound)
+    except (NotVerified, NoSuchSource):
+        head = None
+    try:
+        verdict = adapter.verify(inbound)
     except (NotVerified, NoSuchSource):
         return
     assert verdict is Verdict.ANSWER_ONLY
+    assert head is not None, "what the head alone refuses is refused whatever the body is"
+    assert not head.proven
+    assert head.max_body_bytes is not None
+    assert len(body) <= head.max_body_bytes
 
 
 def test_every_module_that_names_an_adapter_is_registered_under_its_provider() -> None:

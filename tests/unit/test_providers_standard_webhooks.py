@@ -32,7 +32,7 @@ def sent(prefix: bytes = b"webhook-", **changes: bytes | None) -> list[tuple[byt
 
 
 def verdict(headers: list[tuple[bytes, bytes]], body: bytes = BODY, *, at: float = NOW) -> Verdict:
-    return WEBHOOKS.verify(InboundRequest(headers, None, body, received_at=at))
+    return WEBHOOKS.verify(InboundRequest(headers=headers, path_token=None, body=body, received_at=at))
 
 
 def test_the_published_vector_holds_under_either_name_of_the_headers() -> None:
@@ -128,7 +128,7 @@ def test_the_signature_is_of_the_raw_bytes(body: bytes) -> None:
 
 def test_its_path_takes_no_token() -> None:
     with pytest.raises(NoSuchSource):
-        WEBHOOKS.verify(InboundRequest(sent(), "x", BODY, received_at=NOW))
+        WEBHOOKS.verify(InboundRequest(headers=sent(), path_token="x", body=BODY, received_at=NOW))
 
 
 def test_a_simulated_request_is_verified_by_the_standard_s_own_library_and_by_the_adapter() -> None:

@@ -29,7 +29,7 @@ def verify(adapter: Adapter[Any], request: Planned) -> Verdict:
     if path.partition("/")[0] != adapter.settings.name:
         raise NoSuchSource("no source has this path")
     given = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return adapter.verify(InboundRequest(given, token, body, received_at=NOW))
+    return adapter.verify(InboundRequest(headers=given, path_token=token, body=body, received_at=NOW))
 
 
 def plan(adapters: list[Adapter[Any]], count: int = 1, seed: int = 1, **chances: Any) -> Plan:

@@ -37,7 +37,7 @@ _PASSED = {
     str(ROOT / part)
     for part in (
         "shared/store/client.py",
-        "shared/grouping.py",
+        "ingress/grouping.py",
         "shared/store/pipelined.py",
         "shared/cli/__init__.py",
         "shared/cli/output.py",

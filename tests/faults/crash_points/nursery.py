@@ -15,8 +15,6 @@ import sys
 import traceback
 from typing import Any
 
-import uvicorn.lifespan.on  # noqa: F401
-
 import ingress.__main__
 import ingress.commit
 import shared.cli.admit

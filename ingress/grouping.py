@@ -9,12 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-import structlog
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-log = structlog.get_logger()
 
 
 class GroupCommit(Generic[Item, Result]):
@@ -37,17 +33,20 @@ class GroupCommit(Generic[Item, Result]):
         self._limit = limit
         self._at_once = at_once
         self._worthwhile = worthwhile
-        self._waiting: list[tuple[Item, Callable[[Result | Exception], None]]] = []
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._called = False
 
-    def add(self, item: Item, done: Callable[[Result | Exception], None]) -> None:
-        """Queue an item; `done` is called with its result, or its exception, once it is committed."""
-        self._waiting.append((item, done))
+    def add(self, item: Item) -> "asyncio.Future[Result]":
+        """Queue an item. Returns what will have its result, or its exception, once it is committed."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((item, future))
         if not self._called:
             self._called = True
             # At the end of this turn of the loop: what else it brings goes along.
-            asyncio.get_running_loop().call_soon(self._go)
+            loop.call_soon(self._go)
+        return future
 
     async def flush(self) -> None:
         """Wait until all that was added has been committed or refused."""
@@ -71,15 +70,17 @@ class GroupCommit(Generic[Item, Result]):
         self._under_way.discard(task)
         self._go()
 
-    async def _run(self, batch: Sequence[tuple[Item, Callable[[Result | Exception], None]]]) -> None:
+    async def _run(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         results: Sequence[Result | Exception]
         try:
             results = await self._commit([item for item, _ in batch])
         except Exception as error:  # it belongs to those who wait
             batch, self._waiting = [*batch, *self._waiting], []
             results = [error] * len(batch)
-        for (_, done), result in zip(batch, results, strict=True):
-            try:
-                done(result)
-            except Exception:
-                log.exception("a commit could not be told of")
+        for (_, future), result in zip(batch, results, strict=True):
+            if future.done():
+                continue  # who waited was cancelled
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

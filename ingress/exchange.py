@@ -1,0 +1,170 @@
+"""One request and its answer, as an ASGI application knows them: a scope, `receive` and `send`."""
+
+import asyncio
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Protocol
+
+import structlog
+from starlette.types import ASGIApp, Message, Scope
+
+log = structlog.get_logger()
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Connection(Protocol):
+    """What an exchange asks of its connection."""
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the process is to end, and the connection with it after this answer."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; drop them if nobody is there."""
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough of what was sent."""
+
+    def has_read(self) -> None:
+        """The application has taken what there was of a body."""
+
+    def proven(self) -> None:
+        """The request has shown its credentials."""
+
+    def answered(self, exchange: "Exchange") -> None:
+        """The answer is written, whole."""
+
+    def failed(self, exchange: "Exchange") -> None:
+        """The application has ended without a whole answer."""
+
+
+@lru_cache
+def status_line(status: int) -> bytes:
+    """Return the first line of an answer."""
+    phrase = HTTPStatus(status).phrase if status in {*HTTPStatus} else ""
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())
+
+
+class Exchange:
+    """A request from its head on. `keep_alive`: whether another may follow on its connection."""
+
+    def __init__(
+        self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
+    ) -> None:
+        """An application may call `scope["extensions"]["headrace.proven"]["tell"]` once credentials have been
+        shown: the request is then the last to be given up when too many are incomplete.
+        """
+        scope["extensions"] = {"headrace.proven": {"tell": self._tell_proven}}
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.waits_for_continue = expects_continue
+        # Bytes of the body: all that came, and what the application has not taken.
+        self.received = self.unread = 0
+        self.whole = self.answered = self.lost = self.proven = False
+        self.task: asyncio.Task[None] | None = None
+        self._connection = connection
+        self._body: list[bytes] = []
+        self._given = False  # the end of the body, to the application
+        self._change: asyncio.Future[None] | None = None
+        self._start: Message | None = None
+        self.head_sent = self._chunked = False
+
+    def start(self, app: ASGIApp) -> None:
+        """Have the application answer."""
+        self.task = asyncio.get_running_loop().create_task(self._run(app))
+
+    def add(self, body: bytes) -> None:
+        """Take a part of the body; drop it if it was answered without."""
+        self.received += len(body)
+        if not self.answered:
+            self._body.append(body)
+            self.unread += len(body)
+            self._wake()
+
+    def complete(self) -> None:
+        """The body has ended."""
+        self.whole = True
+        self.waits_for_continue = False
+        self._wake()
+
+    def lose(self) -> None:
+        """The client is gone. What is whole is answered all the same, to nobody."""
+        self.lost = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    async def _run(self, app: ASGIApp) -> None:
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception:
+            log.exception("the application failed")
+        if not self.answered:
+            self.answered = True
+            self._connection.failed(self)
+
+    def _tell_proven(self) -> None:
+        self.proven = True
+        self._connection.proven()
+
+    async def receive(self) -> Message:
+        """Return the next part of the body, or that there is none: ASGI's `receive`."""
+        if self.waits_for_continue and not self.received and not self.answered:
+            self.waits_for_continue = False
+            self._connection.write(CONTINUE)
+        while not (self.lost or self.answered or self._body or (self.whole and not self._given)):
+            self._change = asyncio.get_running_loop().create_future()
+            await self._change
+        if self.answered or self._given or (self.lost and not self.whole):
+            return {"type": "http.disconnect"}
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body.clear()
+        self.unread = 0
+        self._given = self.whole
+        if not self.whole:
+            self._connection.has_read()
+        return {"type": "http.request", "body": body, "more_body": not self.whole}
+
+    async def send(self, message: Message) -> None:
+        """Write a part of the answer: ASGI's `send`.
+
+        Head and body go together: two writes cost as much as all else that is done for a request.
+        """
+        if message["type"] == "http.response.start":
+            self._start = message
+            return
+        if self.answered or (self.lost and not self.whole) or self._start is None:
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        head = b"" if self.head_sent else self._head(self._start, more=more)
+        self.head_sent = True
+        if self.scope["method"] == "HEAD":
+            body = b""
+        elif self._chunked:
+            chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            body = chunk if more else chunk + b"0\r\n\r\n"
+        self._connection.write(head + body)
+        if more:
+            await self._connection.drained()
+        else:
+            self.answered = True
+            self._body.clear()
+            self._connection.answered(self)
+
+    def _head(self, start: Message, *, more: bool) -> bytes:
+        headers = start.get("headers", ())
+        lines = [status_line(start["status"])]
+        lines += [b"%b: %b\r\n" % (name, value) for name, value in headers]
+        if more and not any(name == b"content-length" for name, _ in headers):
+            # Without a length, chunks tell where the answer ends, or else the connection's end does.
+            self._chunked = self.scope["http_version"] != "1.0"
+            self.keep_alive &= self._chunked
+            lines += [b"transfer-encoding: chunked\r\n"] if self._chunked else []
+        if self.waits_for_continue or self._connection.leaving:
+            # Nobody knows whether a client that was not told to go on sends its body now.
+            self.keep_alive = False
+        lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        return b"".join(lines)

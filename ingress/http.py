@@ -1,0 +1,329 @@
+"""One HTTP/1.1 connection in front of an ASGI application, with limits on what is not complete yet.
+
+It stands on `asyncio.Protocol` and httptools (`ingress.reader`). A general ASGI server leaves partial heads
+and bodies open for long. Here a request has `ingress.header_timeout` for its head and `ingress.body_timeout`
+for its body, in wall-clock time, so that a drip does not extend it; `ingress.gate` says what all connections
+may cost.
+"""
+
+import asyncio
+import math
+from collections import deque
+from typing import Any, cast
+from urllib.parse import unquote
+
+from starlette.types import ASGIApp
+
+from ingress.exchange import Exchange, status_line
+from ingress.gate import LINGERING_AT_MOST, Gate, client_key
+from ingress.limits import client_address, parse_address
+from ingress.reader import BadRequest, Head, RequestReader
+
+KEEP_ALIVE_S = 5.0
+LAST_CALL_S = 0.5
+LINGER_S = 0.5
+CLOSE_WITHIN_S = 5.0
+# Read at once: it bounds how many requests are held that follow each other without a pause.
+PIECE_BYTES = 16 * 1024
+# Held of a body that the application has not taken; then the client has to wait.
+MAX_UNREAD_BYTES = 64 * 1024
+
+
+def refusal(status: int, reason: bytes, more: bytes = b"") -> bytes:
+    """Return an answer, whole, after which the connection ends."""
+    body = b'{"error":"%b"}' % reason
+    head = b"content-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n"
+    return status_line(status) + head % (len(body), more) + body
+
+
+REFUSALS = {400: refusal(400, b"bad request"), 431: refusal(431, b"header fields too large")}
+FAILED = refusal(500, b"internal error")
+UNAVAILABLE = refusal(503, b"temporarily unavailable, try again", b"retry-after: 5\r\n")
+
+
+class Connection(asyncio.Protocol):
+    """One connection. Its requests are answered in their order, one at a time."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, app: ASGIApp, gate: Gate, state: dict[str, Any]) -> None:
+        """`state` is what the application's lifespan left for its requests."""
+        self.client = ""
+        self.held_bytes = 0
+        self.deadline = math.inf
+        self._app, self._gate, self._state = app, gate, state
+        self._loop = asyncio.get_running_loop()
+        self._reader = RequestReader(gate, self)
+        self._unread = b""
+        # Those that are not answered, the first of them by the application now; and the one that comes in.
+        self._exchanges: deque[Exchange] = deque()
+        self._current: Exchange | None = None
+        self._requests = 0
+        self._last_words = b""
+        self._doing: tuple[str, int, bool] | None = None
+        self._ending = False  # the process is
+        self._eof = self._turned_away = self._reading_paused = self._writing_paused = False
+        self._drained: asyncio.Future[None] | None = None
+
+    # What asyncio says
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start the clock: a connection that sends nothing counts as one that drips its headers."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
+        self._peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
+        self._server = (str(server[0]), int(server[1])) if isinstance(server, tuple) else None
+        self.client = client_key(parse_address(self._peer[0]) if self._peer else None)
+        if self._gate.enter(self):
+            self._settle()
+            self.deadline = self._loop.time() + self._gate.header_timeout_s
+        else:
+            self._turn_away()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything. What is complete is taken all the same, and answered to nobody."""
+        self._gate.leave(self)
+        if self._turned_away:
+            self._gate.lingering -= 1
+        for exchange in self._exchanges:
+            exchange.lose()
+        self.resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Read requests."""
+        if not self._turned_away:
+            self._unread += data
+            self._read()
+
+    def eof_received(self) -> bool:
+        """Answer what is complete: the client may have closed its side only."""
+        self._eof = True
+        return bool(self._exchanges) and not self._reader.part
+
+    def pause_writing(self) -> None:
+        """Read and answer no more for a client that does not read its answers."""
+        self._writing_paused = True
+        self._settle()
+
+    def resume_writing(self) -> None:
+        """Go on: the answers have been read."""
+        self._writing_paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._read()
+
+    # What the reader says
+
+    def request_begins(self) -> None:
+        """Count it: each has its own time."""
+        self._requests += 1
+        self._current = None
+
+    def head_is_here(self, head: Head) -> None:
+        """Let the application begin, if all before it is answered."""
+        if trusted := self._gate.trusted:
+            self._gate.go_on(self)
+            self._doing = None
+            self.client = client_key(client_address(self._peer and self._peer[0], head.headers, trusted))
+        path = head.path.decode("ascii")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": head.version,
+            "method": head.method,
+            "scheme": "http",
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": head.path,
+            "query_string": head.query,
+            "root_path": "",
+            "headers": head.headers,
+            "client": self._peer,
+            "server": self._server,
+            "state": self._state.copy(),
+        }
+        self._current = Exchange(
+            self, scope, keep_alive=head.keep_alive, expects_continue=head.expects_continue
+        )
+        self._exchanges.append(self._current)
+
+    def body_is_here(self, body: bytes) -> None:
+        """Pass it on."""
+        assert self._current is not None  # noqa: S101
+        self._current.add(body)
+
+    def request_ends(self) -> bool:
+        """Pass it on. Returns whether another may follow."""
+        assert self._current is not None  # noqa: S101
+        self._current.complete()
+        return self._current.keep_alive
+
+    # What an exchange says
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the process is to end, and the connection with it after the answer to come."""
+        return self._ending and len(self._exchanges) == 1
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; drop them if nobody is there."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough of what was sent."""
+        if self._writing_paused:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    def has_read(self) -> None:
+        """The application has taken what there was of a body."""
+        self._regulate()
+
+    def proven(self) -> None:
+        """The request has shown its credentials."""
+        self._settle()
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer is written: go on with the next request, or with the rest of this one's body."""
+        self._exchanges.popleft()
+        if exchange.waits_for_continue:
+            self._close()
+        elif not exchange.keep_alive and exchange.whole:
+            self._reader.ended = True
+            self._exchanges.clear()
+        self._read()
+
+    def failed(self, exchange: Exchange) -> None:
+        """The application has ended without a whole answer."""
+        if exchange in self._exchanges and not self._transport.is_closing():
+            self._close(b"" if exchange.head_sent else FAILED)
+
+    # Reading and answering
+
+    def _read(self) -> None:
+        """Read, as long as no request waits for the one before it; and have the next one answered."""
+        try:
+            while self._unread and len(self._exchanges) < 2 and not self._reader.ended:
+                piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
+                self._unread = self._reader.feed(piece) + self._unread
+        except BadRequest as error:
+            self._refuse(error.status)
+        if self._reader.ended:
+            self._unread = b""
+        may_answer = not self._writing_paused and not self._transport.is_closing()
+        if may_answer and self._exchanges and self._exchanges[0].task is None:
+            self._exchanges[0].start(self._app)
+        self._settle()
+
+    def _refuse(self, status: int) -> None:
+        """Say so once all before it is answered."""
+        self._gate.tell("bad_requests")
+        self._last_words = REFUSALS[status]
+        if self._reader.part == "body" and self._current is not None:
+            if self._current.answered:
+                self._last_words = b""
+            else:
+                self._exchanges.remove(self._current)
+                self._current.lose()
+        self._reader.part = ""
+
+    def _settle(self) -> None:
+        """Say at the gate what is waited for, set the time for it, and read on or not."""
+        if self._transport.is_closing() or self._turned_away:
+            return
+        part, first = self._reader.part, self._exchanges[0] if self._exchanges else None
+        if first is None and (self._eof or (self._reader.ended and not part)):
+            self._close(self._last_words)
+            return
+        gate, current = self._gate, self._current
+        what = (
+            "reading" if self._writing_paused else "nothing" if first and first.whole else part or "request"
+        )
+        proven = current is not None and current.proven
+        doing = (what, self._requests, proven)
+        if doing != self._doing:
+            before, self._doing = self._doing, doing
+            if what == "nothing":
+                gate.go_on(self)
+            else:
+                gate.wait(self, incomplete=what in ("head", "body"), proven=proven)
+            if before is None or before[:2] != doing[:2]:
+                self.deadline = self._loop.time() + self._time_s(what)
+        if what in ("head", "body") and not self._transport.is_closing():
+            body = current.received if current is not None and not current.answered else 0
+            gate.hold(self, self._reader.head_bytes + body)
+        self._regulate()
+
+    def _time_s(self, what: str) -> float:
+        """Return how long it is waited for."""
+        gate = self._gate
+        times = {"head": gate.header_timeout_s, "nothing": math.inf, "request": KEEP_ALIVE_S}
+        return times.get(what, gate.body_timeout_s)
+
+    def _regulate(self) -> None:
+        """Read from the client, or let it wait."""
+        current = self._current
+        full = current is not None and not current.answered and current.unread > MAX_UNREAD_BYTES
+        pause = full or self._writing_paused or bool(self._unread)
+        if pause != self._reading_paused and not self._transport.is_closing() and not self._eof:
+            self._reading_paused = pause
+            if pause:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    # Ending
+
+    def _close(self, words: bytes = b"") -> None:
+        """Close once all that was written is sent; `time_is_up` cuts it off."""
+        self._reader.ended = True
+        self._unread = b""
+        if words:
+            self.write(words)
+        self._gate.go_on(self)
+        self.deadline = self._loop.time() + CLOSE_WITHIN_S
+        self._transport.close()
+
+    def make_room(self) -> None:
+        """Close at once and leave the gate: another needs the place. Whoever has sent a head is told."""
+        self._gate.leave(self)
+        told = bool(self._exchanges) and not self._exchanges[0].head_sent
+        for exchange in self._exchanges:
+            exchange.lose()
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._close(UNAVAILABLE if told else b"")
+
+    def time_is_up(self) -> None:
+        """Close: the deadline has passed."""
+        if self._transport.is_closing() or self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._close()
+
+    def end(self) -> None:
+        """End, because the process does; but answer a request that is on its way already.
+
+        The client of a connection that was just accepted would have a reset for an answer, and did no wrong.
+        """
+        self._ending = True
+        self._loop.call_later(LAST_CALL_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if not self._exchanges and not self._reader.part and not self._transport.is_closing():
+            self._close()
+
+    def _turn_away(self) -> None:
+        """Say that there is no room, and drop what comes for a moment; few at a time have that moment.
+
+        A socket that is closed with data unread is reset, and its client would never see the answer.
+        """
+        self._turned_away = True
+        self._gate.lingering += 1
+        self._transport.write(UNAVAILABLE)
+        if self._gate.lingering > LINGERING_AT_MOST:
+            self._transport.close()
+        else:
+            self._transport.write_eof()
+            self._loop.call_later(LINGER_S, self._transport.close)
