@@ -6,6 +6,7 @@ connections that the processes opened.
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from click.testing import CliRunner
@@ -20,11 +21,11 @@ CHAIN = 8
 
 
 class Receipt(NamedTuple):
-    """A 200: what was sent, and the id that came back."""
+    """A 200: what was sent (None if that is not known), and the id that came back."""
 
     id: str
     provider: str
-    body: bytes
+    body: bytes | None
 
 
 class Record:
@@ -35,6 +36,9 @@ class Record:
         self.dead = _by_target(redis, "hr:dead:*")
         self.duplicates = _firsts(redis, members(redis, "hr:duplicates"))
         self.quarantined = set(members(redis, "hr:quarantine"))
+        self.digests = _digests(redis, "hr:duplicate", self.duplicates)
+        self.digests |= _digests(redis, "hr:quarantined", self.quarantined)
+        self.bodies: dict[str, bytes] = {}
         self.events: dict[str, dict[str, str]] = {}
         ids = [*members(redis, "hr:open"), *members(redis, "hr:finished")]
         for some in _batches(ids):
@@ -47,6 +51,8 @@ class Record:
                 kept = {k.decode(): v.decode("utf-8", "replace") for k, v in fields.items()}
                 made = Counter(attempt.decode().split(" ")[0] for attempt in attempts)
                 self.events[id] = kept | {f"attempts:{name}": str(count) for name, count in made.items()}
+                self.digests[id] = kept.get("digest", "")
+                self.bodies[id] = fields.get(b"body", b"")
 
     def targets(self, id: str) -> list[str]:
         """The targets that an event matched."""
@@ -76,6 +82,16 @@ class Record:
             id = self.duplicates[id]
         return f"{id} is a copy of a copy without end"
 
+    def changed(self, receipt: Receipt) -> str:
+        """Return '' if what is kept of a receipt is what was sent, else what is wrong."""
+        if receipt.body is None or receipt.id not in self.digests:
+            return ""
+        if self.digests[receipt.id] != sha256(receipt.body).hexdigest()[:32]:
+            return f"{receipt.id} is kept with another body than {receipt.body[:60]!r}"
+        if self.bodies.get(receipt.id, receipt.body) != receipt.body:
+            return f"{receipt.id} is kept with another body than its digest says"
+        return ""
+
     def _ended(self, id: str, target: str, delivered: Mapping[str, Collection[str]]) -> bool:
         if target in delivered:
             return id in delivered[target] or id in self.dead.get(target, ())
@@ -100,13 +116,24 @@ def nothing_is_lost(
     everyone: Collection[str],
     waiting: Collection[str],
 ) -> None:
-    """I1: every receipt is delivered to each target, or a dead letter, or in quarantine, or a duplicate.
+    """I1: every receipt is delivered to each target, or a dead letter, or in quarantine, or a duplicate;
+    and what is kept of it is what was sent.
 
     `delivered` says what the sink got, by target; `everyone` are the targets that every event is for,
     `waiting` those that need not have it yet.
     """
+    receipts = list(receipts)
     lost = [why for receipt in receipts if (why := record.lost(receipt.id, delivered, everyone, waiting))]
     assert not lost, f"{len(lost)} lost: {lost[:5]}"
+    changed = [why for receipt in receipts if (why := record.changed(receipt))]
+    assert not changed, f"{len(changed)} changed: {changed[:5]}"
+
+
+def deliveries_hold_what_was_sent(sink: Sink, receipts: Iterable[Receipt]) -> None:
+    """I1, to its end: the provider's JSON is in each delivery, byte for byte, whatever the format."""
+    bodies = {receipt.id: receipt.body.strip() for receipt in receipts if receipt.body is not None}
+    changed = [each.id for each in sink.deliveries if bodies.get(each.id, b"") not in each.body]
+    assert not changed, f"{len(changed)} were delivered with another body: {changed[:5]}"
 
 
 def no_copy_is_delivered(record: Record, sink: Sink, *, handed_back: int, bodies_recur: bool) -> None:
@@ -177,6 +204,17 @@ def _firsts(redis: Redis, copies: Sequence[str]) -> dict[str, str]:
             pipe.hget(f"hr:duplicate:{id}", "of")
         firsts |= {id: (of or b"").decode() for id, of in zip(some, pipe.execute(), strict=True)}
     return firsts
+
+
+def _digests(redis: Redis, kind: str, ids: Iterable[str]) -> dict[str, str]:
+    """Of each record of a kind: its body's digest."""
+    found: dict[str, str] = {}
+    for some in _batches(list(ids)):
+        pipe = redis.pipeline(transaction=False)
+        for id in some:
+            pipe.hget(f"{kind}:{id}", "digest")
+        found |= {id: (digest or b"").decode() for id, digest in zip(some, pipe.execute(), strict=True)}
+    return found
 
 
 def _batches(ids: Sequence[str]) -> Iterable[Sequence[str]]:

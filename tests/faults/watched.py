@@ -97,6 +97,7 @@ class Watched(Gateway):
         at_sink = [name for name, port in self._ports().items() if port == self.sink.port]
         delivered = {name: self.sink.counts(name).keys() for name in at_sink}
         invariants.nothing_is_lost(record, delivered, self.receipts, self.everyone, self.waits_for)
+        invariants.deliveries_hold_what_was_sent(self.sink, self.receipts)
         handed_back = sum(line["handed_back"] for line in self.lines("drained"))
         invariants.no_copy_is_delivered(
             record, self.sink, handed_back=handed_back, bodies_recur=self.bodies_recur

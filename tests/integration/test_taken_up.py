@@ -119,7 +119,7 @@ class Ingress:
         return asyncio.run(self._after(change))
 
     async def _after(self, change: Callable[[], None] | None) -> Held:
-        app, webhooks = create_app(self.file, self.gate)
+        app = create_app(self.file, gate=self.gate)
         async with app.router.lifespan_context(app):
             if change is not None:
                 before = self.file.config
@@ -128,7 +128,7 @@ class Ingress:
                 async with asyncio.timeout(60):
                     while self.file.config is before:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
-            return held_by(app, webhooks, self.gate)
+            return held_by(app, self.gate)
 
 
 def compared(process: type[Worker | Ingress], path: Path, key: Key, url: str) -> tuple[set[str], set[str]]:

@@ -145,6 +145,8 @@ class _Books:
             self.wrong(id, "answered 200, and the gateway knows nothing of it")
         elif not self.senders(id):
             self.wrong(id, "held, and nobody sent it")
+        elif self.senders(id)[0].digest != self.digests[id]:
+            self.wrong(id, "held with another body than was sent")
         elif id in self.held.duplicates:
             self.check_duplicate(id)
         elif (id in self.held.quarantined) == self.senders(id)[0].whole:

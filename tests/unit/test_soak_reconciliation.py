@@ -126,6 +126,16 @@ def test_an_event_that_nobody_answered_for_is_accounted_for_too() -> None:
     assert (world.problem().id, "never came to all" in world.problem().what) == (id_of(4), True)
 
 
+@pytest.mark.case(n=41)
+def test_a_body_that_is_kept_otherwise_than_it_was_sent_is_a_problem() -> None:
+    world = World()
+    world.change(events={id_of(1): "digest-of-nothing", id_of(4): "digest-of-message-4"})
+    world.change(duplicates={id_of(2): (id_of(1), "digest-of-nothing")})
+    found = {(problem.id, problem.what) for problem in world.reconcile().problems}
+    assert (id_of(1), "held with another body than was sent") in found
+    assert (id_of(2), "held with another body than was sent") in found
+
+
 def lose_the_event(world: World) -> None:
     world.change(events={id_of(4): "digest-of-message-4"}, duplicates={})
     world.requests.pop(1)
