@@ -129,6 +129,8 @@ def refuses(gateway: Watched, word: str) -> None:
         assert answer.status == 503, number
         assert answer.headers["retry-after"].isdecimal()
         assert time.monotonic() - started < 4
+    # It answers from the last look, and one comes every second.
+    wait_for(lambda: not gateway.ready(), "a look to find it", within_s=30)
     ready = gateway.request("GET", "/readyz", timeout_s=5)
     assert (ready.status, json.loads(ready.body)) == (503, {"status": "not ready", "reason": word})
     assert gateway.request("GET", "/livez", timeout_s=5).status == 200
