@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from celery import Celery, signals
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu.entity import Exchange, Queue
 
 from shared.background import stacks
@@ -15,6 +15,7 @@ from shared.doorbell import ADMIT, DELIVER, Doorbell
 from shared.reload import ConfigFile
 from shared.store.address import parse_address
 from shared.store.keys import QUEUE
+from workers.consumer import make_consumer
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
         task_store_errors_even_if_ignored=False,
         accept_content=["json"],
         worker_pool="threads",
+        worker_consumer=make_consumer(runtime.drop_queued),
         worker_concurrency=1,  # a task hands its doorbell to the loop, and has ended
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
@@ -56,13 +58,14 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
         enable_utc=True,
     )
 
+    # Any arguments, since Celery would log those that do not fit.
     @app.task(name=ADMIT)
-    def admit(source: str) -> None:
-        runtime.answer(Doorbell(ADMIT, source))
+    def admit(*args: object, **others: object) -> None:
+        _answer(runtime, ADMIT, args, others)
 
     @app.task(name=DELIVER)
-    def deliver(target: str) -> None:
-        runtime.answer(Doorbell(DELIVER, target))
+    def deliver(*args: object, **others: object) -> None:
+        _answer(runtime, DELIVER, args, others)
 
     # `worker_process_init` never fires for threads; weak references to these closures would not hold.
     signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone
@@ -70,6 +73,14 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     signals.worker_ready.connect(lambda **_: _handle_signals(runtime), weak=False)
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
     return app
+
+
+def _answer(runtime: Runtime, task: str, args: tuple[object, ...], others: dict[str, object]) -> None:
+    match args:
+        case (str(place),) if not others:
+            runtime.answer(Doorbell(task, place))
+        case _:
+            log.error("dropped what is no doorbell", error="wrong arguments", task=task)
 
 
 def _handle_signals(runtime: Runtime) -> None:
@@ -90,6 +101,8 @@ def run(file: ConfigFile) -> int:
     app.log.redirect_stdouts("WARNING")
     # Celery warns of root on every start; in a container that is the usual case, and not its business.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # And, whenever a connection is lost, of a default of its next version, of a setting that is made above.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))
     try:
         worker: Any = app.Worker(

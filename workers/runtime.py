@@ -118,6 +118,25 @@ class Runtime:
         answer = self._admitter.answer if bell.task == ADMIT else self._deliverer.answer
         self._loop.call_soon_threadsafe(answer, bell.place)
 
+    def drop_queued(self) -> str:
+        """Drop all that is in Celery's queue, and look at all places that doorbells name. For other threads.
+
+        Returns what was dropped, in words.
+        """
+        try:
+            kind, length = self.call(self._bells.drop_queued())
+        except (StoreUnavailable, TimeoutError) as error:
+            return f"not dropped: {error}"
+        self._loop.call_soon_threadsafe(self._look_everywhere)
+        return f"{length} messages" if kind in {"list", "none"} else f"a {kind}"
+
+    def _look_everywhere(self) -> None:
+        config = self._file.config
+        for source in config.sources:
+            self._admitter.answer(source.name)
+        for target in config.targets:
+            self._deliverer.answer(target.name)
+
     async def _watch(self) -> None:
         unanswered_since: float | None = None
         while True:

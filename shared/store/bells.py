@@ -34,6 +34,14 @@ class Bells:
         with translated():
             await self._client.redis.delete(keys.rung(bell.name))
 
+    async def drop_queued(self) -> tuple[str, int]:
+        """Drop all that is in Celery's queue. Returns its type in Redis, and how many messages a list held.
+
+        Raises: StoreUnavailable.
+        """
+        kind, length = await self._client.run("drop_queued", [keys.QUEUE], [])
+        return kind.decode(), length
+
     async def queued(self) -> int:
         """Return how many doorbells no worker has answered yet. Raises: StoreUnavailable."""
         with translated():

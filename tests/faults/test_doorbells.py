@@ -1,0 +1,155 @@
+"""What is in Celery's queue and is no doorbell: it is dropped and logged without its content, and work goes on."""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared.doorbell import ADMIT, DELIVER, Doorbell, envelope
+from tests.acceptance.gateway import target
+from tests.acceptance.sink import Sink
+from tests.faults.watched import Watched, body
+from tests.waiting import wait_for
+
+QUEUE = "headrace"
+CANARY = "neighbour-canary"
+
+
+def bell(**changes: Any) -> dict[str, Any]:
+    """A doorbell, taken to pieces, with some of them changed; None leaves one out."""
+    message: dict[str, Any] = json.loads(envelope(Doorbell(ADMIT, CANARY)))
+    for name, value in changes.items():
+        place = message
+        *way, last = name.split("__")
+        for step in way:
+            place = place[step]
+        if value is None:
+            del place[last.replace("_", "-") if last.replace("_", "-") in place else last]
+        else:
+            place[last] = value
+    return message
+
+
+def arguments(*args: Any, **others: Any) -> str:
+    return b64encode(json.dumps([args, others, {}]).encode()).decode()
+
+
+MALFORMED: dict[str, Any] = {
+    "no JSON": CANARY.encode(),
+    "empty": b"",
+    "cut off": envelope(Doorbell(ADMIT, CANARY))[:-20],
+    "binary": b"\xff\x00" + CANARY.encode(),
+    "a number": b"7",
+    "null": b"null",
+    "text": json.dumps(CANARY).encode(),
+    "a list": json.dumps([CANARY]).encode(),
+    "deep": b"[" * 100_000,
+    "no body": bell(body=None),
+    "no headers": bell(headers=None),
+    "no properties": bell(properties=None),
+    "no delivery info": bell(properties__delivery_info=None),
+    "no tag": bell(properties__delivery_tag=None),
+    "no content type": bell(content_type=None),
+    "headers that are a list": bell(headers=[CANARY]),
+    "headers that are text": bell(headers=CANARY),
+    "properties that are text": bell(properties=CANARY),
+    "no task": bell(headers__task=None),
+    "no id": bell(headers__id=None),
+    "an unknown task": bell(headers__task=f"{CANARY}.task"),
+    "a task that is a list": bell(headers__task=[CANARY]),
+    "another content type": bell(**{"content-type": "application/x-python-serialize"}),
+    "an unknown encoding": bell(**{"content-encoding": CANARY}),
+    "a body that is no base64": bell(body="*" + CANARY),
+    "a body that is no JSON": bell(body=b64encode(CANARY.encode()).decode()),
+    "a body that is a number": bell(body=b64encode(b"7").decode()),
+    "a body that is an object": bell(body=b64encode(json.dumps({"args": CANARY}).encode()).decode()),
+    "no arguments": bell(body=arguments()),
+    "too many arguments": bell(body=arguments(CANARY, CANARY)),
+    "named arguments": bell(body=arguments("trustshare", **{CANARY: 1})),
+    "an argument that is an object": bell(body=arguments({CANARY: 1})),
+    "an argument that is null": bell(headers__task=DELIVER, body=arguments(None)),
+    "a place that nobody knows": bell(body=arguments(CANARY)),
+    "a time in the past": bell(headers__expires="2001-01-01T00:00:00"),
+    "a time that is none": bell(headers__eta=CANARY),
+    "10 MB": json.dumps(bell(body=b64encode(CANARY.encode() * 700_000).decode())).encode(),
+    "10 MB of anything": b"x" * 10_000_000,
+}
+
+
+def raw(message: Any) -> bytes:
+    return message if isinstance(message, bytes) else json.dumps(message).encode()
+
+
+def dropped(gateway: Watched) -> int:
+    return len(gateway.lines("dropped what is no doorbell"))
+
+
+@pytest.fixture
+def gateway(folder: Path, sink: Sink) -> Iterator[Watched]:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
+        [before] = gateway.children("workers")
+        yield gateway
+        assert gateway.children("workers") == [before], "no worker has ended"
+        assert gateway.lines("child died, starting it again") == []
+        assert CANARY not in gateway.log.read_text(errors="replace")
+
+
+def post(gateway: Watched, sink: Sink, count: int = 1) -> None:
+    """Post events one after another, and wait for the last to arrive."""
+    ids = [gateway.post("trustshare", body()).id for _ in range(count)]
+    wait_for(lambda: sink.counts("all").keys() >= set(ids), "what was posted to arrive", within_s=60)
+
+
+@pytest.mark.case(n=54)
+def test_every_malformed_doorbell_is_dropped_and_survived(gateway: Watched, sink: Sink) -> None:
+    for name, message in MALFORMED.items():
+        before = gateway.redis.lpush(QUEUE, raw(message))
+        assert before
+        wait_for(lambda: gateway.redis.llen(QUEUE) == 0, f"{name!r} to be taken", within_s=60)
+        post(gateway, sink)
+    harmless = {"no delivery info", "an unknown encoding", "a place that nobody knows", "a time in the past"}
+    assert dropped(gateway) >= len(MALFORMED.keys() - harmless)
+
+
+@pytest.mark.case(n=54)
+def test_a_thousand_malformed_doorbells_at_once_are_dropped_at_once(gateway: Watched, sink: Sink) -> None:
+    messages = [raw(message) for message in MALFORMED.values() if len(raw(message)) < 10_000]
+    gateway.redis.lpush(QUEUE, *messages * 30)
+    post(gateway, sink, 5)
+    wait_for(lambda: gateway.redis.llen(QUEUE) == 0, "the queue to be empty", within_s=60)
+    # Not one restart for each: the first takes all the others along.
+    assert 0 < len([line for line in gateway.lines("dropped what is no doorbell") if "queued" in line]) < 100
+
+
+FOREIGN: dict[str, Callable[[Any], object]] = {
+    "a string": lambda redis: redis.set(QUEUE, CANARY),
+    "a hash": lambda redis: redis.hset(QUEUE, CANARY, 1),
+    "a set": lambda redis: redis.sadd(QUEUE, CANARY),
+    "a stream": lambda redis: redis.xadd(QUEUE, {CANARY: 1}),
+}
+
+
+@pytest.mark.case(n=54)
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_queue_that_is_no_list_is_dropped_and_delivery_goes_on(
+    kind: str, gateway: Watched, sink: Sink
+) -> None:
+    gateway.redis.delete(QUEUE)
+    FOREIGN[kind](gateway.redis)
+    post(gateway, sink, 3)
+    wait_for(lambda: gateway.redis.type(QUEUE) in (b"none", b"list"), "it to be dropped", within_s=60)
+    assert dropped(gateway) >= 1
+
+
+@pytest.mark.case(n=54)
+def test_a_worker_starts_beside_a_queue_that_is_no_list(folder: Path, sink: Sink) -> None:
+    with Watched(folder, target("all", sink.port), sink) as gateway:
+        gateway.redis.delete(QUEUE)
+        gateway.redis.set(QUEUE, uuid4().hex)
+        gateway.kill("workers")
+        post(gateway, sink, 2)
+        assert len(gateway.lines("child died, starting it again")) == 1

@@ -1,0 +1,71 @@
+"""Celery's consumer, which goes on when something in the queue is no doorbell.
+
+Celery drops a message that it can decode and cannot use, and prints all of it; any other ends the worker.
+What a neighbour puts there must do neither. Its content is never logged: it is not ours.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from celery.worker import consumer
+
+log = structlog.get_logger()
+
+
+def make_consumer(drop_queued: Callable[[], str]) -> type[consumer.Consumer]:
+    """Return the class for Celery's setting `worker_consumer`.
+
+    `drop_queued` drops all that is in the queue, looks at all places that doorbells name, and returns what it
+    dropped, in words.
+    """
+
+    class Consumer(consumer.Consumer):  # type: ignore[misc]
+        """Restarts its connection after an error of any kind."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._of_redis = self.connection_errors + self.channel_errors
+            # It restarts after these: Kombu raises whatever comes as it takes a message to pieces.
+            self.channel_errors += (Exception,)
+
+        def on_connection_error_after_connected(self, exc: Exception) -> None:
+            # Kombu counts KeyError among Redis's errors: it is a message that lacks something.
+            if isinstance(exc, KeyError) or not isinstance(exc, self._of_redis) or "WRONGTYPE" in str(exc):
+                # The message that could not be read is gone. More of its kind may wait behind it, or the
+                # queue is no list: all of it goes, since a lost doorbell costs nothing.
+                log.error(
+                    "dropped what is no doorbell",
+                    error=type(exc).__name__,
+                    bytes=_size(exc),
+                    queued=drop_queued(),
+                )
+                exc = ValueError("not a doorbell")  # the original may quote the message
+            super().on_connection_error_after_connected(exc)
+
+        def on_unknown_message(self, body: Any, message: Any) -> None:
+            _dropped(message, "no task")
+
+        def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+            _dropped(message, "an unknown task")
+
+        def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+            _dropped(message, "an invalid task")
+
+        def on_decode_error(self, message: Any, exc: Exception) -> None:
+            _dropped(message, "not to be decoded")
+
+    return Consumer
+
+
+def _dropped(message: Any, what: str) -> None:
+    body = message.body
+    log.error(
+        "dropped what is no doorbell", error=what, bytes=len(body) if isinstance(body, str | bytes) else None
+    )
+
+
+def _size(error: Exception) -> int | None:
+    """Return how long the text is that could not be decoded, if the error has it."""
+    text = getattr(error, "doc", getattr(error, "object", None))
+    return len(text) if isinstance(text, str | bytes) else None
