@@ -125,13 +125,8 @@ def flush(within_s: float = AT_EXIT_S) -> None:
 
 
 def fileno() -> int:
-    """Return the file descriptor that the log is written to, for what must write without this module.
-
-    Raises: ValueError if nothing was configured.
-    """
-    if _writer is None:
-        raise ValueError("no log is configured")
-    return _writer.fd
+    """Return the file descriptor of the log, else of standard error, for what must write by itself."""
+    return 2 if _writer is None else _writer.fd
 
 
 def _choice(name: str, allowed: Sequence[str], default: str) -> str:

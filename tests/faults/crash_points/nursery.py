@@ -25,6 +25,7 @@ import workers.__main__
 import workers.deliver
 import workers.runtime
 import workers.sweep
+from shared import logs
 from shared.cli import cli
 from tests.faults.crash_points import hook
 from tests.faults.crash_points.scenario import STOP_WITHIN_S
@@ -88,6 +89,7 @@ def _child(request: dict[str, Any]) -> None:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        logs.flush()
         os._exit(code)
 
 
