@@ -1,5 +1,6 @@
 """Typing and checking a configuration, whole, before anything starts; a mistake is named by its key."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -198,7 +199,8 @@ def _check_target(target: Target, config: Config, path: str) -> None:
         raise ConfigError(f"{path}.breaker.max", "must not be shorter than breaker.initial")
     retry = target.retry
     _at_least(retry.attempts, 1, f"{path}.retry.attempts")
-    _at_least(retry.factor, 1, f"{path}.retry.factor")
+    if not 1 <= retry.factor < math.inf:
+        raise ConfigError(f"{path}.retry.factor", "must be a number of at least 1")
     if not 0 <= retry.jitter <= 1:
         raise ConfigError(f"{path}.retry.jitter", "must be from 0 to 1")
     if retry.max < retry.initial:

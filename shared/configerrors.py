@@ -20,7 +20,7 @@ def from_msgspec(message: str, type_: type, path: str) -> ConfigError:
     where = path + at
     if unknown := re.match(r"Object contains unknown field `(.*)`", problem):
         hint = did_you_mean(unknown[1], _keys_at(type_, at))
-        return ConfigError(f"{where}.{unknown[1]}".lstrip("."), f"is not a known key{hint}")
+        return ConfigError(f"{where}.{_printable(unknown[1])}".lstrip("."), f"is not a known key{hint}")
     if missing := re.match(r"Object missing required field `(.*)`", problem):
         return ConfigError(f"{where}.{missing[1]}".lstrip("."), "is missing")
     if wrong := re.match(r"Expected `(.*)`, got `(.*)`", problem):
@@ -31,8 +31,8 @@ def from_msgspec(message: str, type_: type, path: str) -> ConfigError:
 
 
 def one_of(value: str, values: list[str]) -> str:
-    """Return what is wrong with a value that is none of `values`."""
-    return f"must be one of {', '.join(nearest_first(value, values))}, not {value!r}"
+    """Return what is wrong with a value that is none of `values`. It is not repeated: it may be a secret."""
+    return f"must be one of {', '.join(nearest_first(value, values))}"
 
 
 def with_name(error: ConfigError, tree: dict[str, Any]) -> ConfigError:
@@ -71,6 +71,10 @@ def _kind_at(type_: type, at: str) -> inspect.Type | None:
             return None
         kind = _not_none(kind)
     return kind
+
+
+def _printable(key: str) -> str:
+    return key if key.isprintable() else ascii(key)
 
 
 def _not_none(kind: inspect.Type | None) -> inspect.Type | None:

@@ -22,6 +22,8 @@ ENV = "HEADRACE_CONFIG"
 DEFAULT = Path("headrace.toml")
 DEMO = Path(FOLDER) / "headrace.toml"
 
+TOO_DEEP = "nests deeper than any configuration does"
+
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
@@ -52,10 +54,14 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(str(path), "is not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError is one, and so is what `int` says of too many digits
         raise ConfigError(str(path), f"is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(str(path), TOO_DEEP) from None
     try:
         config = parse_config(_fill(tree, "", environ, path.parent), path.parent)
+    except RecursionError:
+        raise ConfigError(str(path), TOO_DEEP) from None
     except ConfigError as error:
         named = with_name(error, tree)
         raise ConfigError(f"{path}: {named.path}" if named.path else str(path), named.problem) from None
@@ -87,8 +93,8 @@ def _variable(name: str, path: str, environ: Mapping[str, str], folder: Path) ->
         file = folder / name.removeprefix("file:")
         try:
             return file.read_text().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError):
-            raise ConfigError(path, f"the file {file} cannot be read") from None
+        except (OSError, ValueError):  # it is no UTF-8, or no file has such a name
+            raise ConfigError(path, f"the file {str(file)!r} cannot be read") from None
     if not name:
         raise ConfigError(path, "names no variable: write ${NAME} or ${file:PATH}")
     if name not in environ:

@@ -178,8 +178,7 @@ def test_a_mistake_is_named_by_its_key(text: str, path: str) -> None:
     ("text", "problem"),
     [
         (TARGET + 'format = "cloud-events"', "targets[0].format: must be one of cloudevents, cloudevents-binary, "),
-        (TARGET + 'format = "cloud-events"', ", not 'cloud-events'"),
-        (TARGET + 'ordering = "Transaction"', "targets[0].ordering: must be one of transaction, none, not 'Transaction'"),
+        (TARGET + 'ordering = "Transaction"', "targets[0].ordering: must be one of transaction, none"),
         (TARGET + 'fliter = "true"', "targets[0].fliter: is not a known key; did you mean 'filter'?"),
         (TARGET + 'retry.attemps = 1', "targets[0].retry.attemps: is not a known key; did you mean 'attempts'?"),
         (TARGET + 'auth.barer = "x"', "targets[0].auth.barer: is not a known key; did you mean 'bearer'?"),
@@ -217,6 +216,35 @@ def test_a_mistake_names_its_target_or_source_beside_the_keys_path(
     with pytest.raises(ConfigError) as error:
         read_config(path, {})
     assert str(error.value).startswith(f"{path}: {where}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 5000 + "]" * 5000,
+        "a" + ".a" * 3000 + " = 1",
+        "ingress.port = " + "9" * 5000,
+        'redis.url = "${file:a\\u0000b}"',
+        'redis.url = "${file:.}"',
+        TARGET + "retry.factor = nan",
+        TARGET + "retry.factor = inf",
+        TARGET + "retry.jitter = nan",
+        TARGET + 'ca_file = "a\\u0000"',
+        '"\\u001b[31m" = 1',
+        TARGET + 'format = "${HUNTER}"',
+        TARGET + 'timeout = "${HUNTER}"',
+        '[[sources]]\nname = "a"\nprovider = "${HUNTER}"',
+    ],
+    ids=range(13),
+)
+def test_an_odd_file_is_one_printable_line_that_repeats_no_value(text: str, tmp_path: Path) -> None:
+    """A running process reads the file again when it changes: whatever is in it, this is what comes of it."""
+    path = tmp_path / "headrace.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_config(path, {"HUNTER": "hunter2"})
+    assert str(error.value).isprintable()
+    assert "hunter2" not in str(error.value)
 
 
 def test_the_documented_example_shows_every_key_and_its_default() -> None:
