@@ -45,12 +45,6 @@ class Reason(msgspec.Struct, frozen=True):
         """Return it as the store keeps it."""
         return f"{self.word} {self.text}"
 
-    @classmethod
-    def parse(cls, kept: str) -> "Reason":
-        """Read what `str` made. Raises: ValueError."""
-        word, _, text = kept.partition(" ")
-        return cls(GivenUp(word), text)
-
 
 REMOVED = Reason(GivenUp.REMOVED, "removed: the target left the configuration")
 

@@ -146,7 +146,11 @@ class Sweeper:
                 return  # what is due for longer waited for something else before
             reason = Reason(GivenUp.AGE, f"paused for more than {duration_text(PAUSED_AT_MOST_S)}")
         count = await self._targets.give_up(
-            target, due_before_ms=before_ms, reason=reason, hold=target in self._holding
+            target,
+            due_before_ms=before_ms,
+            reason=reason,
+            hold=target in self._holding,
+            state=state,
         )
         if count:
             log.warning("gave up deliveries", target=target, reason=reason.text, dead_letters=count)

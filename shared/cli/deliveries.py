@@ -92,8 +92,10 @@ def _why(view: DeliveryView) -> str:
         return f"attempt {view.failed + 1} is under way, until {seconds(view.leased_until)} at most"
     if view.why is None:
         return ""
-    # Times in the text as in all listings.
-    return f"{view.why.word}: {view.why.text.replace(view.why.at or '', seconds(view.why.at) or '')}"
+    text = view.why.text
+    if view.why.at is not None:
+        text = text.replace(view.why.at, f"{seconds(view.why.at)}")  # as all listings show times
+    return f"{view.why.word}: {text}"
 
 
 def _outcome(attempt: AttemptView) -> str:

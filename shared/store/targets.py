@@ -123,22 +123,30 @@ class Targets:
         return int(since or 0), (reason or b"").decode("utf-8", "replace")
 
     async def give_up(
-        self, name: str, *, due_before_ms: int | None, reason: Reason, hold: bool = False
+        self,
+        name: str,
+        *,
+        due_before_ms: int | None,
+        reason: Reason,
+        hold: bool = False,
+        state: State | None = None,
     ) -> int:
         """Make dead letters of some of what waits for a target: all (None), or what was due before a time.
 
+        With `state`, only if that is the target's state still: an operator may have enabled it meanwhile.
         In an ordered target the next of the same transaction is due then, unless dead letters `hold` it.
         Returns how many; call again while it is GIVE_UP_AT_ONCE. Raises: StoreUnavailable.
         """
         count: int = await self._client.run(
             "give_up",
-            [keys.due(name), keys.dead(name)],
+            [keys.due(name), keys.dead(name), keys.target(name)],
             [
                 name,
                 "+inf" if due_before_ms is None else due_before_ms,
                 GIVE_UP_AT_ONCE,
                 str(reason),
                 "hold" if hold else "",
+                state.value if state else "",
             ],
         )
         return count

@@ -92,13 +92,14 @@ def why_given_up(kept: bytes | None, failed: int, last: Attempt | None) -> Why:
 
     Earlier versions of Headrace kept no reason; if nothing was sent, they recorded an attempt of number 0.
     """
-    reason = _reason(kept, failed, last)
+    if kept:
+        word, _, text = kept.decode("utf-8", "replace").partition(" ")
+        return Why(word, text)
+    reason = _told_from(failed, last)
     return Why(reason.word.value, reason.text)
 
 
-def _reason(kept: bytes | None, failed: int, last: Attempt | None) -> Reason:
-    if kept:
-        return Reason.parse(kept.decode("utf-8", "replace"))
+def _told_from(failed: int, last: Attempt | None) -> Reason:
     if last is not None and last.n == 0:
         return _UNSENT.get(last.error.rpartition(" ")[2], REMOVED)
     if last is not None and last.status == GONE:

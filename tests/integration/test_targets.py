@@ -171,6 +171,9 @@ def test_giving_up_makes_dead_letters_that_a_replay_brings_back(redis_url: str) 
         assert await store.redis.zscore("hr:due:one", new) is not None
         assert await store.redis.hget(f"hr:event:{old}", "why:one") == b"age paused for more than 7d"
         assert await store.redis.exists(f"hr:attempts:{old}") == 0, "nothing was sent"
+        for state in (State.DISABLED, State.PAUSED):
+            waits = store.targets.give_up("one", due_before_ms=None, reason=why, state=state)
+            assert await waits == 0, "an operator has enabled it meanwhile"
         assert await store.targets.give_up("one", due_before_ms=None, reason=REMOVED) == 1
         args: list[Any] = ["one", old, new]
         replies = await store.client.run("replay", ["hr:due:one", "hr:leased:one", "hr:dead:one"], args)

@@ -35,7 +35,7 @@ class Commands:
             "admit-all": ["admit", "--all"],
             "enable": ["targets", "enable", "gone"],
             "remove": ["targets", "remove", REMOVED],
-            "retry": ["retry", "--target", "failing"],
+            "retry": ["retry", "--target", "failing", "--type", "*"],
         }
 
     def play(
