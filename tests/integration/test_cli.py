@@ -447,6 +447,7 @@ def warned(report: dict[str, Any]) -> list[str]:
     return [text for text in report["warnings"] if ".example.com" not in text]
 
 
+@pytest.mark.case(n=55)
 def test_check_shows_what_each_provider_must_be_given(config: str, redis_url: str) -> None:
     text = ok(config, "check")
     for word in (
