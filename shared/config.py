@@ -75,6 +75,21 @@ class RetentionSettings(Section, frozen=True):
     max_error_bytes: int = 1024
 
 
+class LimitsSettings(Section, frozen=True):
+    """What one target or one source may have of what all share.
+
+    `memory_share` is a fraction of Redis's `maxmemory`; a target's or a source's own `share` goes before it.
+    """
+
+    memory_share: float = 0.25
+
+
+class ArchiveSettings(Section, frozen=True):
+    """What is kept outside of Redis. `dead_letters`: the URL of a SQLite file, empty before it is checked."""
+
+    dead_letters: str = ""
+
+
 class EgressSettings(Section, frozen=True):
     """How deliveries leave: straight, or through an HTTP proxy."""
 
@@ -115,6 +130,7 @@ class Target(Section, frozen=True):
     breaker: Breaker = Breaker()
     ordering: Literal["none", "transaction"] = "none"
     on_dead: Literal["continue", "hold"] = "continue"
+    share: float | None = None
 
     @property
     def holds(self) -> bool:
@@ -131,6 +147,8 @@ class Config(Section, frozen=True):
     egress: EgressSettings = EgressSettings()
     dedupe: DedupeSettings = DedupeSettings()
     retention: RetentionSettings = RetentionSettings()
+    limits: LimitsSettings = LimitsSettings()
+    archive: ArchiveSettings = ArchiveSettings()
     sources: tuple[SourceSettings, ...] = ()
     targets: tuple[Target, ...] = ()
 

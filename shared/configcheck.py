@@ -12,6 +12,7 @@ import msgspec
 from shared.config import EMBEDDED, Config, IngressSettings, Target
 from shared.configerrors import from_msgspec, one_of
 from shared.egress.tls import check_ca_file, check_client_cert
+from shared.embedded import data_folder
 from shared.errors import ConfigError
 from shared.headers import own_headers
 from shared.ids import source_tag
@@ -23,8 +24,10 @@ from shared.signing import signing_key
 from shared.store.address import parse_address
 from shared.values import Duration, decode_value, parse_network
 
+SQLITE = "sqlite:///"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
+LEAST_SHARE, MOST_SHARE = 0.001, 0.8  # beyond 80 % of its memory in use, Redis gets nothing more anyway
 LARGEST_BODY = 64 * 1024 * 1024  # what a worker takes out of an inbox at once
 # Key → the least and the most. With less than the least, no provider's request would pass.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -43,6 +46,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "admission.max_json_depth": (1, MAX_DEPTH),
     "retention.max_answer_bytes": (0, 65536),  # no more is read of an answer
     "retention.max_error_bytes": (64, 65536),
+    "limits.memory_share": (LEAST_SHARE, MOST_SHARE),
 }
 
 T = TypeVar("T")
@@ -62,7 +66,8 @@ def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
     )
     config = _convert(tree, Config, "")
     targets = tuple(_with_files(target, folder) for target in config.targets)
-    config = msgspec.structs.replace(config, sources=sources, targets=targets)
+    archive = msgspec.structs.replace(config.archive, dead_letters=_sqlite_url(config, folder))
+    config = msgspec.structs.replace(config, sources=sources, targets=targets, archive=archive)
     _check(config)
     return config
 
@@ -73,6 +78,20 @@ def _with_files(target: Target, folder: Path) -> Target:
         str(folder / file) if file else file for file in (target.ca_file, target.client_cert)
     )
     return msgspec.structs.replace(target, ca_file=ca_file, client_cert=client_cert)
+
+
+def _sqlite_url(config: Config, folder: Path) -> str:
+    """Return the URL of the file of dead letters, its path made absolute; by default in the data folder.
+
+    Raises: ConfigError.
+    """
+    given = config.archive.dead_letters
+    if not given:
+        return f"{SQLITE}{data_folder(folder / 'headrace.toml') / 'dead-letters.db'}"
+    path = given.removeprefix(SQLITE)
+    if path == given or not path or path.endswith("/") or set(path) & set("?#"):
+        raise ConfigError("archive.dead_letters", "must be the URL of a file: sqlite:///dead-letters.db")
+    return f"{SQLITE}{(folder / path).absolute()}"
 
 
 def _tables(value: object, path: str) -> list[dict[str, Any]]:
@@ -156,7 +175,13 @@ def _check_names(entries: Sequence[SourceSettings | Target], path: str) -> None:
             raise ConfigError(f"{path}[{i}].name", f"{entry.name!r} is the name of {path}[{first}] already")
 
 
+def _check_share(share: float | None, path: str) -> None:
+    if share is not None and not LEAST_SHARE <= share <= MOST_SHARE:
+        raise ConfigError(f"{path}.share", f"must be from {LEAST_SHARE} to {MOST_SHARE}")
+
+
 def _check_source(source: SourceSettings, path: str) -> None:
+    _check_share(source.share, path)
     for i, network in enumerate(source.allow_ips):
         _value(parse_network, network, f"{path}.allow_ips[{i}]")
     # The credentials' fields belong to the provider, but an empty list of them never verifies anything.
@@ -190,6 +215,7 @@ def _check_target(target: Target, config: Config, path: str) -> None:
     for key, patterns in (("events", target.events), ("sources", target.sources)):
         if not patterns or not all(patterns):
             raise ConfigError(f"{path}.{key}", "is empty: nothing would ever match")
+    _check_share(target.share, path)
     _at_least(target.concurrency, 1, f"{path}.concurrency")
     for i, status in enumerate(target.give_up_on):
         if not 300 <= status <= 599:

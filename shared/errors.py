@@ -51,6 +51,10 @@ class StoreUnfit(HeadraceError):
     """Redis is reachable but may lose what it holds (version, policy, persistence): refuse to start."""
 
 
+class ArchiveUnavailable(HeadraceError):
+    """The file of dead letters cannot be read or written now: the disk is full, read-only or away."""
+
+
 class EgressError(HeadraceError):
     """A delivery attempt got no answer.
 

@@ -33,6 +33,7 @@ class GivenUp(StrEnum):
     REMOVED = "removed"
     DISABLED = "disabled"
     DISCARDED = "discarded"
+    SHARE = "share"
 
 
 class Reason(msgspec.Struct, frozen=True):

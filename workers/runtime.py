@@ -36,6 +36,7 @@ from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
 from workers.deliver import Deliverer
 from workers.reading import ReadingThreads
+from workers.shares import ShareKeeper
 from workers.sweep import Sweeper
 
 log = structlog.get_logger()
@@ -95,8 +96,10 @@ class Runtime:
             bells,
             deliverer,
         )
+        self._shares = ShareKeeper(config, self.name, self._client)
         self._background = BackgroundTasks()
         self._sweeping = self._background.start("sweep", self._sweeper.run())
+        self._background.start("shares", self._shares.run())
         self._watching = self._background.start("watch", self._watch())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -109,7 +112,7 @@ class Runtime:
 
     def _reload(self, always: bool) -> None:
         if self._file.reload(always=always):
-            for use in (self._deliverer.use, self._sweeper.use, self._admitter.use):
+            for use in (self._deliverer.use, self._sweeper.use, self._admitter.use, self._shares.use):
                 use(self._file.config)
 
     def answer(self, bell: Doorbell) -> None:

@@ -102,6 +102,11 @@ def _is_held(config: Config, receipt: str) -> bool:
     """Tell whether there is anything to admit. Raises: CommandFailed where nothing is known of it."""
     kept = find(config, receipt)
     if isinstance(kept, InboxView):
+        if kept.source not in {source.name for source in config.sources}:
+            raise CommandFailed(
+                f"{receipt} waits in the inbox of {kept.source}, which is not configured: put the source"
+                f" back, and a worker admits it; or: headrace quarantine inbox {kept.source}"
+            )
         raise CommandFailed(f"{receipt} waits in the inbox: a worker will admit it")
     if isinstance(kept, EventView):
         click.echo(f"{receipt} is an event already.", err=True)

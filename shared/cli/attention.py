@@ -1,11 +1,17 @@
 """What waits in the records for somebody: `headrace check` says it, and by which command it is seen."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from shared.cli.output import counted
 from shared.config import Config
+from shared.errors import ArchiveUnavailable
+from shared.operations.disk import counts_of, dead_letter_file
 from shared.store.client import RedisClient
+from shared.store.letters import Letters
 from shared.store.records import CopyView, Records
+from shared.store.shares import Shares
+from shared.store.sources import Sources
 from shared.store.targets import State, Targets, TargetView
 from shared.store.upkeep import Upkeep
 from shared.store.walk import Span
@@ -34,7 +40,38 @@ async def waiting_for_somebody(client: RedisClient, config: Config) -> list[str]
             f"{source} has sent {counted(count, 'event')} of a type that no mapping knows: headrace events"
             " --type provider.unknown"
         )
-    return found
+    on_disk: dict[str, int] = {}
+    with suppress(ArchiveUnavailable):  # `disk_warnings` says why
+        on_disk = await counts_of(Letters(client), dead_letter_file(config))
+    for name, count in on_disk.items():
+        letters = counted(count, "dead letter")
+        found.append(f"target {name} has {letters} on disk: headrace dead-letters --target {name}")
+    verdict, sources = await Shares(client).verdict(), Sources(client)
+    found += [f"target {name} is {why}: headrace targets" for name, why in verdict.targets.items()]
+    found += [f"source {name} is refused: {why}" for name, why in verdict.sources.items()]
+    configured = [source.name for source in config.sources]
+    stranded = await sources.stranded(configured, at_once=True, also=await sources.with_inbox())
+    return found + [stranded_note(name, count) for name, count in stranded.items()]
+
+
+def disk_warnings(config: Config) -> list[str]:
+    """Say if dead letters could not go to the disk."""
+    from shared.archive.dead_letters import DeadLetterFile
+
+    try:
+        DeadLetterFile(config.archive.dead_letters).check()
+    except ArchiveUnavailable as error:
+        return [f"dead letters cannot go to the disk: {error}"]
+    return []
+
+
+def stranded_note(source: str, waiting: int) -> str:
+    """Say what waits in the inbox of a source that is not configured, and what can be done."""
+    wait = f"{counted(waiting, 'request')} {'waits' if waiting == 1 else 'wait'}"
+    return (
+        f"{wait} in the inbox of {source}, which is not configured: put the source back, and workers admit"
+        f" what waits; or: headrace quarantine inbox {source}"
+    )
 
 
 def _of_target(view: TargetView) -> Iterator[str]:

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from shared.cli.attention import waiting_for_somebody
+from shared.cli.attention import disk_warnings, waiting_for_somebody
 from shared.cli.matches import matches_of, print_matches
 from shared.cli.mistakes import address_note, credentials, warnings_of
 from shared.cli.output import (
@@ -108,7 +108,7 @@ def command(
         proxy=settings.proxy.shown if settings.proxy else None,
         sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
         targets=[_target(settings, target, show=show_secrets) for target in settings.targets],
-        warnings=[*warnings_of(settings), *lookup_warnings(settings), *waiting],
+        warnings=[*warnings_of(settings), *lookup_warnings(settings), *disk_warnings(settings), *waiting],
     )
     if as_json:
         print_json(report)

@@ -15,7 +15,9 @@ from shared.cli.output import (
 from shared.cli.parameters import EVENT_ID
 from shared.config import Config
 from shared.errors import CommandFailed
-from shared.store.deliveries import AttemptView, DeadLetter, Deliveries, DeliveryView
+from shared.operations.disk import dead_letter_file
+from shared.operations.events import Events
+from shared.store.deliveries import AttemptView, DeadLetter, DeliveryView
 from shared.store.records import CopyView, EventView, InboxView
 
 
@@ -36,9 +38,10 @@ def command(event: str, answers: bool, config: str | None, as_json: bool) -> Non
     if isinstance(kept, EventView):
         id = kept.id
         concurrency = {target.name: target.concurrency for target in settings.targets}
+        file = dead_letter_file(settings)
         views = ask(
             settings,
-            lambda client: Deliveries(client).of_event(id, answers=answers, concurrency=concurrency),
+            lambda client: Events(client, file).deliveries(id, answers=answers, concurrency=concurrency),
         )
         if views is None:
             raise CommandFailed(f"{id} was removed by retention")

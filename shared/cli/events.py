@@ -23,6 +23,8 @@ from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_opt
 from shared.config import Config
 from shared.errors import CommandFailed
 from shared.events import EventRecord, compose
+from shared.operations.disk import dead_letter_file
+from shared.operations.events import Events
 from shared.store.client import RedisClient
 from shared.store.records import (
     HELD,
@@ -73,14 +75,17 @@ def command(
     if duplicates and (type_ or state):
         raise click.UsageError("--duplicates takes neither --type nor --state: a duplicate was never read")
 
+    settings = running_config(config)
+
     async def read(client: RedisClient) -> list[EventView] | list[CopyView]:
         records = Records(client)
         within = span(since, until, await records.now_ms())
         if duplicates:
             return await records.duplicates(within, source, limit)
-        return await records.events(Selected(within, source, type_, state), limit)
+        return await Events(client, dead_letter_file(settings)).events(
+            Selected(within, source, type_, state), limit
+        )
 
-    settings = running_config(config)
     found = ask(settings, read)
     if not found:
         check_narrowing(settings, source, type_)
@@ -128,11 +133,10 @@ def summary(view: EventView) -> str:
 def find(config: Config, event: str) -> Kept:
     """Return what an id stands for. Raises: CommandFailed where nothing is known of it."""
     sources = [source.name for source in config.sources]
-    found = ask(config, lambda client: Records(client).find(event, sources))
+    found = ask(config, lambda client: Events(client, dead_letter_file(config)).find(event, sources))
     if found is None:
         raise CommandFailed(
-            f"{event} is not here: never received by this gateway, or removed by retention"
-            f" (retention.events), or in the inbox of a source that this configuration lacks"
+            f"{event} is not here: never received by this gateway, or removed by retention (retention.events)"
         )
     return found
 
@@ -140,7 +144,11 @@ def find(config: Config, event: str) -> Kept:
 def show(config: Config, event: str, *, payload: bool, as_json: bool) -> None:
     """Print what an id stands for. Raises: CommandFailed."""
     kept = find(config, event)
-    body = ask(config, lambda client: Records(client).payload(kept)) if payload else None
+    body = (
+        ask(config, lambda client: Events(client, dead_letter_file(config)).payload(kept))
+        if payload
+        else None
+    )
     if payload and body is None:
         of = f": it is the same as that of {kept.of}" if isinstance(kept, CopyView) else ""
         raise CommandFailed(f"the payload of {event} is not kept{of}")

@@ -11,10 +11,11 @@ from shared.cli.names import check_narrowing, no_such
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, Moment, span, span_options
 from shared.config import Config
-from shared.errors import CommandFailed, StoreUnavailable
+from shared.errors import ArchiveUnavailable, CommandFailed, StoreUnavailable
+from shared.operations.disk import dead_letter_file
+from shared.operations.replays import Plan, Replayed, Replays, Selection
 from shared.store.client import RedisClient
 from shared.store.records import CopyView, EventView, InboxView, Records
-from shared.store.replays import Plan, Replayed, Replays, Selection
 
 
 @click.command("replay")
@@ -56,6 +57,7 @@ def command(
     names = [target.name for target in settings.targets]
     _check_targets(names, dead_letters, to)
     ids = tuple(_admitted(settings, event) for event in events)
+    file = dead_letter_file(settings)
 
     async def count(client: RedisClient) -> tuple[Selection, Plan]:
         now_ms = await Records(client).now_ms()
@@ -68,7 +70,7 @@ def command(
             type=type_,
             to=to,
         )
-        return selection, await Replays(client, names).plan(selection)
+        return selection, await Replays(client, names, file).plan(selection)
 
     selection, plan = ask(settings, count)
     if not plan.total and not plan.waiting and not plan.unserved:
@@ -135,12 +137,12 @@ def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan)
         show(count)
 
     def run(client: RedisClient) -> Coroutine[Any, Any, Replayed]:
-        return Replays(client, names).run(selection, plan, user=user(), done=done)
+        return Replays(client, names, dead_letter_file(config)).run(selection, plan, user=user(), done=done)
 
     try:
         with progress("deliveries", plan.total) as show:
             return ask(config, run)
-    except StoreUnavailable as error:
+    except (StoreUnavailable, ArchiveUnavailable) as error:
         raise CommandFailed(
             f"stopped after {so_far:,} of {plan.total:,} deliveries: {error}. Those are on their way"
         ) from None

@@ -25,9 +25,12 @@ from shared.egress import Egress
 from shared.errors import CommandFailed, EgressError
 from shared.events import TEST_PROVIDER, TEST_TYPE, Event, EventRecord, attributes_of, data_of, rfc3339_ms
 from shared.ids import event_id
+from shared.operations.disk import counts_of, dead_letter_file
 from shared.outgoing import Outgoing
 from shared.store.client import RedisClient
 from shared.store.lanes import Lanes
+from shared.store.letters import Letters
+from shared.store.shares import Shares
 from shared.store.targets import State, Targets, TargetView
 from shared.verdicts import succeeded
 
@@ -46,7 +49,15 @@ def command(ctx: click.Context, config: str | None, as_json: bool) -> None:
     async def read(client: RedisClient) -> list[TargetView]:
         targets = Targets(client)
         removed = [name for name in await targets.on_record() if name not in names]
-        return await targets.views([*names, *removed])
+        views = await targets.views([*names, *removed])
+        on_disk = await counts_of(Letters(client), dead_letter_file(settings))
+        past = (await Shares(client).verdict()).targets
+        return [
+            msgspec.structs.replace(
+                view, on_disk=on_disk.get(view.name, 0), past_share=past.get(view.name, "")
+            )
+            for view in views
+        ]
 
     views = ask(settings, read)
     if as_json:
@@ -77,6 +88,11 @@ def _row(view: TargetView, *, configured: bool) -> list[str]:
         state += f"\nbreaker open: probe in {view.probe_in_s:.0f} s"
     elif view.breaker == "half-open":
         state += "\nbreaker open: probing"
+    if view.past_share:
+        state += f"\n{view.past_share}"
+    dead = f"{view.dead_letters:,}"
+    if view.on_disk:
+        dead += f"\n{view.on_disk:,} on disk"
     waiting = f"{view.backlog:,}"
     if view.held:
         waiting += f"\n{view.held:,} held"
@@ -84,7 +100,7 @@ def _row(view: TargetView, *, configured: bool) -> list[str]:
         waiting += f"\noldest {_span(view.oldest_wait_s)}"
     rate = f"{view.success_rate:.1%}" if view.success_rate is not None else "–"
     return [
-        *(view.name, state, waiting, f"{view.in_flight:,}", f"{view.dead_letters:,}", rate, view.last_error),
+        *(view.name, state, waiting, f"{view.in_flight:,}", dead, rate, view.last_error),
     ]
 
 

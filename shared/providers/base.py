@@ -21,12 +21,15 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The keys that every source takes. A provider's own `Settings` add its credentials.
 
     `window` is how long a copy is recognised as one, where that is not the configuration's `dedupe.window`.
+    `share` is the fraction of Redis's memory that what waits of this source may take, where that is not
+    `limits.memory_share`.
     """
 
     name: str
     provider: str
     allow_ips: tuple[str, ...] = ()
     window: Duration | None = None
+    share: float | None = None
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):

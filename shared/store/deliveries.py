@@ -15,7 +15,8 @@ from shared.store.why import Stands, Why, why_given_up, why_waiting
 
 WAITING = "waiting"
 IN_FLIGHT = "in-flight"
-ENDS = ("done", "dead", "expired")
+ENDS = ("done", "dead", "expired", "discarded")
+ON_DISK = "disk"
 PAGE = 100
 
 
@@ -38,9 +39,9 @@ class DeliveryView(msgspec.Struct, frozen=True):
     """One event for one target.
 
     `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at
-    most), `done`, `dead`, or `expired` (a dead letter past its retention). `failed` counts the attempts of
-    the present schedule, which a replay starts anew; `attempts` holds those of all schedules, oldest first.
-    `why` says what it waits for, or why it was given up; None if it is in flight or done.
+    most), `done`, `dead`, `expired` (a dead letter past its retention), or `discarded`. `failed` counts the
+    attempts of the present schedule, which a replay starts anew; `attempts` holds those of all schedules,
+    oldest first. `why` says what it waits for, or why it was given up; None if it is in flight or done.
     """
 
     target: str
@@ -53,7 +54,10 @@ class DeliveryView(msgspec.Struct, frozen=True):
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A delivery that was given up at `died_at` after `failed` attempts; `last` is the latest of them."""
+    """A delivery that was given up at `died_at` after `failed` attempts; `last` is the latest of them.
+
+    `on_disk`: it was moved there, and is no more in Redis.
+    """
 
     id: str
     target: str
@@ -63,6 +67,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     failed: int
     last: AttemptView | None
     why: Why
+    on_disk: bool = False
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -101,7 +106,7 @@ class Deliveries:
         made: dict[str, list[Attempt]] = {}
         for field, value in attempts.items():
             # A target's name holds no space.
-            made.setdefault(field.decode().partition(" ")[0], []).append(_attempt(value))
+            made.setdefault(field.decode().partition(" ")[0], []).append(read_attempt(value))
         for each in made.values():
             each.sort(key=lambda attempt: attempt.at_ms)
         waiting = await self._waiting(event_id, [place for place in places if place.waits], concurrency or {})
@@ -109,17 +114,17 @@ class Deliveries:
         for place in places:
             name = place.target
             why = waiting.get(name)
-            if place.end in ("dead", "expired"):
+            if place.end in ("dead", ON_DISK, "expired", "discarded"):
                 last = made[name][-1] if name in made else None
                 why = why_given_up(place.reason, place.failed, last)
             views.append(
                 DeliveryView(
                     target=name,
-                    state=place.end or (IN_FLIGHT if place.leased_ms is not None else WAITING),
+                    state=state_of(place.end) or (IN_FLIGHT if place.leased_ms is not None else WAITING),
                     failed=place.failed,
                     due_at=_time(place.due_ms) if not place.end else None,
                     leased_until=_time(place.leased_ms) if not place.end else None,
-                    attempts=[_view(attempt, answers=answers) for attempt in made.get(name, ())],
+                    attempts=[attempt_view(attempt, answers=answers) for attempt in made.get(name, ())],
                     why=why,
                 )
             )
@@ -207,12 +212,13 @@ class Deliveries:
         async for steps in walk(self._client, list(target_of), span, newest_first=True, page=page):
             for start in range(0, min(len(steps), limit - len(letters)), PAGE):
                 part = steps[start : start + min(PAGE, limit - len(letters))]
-                letters += await self._letters([(step, target_of[step.key]) for step in part])
+                letters += await self.views([(step, target_of[step.key]) for step in part])
             if len(letters) >= limit:
                 break
         return letters
 
-    async def _letters(self, found: Sequence[tuple[Step, str]]) -> list[DeadLetter]:
+    async def views(self, found: Sequence[tuple[Step, str]]) -> list[DeadLetter]:
+        """Return dead letters as they are shown, if their events are there. Raises: StoreUnavailable."""
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for step, target in found:
@@ -272,7 +278,7 @@ def _letter(
     step: Step, target: str, attributes: bytes, failed: int, reason: bytes | None, attempt: bytes | None
 ) -> DeadLetter:
     context = read_context(attributes)
-    last = _attempt(attempt) if attempt else None
+    last = read_attempt(attempt) if attempt else None
     return DeadLetter(
         id=step.id,
         target=target,
@@ -280,16 +286,23 @@ def _letter(
         source=context.source_name,
         type=context.type,
         failed=failed,
-        last=_view(last, answers=False) if last else None,
+        last=attempt_view(last, answers=False) if last else None,
         why=why_given_up(reason, failed, last),
     )
 
 
-def _attempt(value: bytes) -> Attempt:
+def read_attempt(value: bytes) -> Attempt:
+    """Return an attempt from its JSON."""
     return msgspec.json.decode(value, type=Attempt)
 
 
-def _view(attempt: Attempt, *, answers: bool) -> AttemptView:
+def state_of(end: str) -> str:
+    """Return the state of a delivery that has ended: where a dead letter is kept makes no other of it."""
+    return "dead" if end == ON_DISK else end
+
+
+def attempt_view(attempt: Attempt, *, answers: bool) -> AttemptView:
+    """Return an attempt as it is shown."""
     return AttemptView(
         at=rfc3339_ms(attempt.at_ms),
         n=attempt.n,

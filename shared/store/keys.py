@@ -10,14 +10,16 @@ What came in
     hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
     hr:event:<id>           hash: attributes, data, body (shared.events), digest (of the body),
                             type (content type, where it is not JSON's), targets (names, with commas),
-                            open (how many of its deliveries are not done), transaction (the end of its
-                            index's key, where it has one), copies (suppressed ones), differing (how many
-                            of these had another body), copy_of (of a copy that was admitted by hand);
+                            open (how many of its deliveries are neither done nor out of here),
+                            transaction (the end of its index's key, where it has one), copies (suppressed
+                            ones), differing (how many of these had another body), copy_of (of a copy that was
+                            admitted by hand);
                             and for each target that has been tried or settled:
                             failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
                             ordered (`,names,` of the ordered targets among its targets),
                             age:<target> (ms: its attempts and the waits between them, up to the next one),
-                            end:<target> (`done`, `dead`, or `expired`: a dead letter past retention),
+                            end:<target> (`done`, `dead`, `disk`: a dead letter that was moved to the disk
+                            (shared.archive), `expired`: a dead letter past retention, or `discarded`),
                             why:<target> (of what was given up: a word and a sentence, shared.verdicts.Reason)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
     hr:open                 zset: event id by receipt, while a delivery of it is not done
@@ -49,12 +51,17 @@ What goes out
     hr:rate:<target>        string: microseconds at which the next delivery may go, for a target with a
                             rate; expires when it says no more than none
     hr:targets              zset: target names by when a live process last had them in its configuration
+    hr:sources              zset: source names by the same
 
 How work is announced and kept
     hr:rung:<doorbell>      string: a doorbell is outstanding; expires after a second
     headrace                list: Celery's queue, of doorbells
     hr:sweeper:<d>          string: which worker sweeps now, of those that know the same names (<d> is a short
                             digest of them); expires after a second
+    hr:moves:<d>            string: which worker measures shares and moves dead letters to disk, of those that
+                            know the same names; expires after ten seconds
+    hr:shares               hash: those names' digest → JSON (shared.store.shares.Verdict): which targets and
+                            sources are past their share of memory, and which unknown source has left what
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
     hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
                             (`replay`, `admit`), `user`, `selected` (JSON), and how many (JSON):
@@ -75,6 +82,8 @@ AUDIT = "hr:audit"
 READY = "hr:ready"
 UNKNOWN = "hr:unknown"
 TARGETS = "hr:targets"
+SOURCES = "hr:sources"
+SHARES = "hr:shares"
 
 
 def inbox(source: str) -> str:
@@ -164,8 +173,18 @@ def rate(target: str) -> str:
 
 def sweeper(sources: Iterable[str], targets: Iterable[str]) -> str:
     """Whose turn it is to sweep, among the workers that have these names in their configuration."""
+    return f"hr:sweeper:{names_digest(sources, targets)}"
+
+
+def moves(digest: str) -> str:
+    """Which worker measures shares and moves dead letters to disk, of those that know the same names."""
+    return f"hr:moves:{digest}"
+
+
+def names_digest(sources: Iterable[str], targets: Iterable[str]) -> str:
+    """A short digest of the names in a configuration."""
     names = f"{','.join(sorted(sources))};{','.join(sorted(targets))}"
-    return f"hr:sweeper:{sha256(names.encode()).hexdigest()[:16]}"
+    return sha256(names.encode()).hexdigest()[:16]
 
 
 def rung(doorbell: str) -> str:

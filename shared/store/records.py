@@ -5,7 +5,7 @@ Nothing here decodes a provider's payload; `payload` alone hands it out. Listing
 
 import fnmatch
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from shared.ids import received_ms, stream_id
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
-from shared.store.deliveries import ENDS, WAITING
+from shared.store.deliveries import ENDS, WAITING, state_of
 from shared.store.walk import Span, Step, walk
 
 READ_AT_ONCE = 200
@@ -39,7 +39,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
 
 
 class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
-    """An admitted event. `deliveries`: target → `waiting` (due or in flight), `done`, `dead`, `expired`.
+    """An admitted event. `deliveries`: target → `waiting` (due or in flight), or how it ended.
 
     `held`: target → the dead letter of the same transaction behind which the event waits for that target.
     `copies` is how many re-sends were suppressed, `differing` how many of them had another body; `copy_of`
@@ -254,6 +254,10 @@ class Records:
                 codes.update(code.decode() for code in await pipe.execute() if code is not None)
         return dict(codes)
 
+    async def views(self, ids: Sequence[str]) -> list[EventView]:
+        """Return the events among `ids` that are there. Raises: StoreUnavailable."""
+        return await self._views(ids, None, None, len(ids))
+
     async def _newest(self, key: str, span: Span, source: str | None) -> AsyncIterator[list[Step]]:
         async for steps in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):
             yield [step for step in steps if of_source(step.id, source)]
@@ -305,7 +309,7 @@ class Records:
                 if target in ends and ends[target] is None
             ]
         )
-        return [_event(id, head, data, ends, held.get(id, {})) for id, head, data, ends in rows]
+        return [event_view(id, head, data, ends, held.get(id, {})) for id, head, data, ends in rows]
 
     async def _held(self, places: Sequence[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
         """Return, by event and target, the dead letter behind which it waits; `places` are lanes' members."""
@@ -328,22 +332,31 @@ class Records:
         return held
 
 
-def _event(
-    id: str, head: list[Any], data: bytes, ends: dict[str, bytes | None], held: dict[str, str]
+def event_view(
+    id: str,
+    head: Sequence[Any],
+    data: bytes,
+    ends: Mapping[str, bytes | str | None],
+    held: dict[str, str],
 ) -> EventView:
+    """Return an event as it is shown: `head` is attributes, targets, copies, differing and copy_of."""
     context, shown = read_context(head[0]), _shown(data)
     return EventView(
         id=id,
         received_at=_received_at(id),
         source=context.source_name,
         type=context.type,
-        deliveries={target: end.decode() if end else WAITING for target, end in ends.items()},
+        deliveries={target: _state(end) for target, end in ends.items()},
         held=held,
         copies=int(head[2] or 0),
         differing=int(head[3] or 0),
         copy_of=head[4].decode() if head[4] else None,
         **{name: getattr(shown, name) for name in _Shown.__struct_fields__},
     )
+
+
+def _state(end: bytes | str | None) -> str:
+    return state_of(end.decode() if isinstance(end, bytes) else end) if end else WAITING
 
 
 def _copy(id: str, found: list[Any], own_body: bool) -> CopyView:

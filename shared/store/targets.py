@@ -33,7 +33,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     attempt, the first of them until `next_attempt_ms`. `oldest_wait_s` is the time since the oldest of the
     first 1,000 in line was received, `overdue_s` the time since the first in line was due. `held` counts what
     waits behind a dead letter of its transaction, and is not in the backlog. `succeeded` and `failed` count
-    attempts of this hour and the one before; `probe_in_s` is set while the breaker is open.
+    attempts of this hour and the one before; `probe_in_s` is set while the breaker is open. `on_disk` is how
+    many more dead letters it has on the disk; `past_share` says how it is past its share of memory.
     """
 
     name: str
@@ -55,6 +56,8 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
     probe_in_s: float | None
     last_error: str
     last_failed_ms: int | None
+    on_disk: int = 0
+    past_share: str = ""
 
     @property
     def breaker(self) -> str:

@@ -179,10 +179,12 @@ class Gateway:
         except OSError:
             return False
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run a `headrace` command against this gateway."""
         argv = [HEADRACE, arguments[0], "--config", str(self.config), *arguments[1:]]
-        return subprocess.run(argv, capture_output=True, text=True, timeout=60, env=clean_env(), check=False)
+        return subprocess.run(
+            argv, capture_output=True, text=True, timeout=timeout_s, env=clean_env(), check=False
+        )
 
     def json(self, *arguments: str) -> Any:
         """Run a command with `--json` and return what it printed."""

@@ -72,6 +72,15 @@ class Filled:
             batch = [self._read(entry, targets) for entry in entries]
             await self.inbox.admit(source, batch, Terms(HOUR_MS, HOUR_MS))
 
+    async def admit_in_order(self, *targets: str, source: str = "trustshare") -> None:
+        """Admit what waits in a source's inbox, for these targets, each transaction's events in order."""
+        while entries := await self.inbox.take(source, "worker-1"):
+            batch = [
+                msgspec.structs.replace(item, in_order=targets) if isinstance(item, Admission) else item
+                for item in (self._read(entry, targets) for entry in entries)
+            ]
+            await self.inbox.admit(source, batch, Terms(HOUR_MS, HOUR_MS))
+
     def _read(self, entry: Entry, targets: Sequence[str]) -> Admission | Quarantine:
         try:
             event = adapter.normalise(RawEvent(entry.body, entry.headers))
@@ -99,7 +108,9 @@ class Filled:
         """Claim what is due for a target."""
         return await self.due.claim(target, most=most, limits=Limits(LEASE_MS, 10_000))
 
-    async def settle(self, target: str, end: End, *, most: int = 1000, status: int | None = 500) -> int:
+    async def settle(
+        self, target: str, end: End, *, most: int = 1000, status: int | None = 500, hold: bool = False
+    ) -> int:
         """Claim what is due for a target and settle it so. Returns how many that were."""
         claims = await self.claim(target, most)
         attempt = Attempt(
@@ -111,5 +122,5 @@ class Filled:
             answer=ANSWER if status else "",
         )
         settled = [Settlement(claimed, end, 60_000, attempt) for claimed, _ in claims.entries]
-        await self.due.settle(settled, {target: PATIENT})
+        await self.due.settle(settled, {target: msgspec.structs.replace(PATIENT, hold=hold)})
         return len(settled)

@@ -10,6 +10,7 @@ import pytest
 
 from shared.doorbell import DELIVER, Doorbell
 from shared.ids import event_id, received_ms
+from shared.operations.replays import Replayed, Replays, Selection
 from shared.store import keys
 from shared.store.deliveries import Deliveries
 from shared.store.due import End
@@ -21,7 +22,6 @@ from shared.store.records import (
     Records,
     Selected,
 )
-from shared.store.replays import Replayed, Replays, Selection
 from shared.store.walk import Span, Step, walk
 
 from .filled import ANSWER, E_MAIL, PAID, Filled, with_redis

@@ -28,11 +28,13 @@ VALUES: dict[str, list[Any]] = {
     "ingress.host": ["127.0.0.1", "127.0.0.2"],
     "ingress.public_url": ["https://a.example.com", "https://b.example.com"],
     "ingress.trusted_proxies": [[], ["10.0.0.0/8"], ["10.0.0.0/16"]],
+    "archive.dead_letters": [None, "sqlite:///a.db", "sqlite:///b.db", "sqlite:////a.db"],
     "egress.proxy": ["http://proxy:3128", "http://other:3128", "http://user:one@proxy:3128"],
     "sources.name": ["one", "two"],
     "sources.allow_ips": [[], ["10.0.0.0/8"], ["10.0.0.0/16"]],
     "sources.username": ["one", "two"],
     "sources.event": [None, "Order Published", "Order Released"],
+    "sources.share": [None, 0.1, 0.2],
     "sources.currency": ["GBP", "EUR"],
     "targets.name": ["one", "two"],
     "targets.url": ["https://example.com/a", "https://example.com/b", "http://example.com/a"],
@@ -45,6 +47,7 @@ VALUES: dict[str, list[Any]] = {
     "targets.client_cert": [None, "a.pem", "b.pem"],
     "targets.headers": [{}, {"x-a": "1"}, {"x-a": "2"}, {"x-b": "1"}],
     "targets.give_up_on": [[], [400], [400, 422]],
+    "targets.share": [None, 0.1, 0.2],
 }
 """Key (without its place in a list) → valid values, None for no such key."""
 

@@ -7,8 +7,11 @@ local function advance(target, id, transaction)
     local lane = 'hr:lane:' .. target .. ':' .. transaction
     redis.call('LREM', lane, 1, id)
     local next = redis.call('LINDEX', lane, 0)
-    if next and redis.call('HGET', 'hr:event:' .. next, 'end:' .. target) then
-        return  -- another dead letter holds the rest
+    local known = next and redis.call('HMGET', 'hr:event:' .. next, 'targets', 'end:' .. target)
+    if known and (known[2] or not known[1]) then
+        -- Another dead letter holds the rest: in Redis, or on the disk, where its record may be gone from here.
+        redis.call('SADD', 'hr:held:' .. target, transaction)
+        return
     end
     redis.call('SREM', 'hr:held:' .. target, transaction)
     if next and not redis.call('ZSCORE', 'hr:leased:' .. target, next) then

@@ -27,9 +27,9 @@ local function replay(id)
     redis.call('ZREM', KEYS[3], id)
     local known = string.find(',' .. targets .. ',', ',' .. target .. ',', 1, true)
     local ended = redis.call('HGET', event, 'end:' .. target)
-    -- A dead letter still counts as open, and so does what never ended; what is done, expired or new to
+    -- A dead letter in Redis still counts as open, and so does what never ended; what ended otherwise or is new to
     -- this target does not.
-    if not known or ended == 'done' or ended == 'expired' then
+    if not known or (ended and ended ~= 'dead') then
         if redis.call('HINCRBY', event, 'open', 1) == 1 then
             redis.call('ZREM', 'hr:finished', id)
             redis.call('ZADD', 'hr:open', tonumber(string.sub(id, 5, 15), 16), id)

@@ -103,7 +103,7 @@ local function settle(count, target, id, token, outcome, delay, attempt, _, note
             redis.call('ZREM', 'hr:dead:' .. target, id)
             redis.call('HDEL', event, 'why:' .. target)
         end
-        if known[4] == 'done' or known[4] == 'expired' then
+        if known[4] and known[4] ~= 'dead' then
             return 0
         end
         local open = tonumber(known[1]) - 1

@@ -1,23 +1,34 @@
 """Replay: which deliveries to send again, how many that is, and doing it.
 
-A replay walks what it selects twice, to count and to do, and never holds more than a page of it. What is
-on its way already is left alone, so a replay that broke off can be said again.
+A replay walks what it selects twice, to count and to do, and never holds more than a page of it. What is on
+its way already is left alone, so a replay that broke off can be said again. A dead letter on the disk goes
+back to Redis first: its event's record, if that is gone, then the delivery, and then its row is removed.
 """
 
+from __future__ import annotations
+
+import asyncio
 import fnmatch
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from shared.archive.letter import StoredLetter
 from shared.doorbell import DELIVER, Doorbell
+from shared.operations.disk import certain
 from shared.store import keys
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
+from shared.store.letters import Letters
 from shared.store.walk import Span, walk
+
+if TYPE_CHECKING:
+    from shared.archive.dead_letters import DeadLetterFile
+    from shared.operations.returns import Returns
 
 AT_ONCE = 500
 
@@ -78,9 +89,18 @@ class _Wanted(msgspec.Struct, frozen=True):
 class Replays:
     """Sends recorded events again."""
 
-    def __init__(self, client: RedisClient, targets: Sequence[str]) -> None:
+    def __init__(
+        self, client: RedisClient, targets: Sequence[str], file: DeadLetterFile | None = None
+    ) -> None:
         """`targets` are the names of the configured ones: nothing is sent to any other."""
         self._client = client
+        self._letters = Letters(client)
+        self._file = file
+        self._returns: Returns | None = None
+        if file is not None:
+            from shared.operations.returns import Returns
+
+            self._returns = Returns(client, file)
         self._targets = tuple(targets)
 
     async def plan(self, selection: Selection) -> Plan:
@@ -90,6 +110,7 @@ class Replays:
             within = selection.span
             with translated():
                 count = await self._client.redis.zcount(keys.dead(dead), within.since_ms, within.until_ms)
+            count += await self._count_on_disk(dead, within)
             return Plan({dead: count} if count else {}, 0, {})
         deliveries: Counter[str] = Counter()
         unserved: Counter[str] = Counter()
@@ -128,10 +149,9 @@ class Replays:
         return Replayed(sent, counts["waiting"], counts["gone"])
 
     async def _replay(self, target: str, ids: Sequence[str]) -> list[str]:
-        results = await self._client.run(
-            "replay", [keys.due(target), keys.leased(target), keys.dead(target)], [target, *ids]
-        )
-        return [result.decode() for result in results]
+        if self._returns is None:
+            return await self._letters.replay(target, ids)
+        return await self._returns.replay(target, ids)
 
     async def _wanted(self, selection: Selection) -> AsyncIterator[list[_Wanted]]:
         dead = selection.dead_letters_of
@@ -153,6 +173,33 @@ class Replays:
         # What a replay sends and what dies again comes to stand outside of the span, or behind the walk.
         async for steps in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
             yield [step.id for step in steps if of_source(step.id, selection.source)]
+        async for page in self._on_disk(selection.span, dead):
+            ids = list(dict.fromkeys(letter.id for letter in page if of_source(letter.id, selection.source)))
+            # Of an event that Redis still holds the walk has told, unless this is about its dead letters.
+            yield ids if dead is not None else await self._letters.gone(ids)
+
+    async def _on_disk(self, span: Span, dead: str | None) -> AsyncIterator[list[StoredLetter]]:
+        """Yield the letters on the disk, oldest first: of one target by when they died, or all by receipt."""
+        if self._file is None:
+            return
+        from shared.archive.dead_letters import Wanted
+
+        bounds = (span.since_ms, span.until_ms)
+        wanted = Wanted(received_ms=bounds) if dead is None else Wanted(targets=(dead,), died_ms=bounds)
+        read = self._file.by_receipt if dead is None else self._file.by_death
+        last: StoredLetter | None = None
+        while page := await asyncio.to_thread(read, wanted, limit=AT_ONCE, after=last, newest_first=False):
+            last = page[-1]
+            yield await certain(self._letters, page)
+
+    async def _count_on_disk(self, target: str, span: Span) -> int:
+        if self._file is None:
+            return 0
+        count = await asyncio.to_thread(self._file.count, target, span.since_ms, span.until_ms)
+        moving = await certain(self._letters, await asyncio.to_thread(self._file.moving))
+        return count + sum(
+            letter.target == target and span.since_ms <= letter.died_ms <= span.until_ms for letter in moving
+        )
 
     async def _looked_up(self, ids: Sequence[str], selection: Selection) -> list[_Wanted]:
         to = selection.to or selection.dead_letters_of
@@ -162,8 +209,17 @@ class Replays:
             for id in ids:
                 pipe.hmget(keys.event(id), ["attributes", "targets", *(f"end:{name}" for name in candidates)])
             replies = await pipe.execute() if ids else []
+        heads = dict(zip(ids, replies, strict=True))
+        if self._file is not None:
+            gone = [id for id, head in heads.items() if head[0] is None]
+            for letter in await asyncio.to_thread(self._file.of_events, gone) if gone else []:
+                heads[letter.id] = [
+                    letter.attributes,
+                    letter.targets.encode(),
+                    *(b"disk" for _ in candidates),
+                ]
         wanted = []
-        for id, (attributes, targets, *ends) in zip(ids, replies, strict=True):
+        for id, (attributes, targets, *ends) in heads.items():
             if attributes is None or not _of_type(attributes, selection.type):
                 continue
             own = [name for name in targets.decode().split(",") if name]

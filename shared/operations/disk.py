@@ -1,0 +1,49 @@
+"""The disk's part of what is kept: opened only if anything was ever written there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shared.archive.letter import StoredLetter
+from shared.config import Config
+from shared.store.letters import Letters
+
+if TYPE_CHECKING:  # SQLAlchemy takes a third of a second to import, and most gateways never need it
+    from shared.archive.dead_letters import DeadLetterFile
+
+
+def dead_letter_file(config: Config) -> DeadLetterFile | None:
+    """Return the file of dead letters, None if there is none."""
+    url = config.archive.dead_letters
+    if not url or not Path(url.removeprefix("sqlite:///")).exists():
+        return None
+    from shared.archive.dead_letters import DeadLetterFile
+
+    return DeadLetterFile(url)
+
+
+async def certain(letters: Letters, found: Sequence[StoredLetter]) -> list[StoredLetter]:
+    """Return those of these letters that are on the disk: Redis is asked of those that are amid a move.
+
+    Raises: StoreUnavailable.
+    """
+    moving = [letter for letter in found if letter.moving]
+    here = await letters.on_disk(moving)
+    elsewhere = {letter.key for letter, is_here in zip(moving, here, strict=True) if not is_here}
+    return [letter for letter in found if letter.key not in elsewhere]
+
+
+async def counts_of(letters: Letters, file: DeadLetterFile | None) -> dict[str, int]:
+    """Return how many dead letters each target has on the disk.
+
+    Raises: StoreUnavailable; ArchiveUnavailable.
+    """
+    if file is None:
+        return {}
+    counts = await asyncio.to_thread(file.counts)
+    for letter in await certain(letters, await asyncio.to_thread(file.moving)):
+        counts[letter.target] = counts.get(letter.target, 0) + 1
+    return counts

@@ -1,0 +1,139 @@
+"""Events, wherever they are: in Redis, or, if Redis holds them no more, on the disk as dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shared.archive.letter import StoredLetter
+from shared.events import JSON, EventRecord
+from shared.operations.dead_letters import attempts_of, why_of
+from shared.operations.disk import certain
+from shared.store.client import RedisClient
+from shared.store.context import of_source
+from shared.store.deliveries import Deliveries, DeliveryView
+from shared.store.letters import Letters
+from shared.store.records import EventView, Kept, Records, Selected, event_view
+from shared.store.sources import Sources
+
+if TYPE_CHECKING:
+    from shared.archive.dead_letters import DeadLetterFile
+
+PAGE = 100
+
+
+class Events:
+    """What is held of requests and events. All methods raise StoreUnavailable and ArchiveUnavailable."""
+
+    def __init__(self, client: RedisClient, file: DeadLetterFile | None) -> None:
+        self._records = Records(client)
+        self._deliveries = Deliveries(client)
+        self._letters = Letters(client)
+        self._sources = Sources(client)
+        self._file = file
+
+    async def find(self, id: str, sources: Sequence[str]) -> Kept | None:
+        """Return what a receipt stands for now; None if it is unknown, or retention has removed it."""
+        # The inbox of a source that left the configuration is looked into as well.
+        names = dict.fromkeys([*sources, *await self._sources.on_record()])
+        found = await self._records.find(id, list(names))
+        if found is None and (letters := await self._of_event(id)):
+            return _view(letters)
+        return found
+
+    async def payload(self, kept: Kept) -> EventRecord | bytes | None:
+        """Return an event as it is delivered, or the body of what is not an event; None if it is gone."""
+        found = await self._records.payload(kept)
+        if found is None and isinstance(kept, EventView) and (letters := await self._of_event(kept.id)):
+            letter = letters[0]
+            return EventRecord(
+                letter.id, letter.attributes, letter.data, letter.body, letter.content_type or JSON
+            )
+        return found
+
+    async def deliveries(
+        self, id: str, *, answers: bool = False, concurrency: Mapping[str, int] | None = None
+    ) -> list[DeliveryView] | None:
+        """Return an event's deliveries, in the order of its targets; None if there is no such event.
+
+        `concurrency` is that of each configured target.
+        """
+        views = await self._deliveries.of_event(id, answers=answers, concurrency=concurrency)
+        letters = {letter.target: letter for letter in await self._of_event(id)}
+        if views is None:
+            if not letters:
+                return None
+            ends = _view(list(letters.values())).deliveries
+            views = [DeliveryView(target, state, 0, None, None, []) for target, state in ends.items()]
+        return [
+            msgspec.structs.replace(
+                view,
+                failed=letters[view.target].failed,
+                attempts=attempts_of(letters[view.target], answers=answers),
+                why=why_of(letters[view.target]),
+            )
+            if view.target in letters and view.state == "dead" and not view.attempts
+            else view
+            for view in views
+        ]
+
+    async def events(self, wanted: Selected, limit: int) -> list[EventView]:
+        """Return up to `limit` events, newest first."""
+        found = {view.id: view for view in await self._records.events(wanted, limit)}
+        if self._file is not None and wanted.state in (None, "dead"):
+            await self._add_from_disk(self._file, wanted, found, limit)
+        return sorted(found.values(), key=lambda view: (view.received_at, view.id), reverse=True)[:limit]
+
+    async def _add_from_disk(
+        self, file: DeadLetterFile, wanted: Selected, found: dict[str, EventView], limit: int
+    ) -> None:
+        from shared.archive.dead_letters import Wanted
+
+        span = Wanted(received_ms=(wanted.span.since_ms, wanted.span.until_ms))
+        last: StoredLetter | None = None
+        count = 0
+        while page := await asyncio.to_thread(file.by_receipt, span, limit=PAGE, after=last):
+            last = page[-1]
+            ids = dict.fromkeys(
+                letter.id
+                for letter in await certain(self._letters, page)
+                if letter.id not in found
+                and of_source(letter.id, wanted.source)
+                and (wanted.type is None or fnmatch.fnmatchcase(letter.type, wanted.type))
+            )
+            gone = set(await self._letters.gone(list(ids)))
+            # Of what Redis still holds, only a listing by state may have missed it: it is finished there.
+            kept = await self._records.views([id for id in ids if id not in gone])
+            letters: dict[str, list[StoredLetter]] = {}
+            for letter in await asyncio.to_thread(file.of_events, list(gone)) if gone else []:
+                letters.setdefault(letter.id, []).append(letter)
+            new = [*kept, *map(_view, letters.values())]
+            found |= {view.id: view for view in new}
+            count += len(new)
+            if count >= limit:
+                return
+
+    async def _of_event(self, id: str) -> list[StoredLetter]:
+        if self._file is None:
+            return []
+        return await certain(self._letters, await asyncio.to_thread(self._file.of_event, id))
+
+
+def _view(letters: Sequence[StoredLetter]) -> EventView:
+    """Return an event as its letters tell of it: the other deliveries as they stood, or ended since."""
+    first = letters[0]
+    ends = {name: "done" for name in first.targets.split(",") if name}
+    ends |= msgspec.json.decode(first.ends, type=dict[str, str])
+    ends |= dict.fromkeys((letter.target for letter in letters), "dead")
+    head = [
+        first.attributes,
+        first.targets.encode(),
+        first.copies,
+        first.differing,
+        first.copy_of.encode() or None,
+    ]
+    return event_view(first.id, head, first.data, ends, {})

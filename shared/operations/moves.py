@@ -1,0 +1,118 @@
+"""Moving dead letters from Redis to the disk, and what ends there.
+
+A letter is written to the disk under the name of the move, and is safe there before anything else happens;
+one script takes it out of Redis; then the row is marked as arrived. Killed anywhere, the letter is in at
+least one of the two places. While a row names a move, Redis says where the letter is: on the disk if Redis
+holds no record of the event or its delivery has ended as `disk`. So it is shown once.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+
+from shared.archive.dead_letters import DeadLetterFile
+from shared.archive.letter import StoredLetter
+from shared.store.letters import Letters
+from shared.store.walk import Place
+from shared.verdicts import Reason
+
+ENTRY_BYTES = 1500  # what Redis spends on an event besides its payload, about
+STALE_MS = 120_000
+EXPIRE_AT_ONCE = 500
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """What was moved. `bytes` is about what that frees in Redis; `more`: there may be more to move."""
+
+    letters: int
+    bytes: int
+    more: bool
+
+
+class Moves:
+    """Moves dead letters to one file. All methods raise StoreUnavailable and ArchiveUnavailable."""
+
+    def __init__(self, letters: Letters, file: DeadLetterFile) -> None:
+        self._letters = letters
+        self._file = file
+        self._walked: dict[str, Place | None] = {}
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    async def dead_letters(self, target: str, *, hold: bool) -> Moved:
+        """Move the oldest dead letters of a target."""
+        found = await self._letters.dead(target)
+        if not found:
+            await self._letters.drop_orphans(target)
+        return await self._move(target, found, waited=False, hold=hold, more=bool(found))
+
+    async def what_waits(self, target: str, why: Reason, *, hold: bool) -> Moved:
+        """Make dead letters on the disk of what has waited longest for a target, for the reason `why`."""
+        after = self._walked.get(target)
+        found, self._walked[target] = await self._letters.waiting(
+            target, after, await self._letters.now_ms(), why
+        )
+        more = self._walked[target] is not None or after is not None
+        return await self._move(target, found, waited=True, hold=hold, more=more)
+
+    async def _move(
+        self, target: str, found: Sequence[StoredLetter], *, waited: bool, hold: bool, more: bool
+    ) -> Moved:
+        if not found:
+            return Moved(0, 0, more)
+        move = new_move(await self._letters.now_ms())
+        await asyncio.to_thread(self._file.add, found, move)
+        results = await self._letters.take_out(target, found, waited=waited, hold=hold)
+        outcome = {letter.key: result for letter, result in zip(found, results, strict=True)}
+        # Of an event that is gone the disk has the last that is known.
+        here = [key for key, result in outcome.items() if result != "changed"]
+        await asyncio.to_thread(self._file.arrived, here, move)
+        if changed := [key for key, result in outcome.items() if result == "changed"]:
+            await asyncio.to_thread(self._file.drop, changed, move)
+        left = [letter for letter in found if outcome[letter.key] == "left"]
+        return Moved(len(left), sum(map(size_of, left)), more)
+
+    async def tidy(self) -> None:
+        """Look at rows whose move broke off: keep those that the disk has, drop the others."""
+        if not self._file.exists():
+            return
+        before = move_name(await self._letters.now_ms() - STALE_MS)
+        stale = await asyncio.to_thread(self._file.moving, before)
+        if not stale:
+            return
+        here = await self._letters.on_disk(stale)
+        for letter, is_here in zip(stale, here, strict=True):
+            end = self._file.arrived if is_here else self._file.drop
+            await asyncio.to_thread(end, [letter.key], letter.moving)
+
+    async def expire(self, before_ms: int) -> int:
+        """Remove some letters that died before a time. Returns how many; again while it is EXPIRE_AT_ONCE."""
+        if not self._file.exists():
+            return 0
+        old = await asyncio.to_thread(self._file.expired, before_ms, EXPIRE_AT_ONCE)
+        for target in dict.fromkeys(letter.target for letter in old):
+            await self._letters.end(target, [letter for letter in old if letter.target == target], "expired")
+        if old:
+            await asyncio.to_thread(self._file.remove, old)
+        return len(old)
+
+
+def new_move(now_ms: int) -> str:
+    """Return the name of a new move, which begins with the time when it begins."""
+    return f"{move_name(now_ms)}-{uuid4().hex}"
+
+
+def move_name(ms: int) -> str:
+    """Return the beginning of the names of moves that begin at a time."""
+    return f"{ms:015d}"
+
+
+def size_of(letter: StoredLetter) -> int:
+    """Return about how many bytes of Redis's memory a letter takes."""
+    return len(letter.body) + len(letter.data) + len(letter.attributes) + len(letter.attempts) + ENTRY_BYTES

@@ -1,0 +1,122 @@
+"""What operators do with quarantine besides admitting: discarding, and putting requests into it."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+
+from shared.store import keys
+from shared.store.admission import Entry, Place, Quarantine, Terms, admit
+from shared.store.audit import named, note
+from shared.store.client import RedisClient, translated
+from shared.store.context import of_source
+from shared.store.walk import Span, walk
+
+AT_ONCE = 200
+TAKE_AT_ONCE = 50  # with their bodies
+NO_SOURCE = "no-source"
+
+
+class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which requests to discard: `receipts` by id, or what came in during `span`, narrowed by the rest.
+
+    `code` is the reason for which they were quarantined.
+    """
+
+    span: Span
+    receipts: tuple[str, ...] = ()
+    source: str | None = None
+    code: str | None = None
+
+
+class QuarantineWork:
+    """Changes what is in quarantine. All methods raise StoreUnavailable."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def count(self, chosen: Chosen) -> dict[str, int]:
+        """Return how many requests are chosen, by the reason why they are there."""
+        counts: Counter[str] = Counter()
+        async for page in self._chosen(chosen):
+            counts.update(page.values())
+        return dict(counts)
+
+    async def discard(
+        self, chosen: Chosen, planned: dict[str, int], *, user: str, done: Callable[[int], None]
+    ) -> int:
+        """Discard what is chosen; `done` is told how many so far. Returns how many.
+
+        What was discarded until an error stands, and a second call goes on with the rest.
+        """
+        asked: dict[str, Any] = msgspec.to_builtins(chosen)
+        if chosen.receipts:
+            asked |= named(chosen.receipts, "receipts")
+        # The entry comes first: nothing is discarded by hand without one.
+        await note(self._client, "discard quarantined", user, asked, requests=planned)
+        total = 0
+        async for page in self._chosen(chosen):
+            total += sum(await self._client.run("discard_quarantined", [], [chosen.code or "", *page]))
+            done(total)
+        return total
+
+    async def _chosen(self, chosen: Chosen) -> AsyncIterator[dict[str, str]]:
+        """Yield what is chosen, oldest first: receipt id → the reason why it is in quarantine."""
+        if chosen.receipts:
+            receipts = sorted(set(chosen.receipts))
+            for start in range(0, len(receipts), AT_ONCE):
+                yield await self._with_reason(receipts[start : start + AT_ONCE], chosen.code)
+            return
+        async for steps in walk(self._client, [keys.QUARANTINE], chosen.span, newest_first=False):
+            ids = [step.id for step in steps if of_source(step.id, chosen.source)]
+            for start in range(0, len(ids), AT_ONCE):
+                yield await self._with_reason(ids[start : start + AT_ONCE], chosen.code)
+
+    async def _with_reason(self, ids: list[str], code: str | None) -> dict[str, str]:
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids:
+                pipe.hget(keys.quarantined(id), "code")
+            codes = await pipe.execute() if ids else []
+        return {
+            id: found.decode()
+            for id, found in zip(ids, codes, strict=True)
+            if found is not None and code in (None, found.decode())
+        }
+
+    async def take_from_inbox(
+        self, source: str, planned: int, terms: Terms, *, user: str, done: Callable[[int], None]
+    ) -> int:
+        """Put all that waits in the inbox of a source that is not configured into quarantine, oldest first.
+
+        Each is moved by the script that admits: it is in exactly one place at every moment. Returns how many
+        went, copies of what is held among them.
+        """
+        await note(self._client, "quarantine inbox", user, {"source": source}, requests={source: planned})
+        total = 0
+        redis: Any = self._client.redis
+        while total < planned:
+            with translated():
+                found = await redis.xrange(keys.inbox(source), count=TAKE_AT_ONCE)
+            batch = [_quarantine(source, id.decode(), fields) for id, fields in found]
+            if not batch:
+                break
+            outcomes = await admit(self._client, Place.INBOX, source, batch, terms)
+            total += sum(outcome.what != "gone" for outcome in outcomes)
+            done(total)
+        return total
+
+
+def _quarantine(source: str, id: str, fields: dict[bytes, bytes]) -> Quarantine:
+    headers = fields.get(b"headers")
+    return Quarantine(
+        Entry(
+            stream_id=id,
+            source=source,
+            body=fields[b"body"],
+            headers=msgspec.json.decode(headers, type=dict[str, str]) if headers else {},
+        ),
+        NO_SOURCE,
+        "its source is not in the configuration: put here by hand",
+    )

@@ -1,0 +1,113 @@
+"""Sending dead letters on the disk again: back into Redis, no faster than the target takes them."""
+
+import asyncio
+from collections.abc import Sequence
+from time import monotonic
+
+from shared.archive.dead_letters import DeadLetterFile
+from shared.archive.letter import StoredLetter
+from shared.doorbell import DELIVER, Doorbell
+from shared.errors import StoreUnavailable
+from shared.operations.moves import new_move, size_of
+from shared.store import keys
+from shared.store.bells import Bells
+from shared.store.client import RedisClient, translated
+from shared.store.letters import Letters
+from shared.store.shares import Shares
+
+AT_ONCE = 20  # with their bodies, in one transaction
+AHEAD = 0.02  # of Redis's memory: what may wait for the target before more comes back
+FILLED = 0.7
+FULL = 0.75
+PATIENCE_S = 60.0
+LOOK_S = 0.1
+
+
+class Returns:
+    """Sends events again of which some are on the disk.
+
+    All methods raise StoreUnavailable and ArchiveUnavailable.
+    """
+
+    def __init__(self, client: RedisClient, file: DeadLetterFile) -> None:
+        self._client = client
+        self._letters = Letters(client)
+        self._shares = Shares(client)
+        self._bells = Bells(client)
+        self._file = file
+        self._waited_before: dict[str, int] = {}
+
+    async def replay(self, target: str, ids: Sequence[str]) -> list[str]:
+        """Send events to a target again. Returns for each what `replay.lua` says."""
+        results: list[str] = []
+        for start in range(0, len(ids), AT_ONCE):
+            results += await self._replay(target, ids[start : start + AT_ONCE])
+        return results
+
+    async def _replay(self, target: str, ids: Sequence[str]) -> list[str]:
+        gone = set(await self._letters.gone(ids))
+        on_disk = [
+            letter
+            for letter in await asyncio.to_thread(self._file.of_events, ids)
+            if letter.target == target or letter.id in gone
+        ]
+        if not on_disk:
+            return await self._letters.replay(target, ids)
+        await self._wait_for_room(target, on_disk)
+        move = new_move(await self._letters.now_ms())
+        leaving = await asyncio.to_thread(self._file.leave, target, ids, move)
+        try:
+            letters = await self._of_each_event(ids, leaving)
+            results = await self._letters.put_back_and_replay(target, ids, letters)
+        except StoreUnavailable:
+            # Redis knows what was done. If it cannot be asked now, the marks stay until it can.
+            there = await self._letters.on_disk(leaving)
+            stay = [letter.key for letter, is_there in zip(leaving, there, strict=True) if is_there]
+            await asyncio.to_thread(self._file.arrived, stay, move)
+            raise
+        outcome = dict(zip(ids, results, strict=True))
+        await asyncio.to_thread(self._file.remove, [each for each in leaving if outcome[each.id] != "gone"])
+        if stay := [letter.key for letter in leaving if outcome[letter.id] == "gone"]:
+            await asyncio.to_thread(self._file.arrived, stay, move)
+        return results
+
+    async def _of_each_event(
+        self, ids: Sequence[str], leaving: Sequence[StoredLetter]
+    ) -> list[Sequence[StoredLetter]]:
+        """Return all letters of events that are gone, and of others those that leave, for their attempts."""
+        gone = await self._letters.gone(ids)
+        of_gone = [await asyncio.to_thread(self._file.of_event, id) for id in gone]
+        return [*filter(None, of_gone), *([letter] for letter in leaving if letter.id not in gone)]
+
+    async def _wait_for_room(self, target: str, letters: Sequence[StoredLetter]) -> None:
+        """Wait until the target has taken what came back before: more than its share would only leave again.
+
+        Raises: StoreUnavailable after PATIENCE_S.
+        """
+        largest = max(size_of(letter) for letter in letters)
+        until = monotonic() + PATIENCE_S
+        while True:
+            waiting = await self._waiting(target)
+            before = self._waited_before[target] = min(waiting, self._waited_before.get(target, waiting))
+            memory, verdict = await self._shares.memory(), await self._shares.verdict()
+            ahead = max(AT_ONCE, AHEAD * memory.most // largest)
+            # What waits beside these may be long; then it must leave room in the target's share.
+            taken = waiting <= ahead or (
+                waiting <= before + ahead and verdict.filled.get(target, 0.0) <= FILLED
+            )
+            if taken and memory.used_share <= FULL and target not in verdict.targets:
+                return
+            if monotonic() >= until:
+                full = f"Redis is full: {memory.used_share:.0%} of maxmemory"
+                raise StoreUnavailable(
+                    full if memory.used_share > FULL else f"{target} takes no more now: see headrace targets"
+                )
+            await self._bells.ring([Doorbell(DELIVER, target)])
+            await asyncio.sleep(LOOK_S)
+
+    async def _waiting(self, target: str) -> int:
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            pipe.zcard(keys.due(target))
+            pipe.zcard(keys.leased(target))
+            return sum(await pipe.execute())

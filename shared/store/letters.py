@@ -1,0 +1,266 @@
+"""Dead letters on their way from Redis to the disk and back: read whole, taken out, put back.
+
+Each step in Redis is one script. `shared.operations.moves` has the order of the steps.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shared.archive.letter import StoredLetter
+from shared.ids import received_ms
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+from shared.store.context import read_context
+from shared.store.walk import Place, Span, walk
+from shared.verdicts import Reason
+
+READ_BYTES = 4 * 1024 * 1024
+READ_MOST = 200
+WALK_MOST = 2000
+_FOR_EVER = Span(0, 2**53)
+
+
+class Letters:
+    """The dead letters in Redis, and what waits and shall become one."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def dead(self, target: str) -> list[StoredLetter]:
+        """Return the oldest dead letters of a target, as many as are moved at once.
+
+        Raises: StoreUnavailable.
+        """
+        with translated():
+            found: list[Any] = await self._client.redis.zrange(
+                keys.dead(target), 0, READ_MOST - 1, withscores=True
+            )
+        died = {id.decode(): int(ms) for id, ms in found}
+        read = await self._read(target, list(died))
+        return [msgspec.structs.replace(letter, died_ms=died[letter.id]) for letter in read]
+
+    async def drop_orphans(self, target: str) -> None:
+        """Forget those of the oldest dead letters whose events are gone. Raises: StoreUnavailable."""
+        with translated():
+            ids: list[Any] = await self._client.redis.zrange(keys.dead(target), 0, READ_MOST - 1)
+            gone = await self.gone([id.decode() for id in ids])
+            if gone:
+                await self._client.redis.zrem(keys.dead(target), *gone)
+
+    async def waiting(
+        self, target: str, after: Place | None, now_ms: int, why: Reason
+    ) -> tuple[list[StoredLetter], Place | None]:
+        """Return what has waited longest for a target, as dead letters of `now_ms` for the reason `why`.
+
+        Begins behind the place `after` in the order of receipt, looks at a bounded number of events and
+        returns the place where it ended, None at the end of all. Raises: StoreUnavailable.
+        """
+        ids: list[str] = []
+        looked_at = 0
+        span = _FOR_EVER if after is None else Span(after[0], _FOR_EVER.until_ms)
+        async for steps in walk(self._client, [keys.OPEN], span, newest_first=False):
+            new = [step for step in steps if after is None or step.place > after]
+            for step, waits in zip(new, await self._wait(target, [s.id for s in new]), strict=True):
+                after = step.place
+                if waits:
+                    ids.append(step.id)
+                if len(ids) == READ_MOST:
+                    break
+            looked_at += len(new)
+            if len(ids) == READ_MOST or looked_at >= WALK_MOST:
+                break
+        else:
+            after = None
+        letters = [
+            msgspec.structs.replace(letter, died_ms=now_ms, why=str(why))
+            for letter in await self._read(target, ids)
+        ]
+        if len(letters) < len(ids) and letters:
+            after = received_ms(letters[-1].id), letters[-1].id  # the rest was too large to read at once
+        return letters, after
+
+    async def _wait(self, target: str, ids: Sequence[str]) -> list[bool]:
+        """Tell of each event whether it waits for a target, in no worker's hands."""
+        if not ids:
+            return []
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids:
+                pipe.hmget(keys.event(id), ["targets", f"end:{target}"])
+            heads = await pipe.execute()
+            leased: list[Any] = await self._client.redis.zmscore(keys.leased(target), list(ids))
+        return [
+            names is not None and target in names.decode().split(",") and end is None and lease is None
+            for (names, end), lease in zip(heads, leased, strict=True)
+        ]
+
+    async def _read(self, target: str, ids: Sequence[str]) -> list[StoredLetter]:
+        """Read events whole, as far as they are there, and no more than some megabytes of them."""
+        if not ids:
+            return []
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids:
+                pipe.hstrlen(keys.event(id), "body")
+                pipe.hstrlen(keys.event(id), "data")
+            sizes: list[int] = await pipe.execute()
+            size, most = 0, 0
+            for each in map(sum, zip(sizes[::2], sizes[1::2], strict=True)):
+                size += each
+                if most and size > READ_BYTES:
+                    break
+                most += 1
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids[:most]:
+                pipe.hgetall(keys.event(id))
+                pipe.hgetall(keys.attempts(id))
+            replies = await pipe.execute()
+        return [
+            _letter(target, id, event, attempts)
+            for id, event, attempts in zip(ids, replies[::2], replies[1::2], strict=False)
+            if event
+        ]
+
+    async def take_out(
+        self, target: str, letters: Sequence[StoredLetter], *, waited: bool, hold: bool
+    ) -> list[str]:
+        """Take letters that are on the disk out of Redis; `waited`: they were no dead letters until now.
+
+        Returns for each what `leave.lua` says. Raises: StoreUnavailable.
+        """
+        args: list[str | bytes | int | float] = [target, "hold" if hold else ""]
+        for letter in letters:
+            args += [letter.id, "" if waited else letter.died_ms]
+        return [result.decode() for result in await self._client.run("leave", [], args)]
+
+    async def end(self, target: str, letters: Sequence[StoredLetter], how: str) -> list[str]:
+        """End dead letters for good: `discarded` or `expired`. Returns what `discard.lua` says of each.
+
+        Raises: StoreUnavailable.
+        """
+        args: list[str | bytes | int | float] = [target, how]
+        for letter in letters:
+            args += [letter.id, letter.ordered, letter.transaction_key]
+        return [result.decode() for result in await self._client.run("discard", [], args)]
+
+    async def put_back_and_replay(
+        self, target: str, ids: Sequence[str], letters: Sequence[Sequence[StoredLetter]]
+    ) -> list[str]:
+        """Put the records of events back, as far as they are gone, and send events to a target again.
+
+        `letters` are complete, those of one event together. It is one transaction: a record that is back and
+        not yet open again would be retention's. Returns for each of `ids` what `replay.lua` says.
+
+        Raises: StoreUnavailable.
+        """
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=True)
+            for each in letters:
+                await self._client.script("come_back")(keys=[], args=_record(each), client=pipe)
+            places = [keys.due(target), keys.leased(target), keys.dead(target)]
+            await self._client.script("replay")(keys=places, args=[target, *ids], client=pipe)
+            replies = await pipe.execute()
+        return [result.decode() for result in replies[-1]]
+
+    async def replay(self, target: str, ids: Sequence[str]) -> list[str]:
+        """Send events that Redis holds to a target again. Returns for each what `replay.lua` says.
+
+        Raises: StoreUnavailable.
+        """
+        results = await self._client.run(
+            "replay", [keys.due(target), keys.leased(target), keys.dead(target)], [target, *ids]
+        )
+        return [result.decode() for result in results]
+
+    async def on_disk(self, letters: Sequence[StoredLetter]) -> list[bool]:
+        """Tell of letters that are amid a move whether the disk has them, as Redis knows it.
+
+        Raises: StoreUnavailable.
+        """
+        if not letters:
+            return []
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for letter in letters:
+                pipe.hmget(keys.event(letter.id), ["attributes", f"end:{letter.target}"])
+            return [head is None or end == b"disk" for head, end in await pipe.execute()]
+
+    async def gone(self, ids: Sequence[str]) -> list[str]:
+        """Return those of these events whose records Redis has no more. Raises: StoreUnavailable."""
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for id in ids:
+                pipe.exists(keys.event(id))
+            there = await pipe.execute() if ids else []
+        return [id for id, exists in zip(ids, there, strict=True) if not exists]
+
+    async def now_ms(self) -> int:
+        """Return the time by Redis's clock, in ms since 1970. Raises: StoreUnavailable."""
+        with translated():
+            seconds, micros = await self._client.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[bytes, bytes]) -> StoredLetter:
+    def text(field: str) -> str:
+        return event.get(field.encode(), b"").decode()
+
+    targets = text("targets")
+    context = read_context(event[b"attributes"])
+    own = f"{target} ".encode()
+    mine = {field.decode(): msgspec.Raw(value) for field, value in attempts.items() if field.startswith(own)}
+    # Once the record is gone all others have ended: what waits yet will be done, or have a letter of its own.
+    ends = {name: text(f"end:{name}") or "done" for name in targets.split(",") if name != target}
+    return StoredLetter(
+        id=id,
+        target=target,
+        source=context.source_name,
+        type=context.type,
+        received_ms=received_ms(id),
+        died_ms=0,
+        failed=int(text(f"failed:{target}") or 0),
+        why=text(f"why:{target}"),
+        attempts=msgspec.json.encode(mine),
+        attributes=event[b"attributes"],
+        data=event[b"data"],
+        body=event[b"body"],
+        content_type=text("type"),
+        digest=text("digest"),
+        transaction_key=text("transaction"),
+        ordered=text("ordered"),
+        targets=targets,
+        ends=msgspec.json.encode({name: "expired" if end == "dead" else end for name, end in ends.items()}),
+        copies=int(text("copies") or 0),
+        differing=int(text("differing") or 0),
+        copy_of=text("copy_of"),
+    )
+
+
+def _record(letters: Sequence[StoredLetter]) -> list[str | bytes | int | float]:
+    """Return the arguments of `come_back.lua`: the record of an event, from all its letters."""
+    first = letters[0]
+    ends = msgspec.json.decode(first.ends, type=dict[str, str])
+    ends |= dict.fromkeys((letter.target for letter in letters), "disk")
+    attempts: dict[str, msgspec.Raw] = {}
+    for letter in letters:
+        attempts |= msgspec.json.decode(letter.attempts, type=dict[str, msgspec.Raw])
+    args: list[str | bytes | int | float] = [first.id, len(attempts)]
+    for field, attempt in attempts.items():
+        args += [field, bytes(attempt)]
+    texts = {
+        "type": first.content_type,
+        "transaction": first.transaction_key,
+        "ordered": first.ordered,
+        "copies": first.copies or "",
+        "differing": first.differing or "",
+        "copy_of": first.copy_of,
+        **{f"why:{letter.target}": letter.why for letter in letters},
+        **{f"end:{target}": end for target, end in ends.items()},
+    }
+    args += ["attributes", first.attributes, "data", first.data, "body", first.body]
+    args += ["digest", first.digest, "targets", first.targets, "open", 0]
+    for name, value in texts.items():
+        args += [name, value] if value else []
+    return args

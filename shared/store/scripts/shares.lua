@@ -1,0 +1,51 @@
+-- Estimates how much memory what is open takes, by target, and what is held back, by source.
+--   ARGV[1] how many of each set to look at: the rest counts as much as these do on average
+-- Reads hr:open, hr:event:*, hr:attempts:*, hr:quarantine, hr:quarantined:*, hr:duplicates, hr:duplicate:*.
+-- Writes nothing. Returns {target, bytes, …}, and {source, bytes, …} of quarantine and of duplicates.
+-- What waits for a target, stands in its lanes, or is its dead letter keeps an event in hr:open: one set tells of all.
+local ENTRY = 160  -- of a member of two sorted sets, about
+
+local function bytes_of(key)
+    -- SAMPLES 0: all fields. Of five, the one with the body may be any.
+    return redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) or 0
+end
+
+local function sampled(set, look)
+    local ids = redis.call('ZRANDMEMBER', set, ARGV[1])
+    local sums, reply = {}, {}
+    for _, id in ipairs(ids) do
+        look(id, sums)
+    end
+    local each = redis.call('ZCARD', set) / math.max(#ids, 1)
+    for name, bytes in pairs(sums) do
+        local n = #reply
+        reply[n + 1], reply[n + 2] = name, math.floor(bytes * each)
+    end
+    return reply
+end
+
+local targets = sampled('hr:open', function(id, sums)
+    local event = 'hr:event:' .. id
+    local names = redis.call('HGET', event, 'targets')
+    if names then
+        local bytes = bytes_of(event) + bytes_of('hr:attempts:' .. id) + ENTRY
+        for name in string.gmatch(names, '[^,]+') do
+            local ended = redis.call('HGET', event, 'end:' .. name)
+            if not ended or ended == 'dead' then
+                sums[name] = (sums[name] or 0) + bytes
+            end
+        end
+    end
+end)
+
+local function of_source(prefix)
+    return function(id, sums)
+        local source = redis.call('HGET', prefix .. id, 'source')
+        if source then
+            sums[source] = (sums[source] or 0) + bytes_of(prefix .. id) + ENTRY
+        end
+    end
+end
+
+return {targets, sampled('hr:quarantine', of_source('hr:quarantined:')),
+    sampled('hr:duplicates', of_source('hr:duplicate:'))}

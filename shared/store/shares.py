@@ -1,0 +1,137 @@
+"""Shares of memory: how much each target and each source takes of Redis, and who is past its share.
+
+A worker measures about once a second and writes its verdict; every process reads it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+from shared.store.inbox import Inbox
+
+SAMPLE = 250
+TURN_MS = 10_000
+VALID_MS = 30_000
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Redis's memory, in bytes. `most` is `maxmemory`; 0 if none is set."""
+
+    used: int
+    most: int
+
+    @property
+    def used_share(self) -> float:
+        """The fraction of `maxmemory` in use; 0 if none is set."""
+        return self.used / self.most if self.most else 0.0
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """About how many bytes what is open takes, by target, and what is held back or not admitted, by source.
+
+    An event that waits for several targets counts for each of them.
+    """
+
+    targets: dict[str, int]
+    sources: dict[str, int]
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Who is past its share, as a worker found it at `at_ms` by Redis's clock.
+
+    `targets` and `sources`: name → what it takes, in words. `stranded`: the name of a source that is not
+    configured → how many requests wait in its inbox. `filled`: target → how much of its share it takes.
+    """
+
+    at_ms: int
+    targets: dict[str, str] = {}
+    sources: dict[str, str] = {}
+    stranded: dict[str, int] = {}
+    filled: dict[str, float] = {}
+
+
+_decode = msgspec.json.Decoder(Verdict).decode
+
+
+class Shares:
+    """The shares of one Redis's memory."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._inbox = Inbox(client)
+
+    async def my_turn(self, worker: str, names: str) -> bool:
+        """Tell whether this worker measures now, of those whose names have this digest.
+
+        Two that do so at once double the work and nothing else. Raises: StoreUnavailable.
+        """
+        key, redis = keys.moves(names), self._client.redis
+        with translated():
+            if await redis.set(key, worker, nx=True, px=TURN_MS):
+                return True
+            if await redis.get(key) != worker.encode():
+                return False
+            await redis.pexpire(key, TURN_MS)
+        return True
+
+    async def memory(self) -> Memory:
+        """Return how much memory Redis uses, and how much it may. Raises: StoreUnavailable."""
+        with translated():
+            info = await self._client.redis.info("memory")
+        return Memory(int(info["used_memory"]), int(info.get("maxmemory", 0)))
+
+    async def taken(self, sources: Sequence[str]) -> Taken:
+        """Estimate from a sample what each target takes, and each of `sources`. Raises: StoreUnavailable."""
+        targets, quarantine, duplicates = await self._client.run("shares", [], [SAMPLE])
+        by_source = Counter(dict.fromkeys(sources, 0))
+        by_source.update(_named(quarantine))
+        by_source.update(_named(duplicates))
+        if sources:
+            for source, backlog in zip(sources, await self._inbox.backlogs(sources), strict=True):
+                by_source[source] += backlog.bytes if backlog.events else 0
+        return Taken(_named(targets), dict(by_source))
+
+    async def finished(self) -> int:
+        """Return how many finished events retention may still remove. Raises: StoreUnavailable."""
+        with translated():
+            return int(await self._client.redis.zcard(keys.FINISHED))
+
+    async def publish(self, names: str, verdict: Verdict) -> None:
+        """Let all processes know what this worker found. Raises: StoreUnavailable."""
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=True)
+            pipe.hset(keys.SHARES, names, msgspec.json.encode(verdict))
+            pipe.pexpire(keys.SHARES, VALID_MS)
+            await pipe.execute()
+
+    async def verdict(self) -> Verdict:
+        """Return what all workers found in the last half minute, together. Raises: StoreUnavailable."""
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.hvals(keys.SHARES)
+            (seconds, micros), found = await pipe.execute()
+        now = seconds * 1000 + micros // 1000
+        each = [verdict for verdict in map(_decode, found) if now - verdict.at_ms <= VALID_MS]
+        return Verdict(
+            at_ms=now,
+            targets=_joined(verdict.targets for verdict in each),
+            sources=_joined(verdict.sources for verdict in each),
+            stranded=_joined(verdict.stranded for verdict in each),
+            filled=_joined(verdict.filled for verdict in each),
+        )
+
+
+def _named(reply: Sequence[Any]) -> dict[str, int]:
+    return {name.decode(): int(value) for name, value in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _joined(maps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    joined: dict[str, Any] = {}
+    for each in maps:
+        joined |= each
+    return joined

@@ -1,0 +1,68 @@
+"""Which sources there were: the inbox of one that left the configuration is nobody's to admit."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+
+FORGOTTEN_AFTER_MS = 300_000
+_PREFIX = keys.inbox("")
+
+
+class Sources:
+    """The sources as Redis knows them."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+
+    async def know(self, names: Iterable[str]) -> None:
+        """Say that a live process has these sources in its configuration. Raises: StoreUnavailable."""
+        mine = list(names)
+        with translated():
+            if mine:
+                seconds, micros = await self._client.redis.time()
+                now = seconds * 1000 + micros // 1000
+                await self._client.redis.zadd(keys.SOURCES, dict.fromkeys(mine, now))
+
+    async def with_inbox(self) -> list[str]:
+        """Return the sources that have an inbox, recorded or not: earlier versions recorded none.
+
+        It looks at every key: for once in a while. Raises: StoreUnavailable.
+        """
+        redis: Any = self._client.redis
+        with translated():
+            found = [key async for key in redis.scan_iter(match=f"{_PREFIX}*", count=1000)]
+        return sorted({key.decode().removeprefix(_PREFIX) for key in found})
+
+    async def record(self, names: Iterable[str]) -> None:
+        """Take up the names of sources that nobody has recorded. Raises: StoreUnavailable."""
+        with translated():
+            for name in names:
+                await self._client.redis.zadd(keys.SOURCES, {name: 0}, nx=True)
+
+    async def on_record(self) -> list[str]:
+        """Return every name that was ever said. Raises: StoreUnavailable."""
+        with translated():
+            names: list[Any] = await self._client.redis.zrange(keys.SOURCES, 0, -1)
+        return [name.decode() for name in names]
+
+    async def stranded(
+        self, configured: Iterable[str], *, at_once: bool = False, also: Iterable[str] = ()
+    ) -> dict[str, int]:
+        """Return how many requests wait in the inboxes of sources that are not configured.
+
+        A source that a live process had within five minutes is not among them, unless `at_once`. `also`
+        has names that may not be on record. Raises: StoreUnavailable.
+        """
+        redis: Any = self._client.redis
+        with translated():
+            seconds, micros = await redis.time()
+            before = "+inf" if at_once else seconds * 1000 + micros // 1000 - FORGOTTEN_AFTER_MS
+            names = [name.decode() for name in await redis.zrangebyscore(keys.SOURCES, "-inf", before)]
+            names = [name for name in dict.fromkeys([*names, *also]) if name not in set(configured)]
+            pipe = redis.pipeline(transaction=False)
+            for name in names:
+                pipe.xlen(keys.inbox(name))
+            counts = dict(zip(names, await pipe.execute() if names else [], strict=True))
+        return {name: count for name, count in counts.items() if count}
