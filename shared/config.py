@@ -61,9 +61,10 @@ class AdmissionSettings(Section, frozen=True):
 
 
 class DedupeSettings(Section, frozen=True):
-    """How long a copy is recognised as one."""
+    """How long a copy is recognised as one; `resend_window`, by its bytes alone (see DedupeKey.counts)."""
 
     window: Duration = Duration.parse("7d")
+    resend_window: Duration = Duration.parse("1h")
 
 
 class RetentionSettings(Section, frozen=True):

@@ -72,7 +72,8 @@ class DedupeKey(msgspec.Struct, frozen=True):
     stands at becomes part of the key, and a new event raises the counter that `raises` names. So a
     second dispute on one transaction, which looks exactly like a re-send of the first, is told apart
     by the resolution that came between. That holds only in their order: an adapter whose keys count is
-    `in_turn`.
+    `in_turn`. And since a provider may send both once more, a request with the very bytes of one that came
+    less than the source's `resend_window` before is a copy of it, whatever the count.
     """
 
     parts: tuple[str, ...]

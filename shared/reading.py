@@ -36,6 +36,10 @@ class Reader:
         self._windows_ms = {
             settings.name: (settings.window or config.dedupe.window).ms for settings in config.sources
         }
+        self._resends_ms = {
+            settings.name: (settings.resend_window or config.dedupe.resend_window).ms
+            for settings in config.sources
+        }
         self._matcher = Matcher(config.targets)
         ordered = [target for target in config.targets if target.ordering == "transaction"]
         self._ordered = frozenset(target.name for target in ordered)
@@ -53,6 +57,10 @@ class Reader:
     def window_ms(self, source: str) -> int:
         """Return how long a copy for this source is recognised as one, in milliseconds."""
         return self._windows_ms[source]
+
+    def resend_ms(self, source: str) -> int:
+        """Return how long bytes that recur are a copy where keys count, in ms; at most `window_ms`."""
+        return min(self._resends_ms[source], self._windows_ms[source])
 
     def in_turn(self, source: str) -> bool:
         """Tell whether one worker at a time admits from a source.

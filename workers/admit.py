@@ -184,7 +184,8 @@ class Admitter:
         take_next: bool = False,
     ) -> list[Entry]:
         """Admit what was read; with `take_next` also take what comes next in turn, and return it."""
-        terms = Terms(setup.reader.window_ms(source), setup.retention_ms, fence)
+        reader = setup.reader
+        terms = Terms(reader.window_ms(source), setup.retention_ms, fence, reader.resend_ms(source))
         entries: list[Entry] = []
         if take_next:
             outcomes, entries = await self._inbox.admit_and_take_in_turn(source, batch, terms)

@@ -20,7 +20,8 @@ from shared.values import Duration
 class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys that every source takes. A provider's own `Settings` add its credentials.
 
-    `window` is how long a copy is recognised as one, where that is not the configuration's `dedupe.window`.
+    `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
+    `dedupe.window` and `dedupe.resend_window`.
     `share` is the fraction of Redis's memory that what waits of this source may take, where that is not
     `limits.memory_share`.
     """
@@ -29,6 +30,7 @@ class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     provider: str
     allow_ips: tuple[str, ...] = ()
     window: Duration | None = None
+    resend_window: Duration | None = None
     share: float | None = None
 
 

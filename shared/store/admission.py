@@ -96,12 +96,14 @@ class Terms(msgspec.Struct, frozen=True):
     """How a batch is admitted.
 
     Copies are known for `window_ms`, and what is recorded of them is kept for `retention_ms`. `fence` names
-    who must hold the source's turn, where its events are admitted in turn.
+    who must hold the source's turn, where its events are admitted in turn. `resend_ms`: an event whose key
+    counts (DedupeKey.counts) is a copy too if its bytes came before, less than so long ago.
     """
 
     window_ms: int
     retention_ms: int
     fence: str = ""
+    resend_ms: int = 0
 
 
 async def admit(
@@ -123,8 +125,8 @@ async def admit(
 
 def admit_call(place: Place, source: str, part: Sequence[Admission | Quarantine], terms: Terms) -> NamedCall:
     """Return the call that admits one of the `parts` of a batch."""
-    args: list[str | bytes | int | float] = [source, keys.GROUP, terms.window_ms, terms.retention_ms]
-    args += [place.value, terms.fence, TURN_MS]
+    args: list[str | bytes | int | float] = [source, keys.GROUP, terms.window_ms, terms.resend_ms]
+    args += [terms.retention_ms, place.value, terms.fence, TURN_MS]
     for item in part:
         args += _arguments(item)
     return "admit", [keys.inbox(source), keys.alone(source), keys.turn(source)], args
@@ -156,9 +158,9 @@ def parts(batch: Sequence[Admission | Quarantine]) -> list[list[Admission | Quar
     return divided
 
 
-def _digest(content: bytes) -> str:
+def _digest(content: bytes) -> bytes:
     # Half of SHA-256 keeps any two apart; half the bytes are kept for a week by each event.
-    return sha256(content).hexdigest()[:32]
+    return sha256(content).digest()[:16]
 
 
 def _arguments(item: Admission | Quarantine) -> list[str | bytes | int | float]:
@@ -169,10 +171,10 @@ def _arguments(item: Admission | Quarantine) -> list[str | bytes | int | float]:
         entry.stream_id,
         entry.id,
         # The letter keeps a key of parts from ever meeting a body's digest.
-        "k" + _digest(msgspec.json.encode(dedupe.parts)) if dedupe else "b" + digest,
-        _digest(dedupe.counts.encode()) if dedupe and dedupe.counts else "",
-        _digest(dedupe.raises.encode()) if dedupe and dedupe.raises else "",
-        digest,
+        b"k" + _digest(msgspec.json.encode(dedupe.parts)) if dedupe else b"b" + digest,
+        _digest(dedupe.counts.encode()).hex() if dedupe and dedupe.counts else "",
+        _digest(dedupe.raises.encode()).hex() if dedupe and dedupe.raises else "",
+        digest.hex(),
     ]
     if isinstance(item, Quarantine):
         return [*head, "quarantine", item.code, item.detail, msgspec.json.encode(entry.headers), "", "", ""]

@@ -6,7 +6,17 @@ What came in
     hr:inbox:<source>       stream: `body`, and `headers` (JSON) where any were kept; group `workers`.
                             Admission removes an entry, so what is here is not admitted yet.
     hr:alone:<source>       hash: inbox entry id → how often it was taken alone, after a crash
-    hr:dedupe:<source>:<d>  string: the id of the event that holds this dedupe key; expires by the window
+    hr:dedupe:<source>      string: `<until> <n>:<bits>:<ends> …`: the tables of its dedupe keys, newest
+                            first: number, how many hashes it has (2^bits), when it ends (0: it takes new
+                            keys). At <until> no key of an earlier version (below) is left
+    hr:dedupe:<source>:<n>:<place>
+                            hash: dedupe key → the event that holds it; expires a window after the last came,
+                            or up to a third later. A key is `k` and half the SHA-256 of its parts (and its
+                            counter's count), `b` and half that of the body where there are no parts, or `r`
+                            and that half, of an event whose key counts; its place is from the first bytes of
+                            that. An event is the milliseconds of its id (6 bytes), the id's last part, and
+                            `+` and by how many milliseconds (hexadecimal) it was admitted late, if it was
+    hr:dedupe:<source>:<d>  string, by earlier versions: the id of the event that holds this dedupe key
     hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
     hr:event:<id>           hash: attributes, data, body (shared.events), digest (of the body),
                             type (content type, where it is not JSON's), targets (names, with commas),

@@ -134,7 +134,11 @@ class Readmissions:
                     batch.place,
                     source,
                     items,
-                    Terms(self._reader.window_ms(source), self._retention_ms),
+                    Terms(
+                        self._reader.window_ms(source),
+                        self._retention_ms,
+                        resend_ms=self._reader.resend_ms(source),
+                    ),
                 )
                 counts.update(outcome.what for outcome in outcomes)
                 counts["differing"] += sum(outcome.differs for outcome in outcomes)

@@ -27,7 +27,9 @@ for n = tonumber(ARGV[5]), tonumber(ARGV[5]) + tonumber(ARGV[6]) - 1 do
     end
     redis.call('HSET', 'hr:event:' .. copy, unpack(fields))
     redis.call('HSET', 'hr:attempts:' .. copy, unpack(attempts))
-    redis.call('SET', 'hr:dedupe:' .. source .. ':k' .. string.sub(digest, 1, 32), copy, 'PX', 86400000)
+    local hash = 'hr:dedupe:' .. source .. ':0:' .. math.floor(n / 128)
+    redis.call('HSET', hash, string.sub(digest, 1, 17), struct.pack('>I6', at) .. string.format('%x', n % 16))
+    redis.call('PEXPIRE', hash, 86400000)
     redis.call('ZADD', 'hr:transaction:' .. indexed, at, copy)
     redis.call('ZADD', 'hr:open', at, copy)
     -- Retries are due in another order than that in which the events came.

@@ -77,7 +77,7 @@ def test_a_duplicate_after_the_window_is_a_new_event(folder: Path, sink: Sink) -
         copy = gateway.post("trustshare", event).id
         sink.wait_for("all", 1)
         wait_for(lambda: gateway.redis.zcard("hr:duplicates") == 1, "the copy within the window")
-        wait_for(lambda: not gateway.redis.keys("hr:dedupe:*"), "the window to be over")
+        wait_for(lambda: not gateway.redis.keys("hr:dedupe:*:*"), "the window to be over")
         late = gateway.post("trustshare", event).id
         sink.wait_for("all", 2)
         assert list(sink.counts("all")) == [first, late]

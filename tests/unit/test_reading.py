@@ -142,6 +142,9 @@ def test_no_memory_is_no_fault_of_the_entry(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_source_has_the_window_of_the_configuration_or_its_own() -> None:
     assert reader().window_ms("trustshare") == 7 * DAY_MS
     assert reader(window="30d").window_ms("trustshare") == 30 * DAY_MS
+    assert reader().resend_ms("trustshare") == 3_600_000
+    assert reader(resend_window="10m").resend_ms("trustshare") == 600_000
+    assert reader(window="1m").resend_ms("trustshare") == 60_000, "no longer than the window"
     for wrong in ("30", 30, "0s", ""):
         with pytest.raises(ConfigError, match=r"^sources\[0\]\.window"):
             reader(window=wrong)

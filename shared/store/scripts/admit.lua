@@ -1,10 +1,11 @@
 -- Admits requests: dedupe, event, one due entry a target, then out of where they stood; all or nothing.
 --   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>   KEYS[3] hr:turn:<source>
---   ARGV[1] source   ARGV[2] group   ARGV[3] dedupe window, ms   ARGV[4] retention of events, ms
---   ARGV[5] where they stand: `inbox`, `quarantine`, or `duplicates` (admitted unchecked, by hand)
---   ARGV[6] who must hold the source's turn ('' for nobody), and ARGV[7] for how long it holds it then, ms
---   then for each entry: its id, the event's id, the dedupe digest, the counter it counts, the counter
---   it raises (digests, or ''), the body's digest, kind (`event` or `quarantine`), and
+--   ARGV[1] source   ARGV[2] group   ARGV[3] dedupe window, ms   ARGV[4] resend window, ms
+--   ARGV[5] retention of events, ms
+--   ARGV[6] where they stand: `inbox`, `quarantine`, or `duplicates` (admitted unchecked, by hand)
+--   ARGV[7] who must hold the source's turn ('' for nobody), and ARGV[8] for how long it holds it then, ms
+--   then for each entry: its id, the event's id, the dedupe key (a letter and 16 bytes of SHA-256), the counter
+--   it counts, the counter it raises (digests, or ''), the body's digest, kind (`event` or `quarantine`), and
 --     event:       target names with commas, attributes, data, the body's content type ('' for JSON's),
 --                  transaction (its key without `hr:transaction:`, or ''), and of the targets those that want
 --                  its transaction's events in order (`,names,`, or '')
@@ -16,9 +17,13 @@
 -- is unreadable still stays where it is.
 -- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
 local inbox, alone = KEYS[1], KEYS[2]
-local source, group, window, retention, place = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local fence = ARGV[6]
-local HEAD, WIDTH = 7, 13
+local source, group, window, resend, retention, place, fence, turn_ms = unpack(ARGV, 1, 8)
+window, resend = tonumber(window), tonumber(resend)
+local HEAD, WIDTH = 8, 13
+-- What stands where in an entry's arguments, after its id.
+local EVENT, DEDUPE, COUNTS, RAISES, DIGEST, KIND = 1, 2, 3, 4, 5, 6
+local TARGETS, ATTRIBUTES, DATA, CONTENT_TYPE, TRANSACTION, ORDERED = 7, 8, 9, 10, 11, 12
+local CODE, DETAIL, HEADERS = 7, 8, 9
 local CHAIN = 8  -- a copy of what became a copy itself: this deep at most
 
 local function field(fields, name)
@@ -129,11 +134,12 @@ function leave.duplicates(_, id)
 end
 
 -- A script that fails keeps what it wrote: so whatever can be wrong with the call is found first.
-if (#ARGV - HEAD) % WIDTH ~= 0 or not tonumber(window) or not tonumber(retention) or not find[place] then
+if (#ARGV - HEAD) % WIDTH ~= 0 or not window or not resend or not tonumber(retention) or not find[place] then
     return redis.error_reply('ERR admit: wrong arguments')
 end
 for i = HEAD + 1, #ARGV, WIDTH do
-    if not string.match(ARGV[i], '^%d+%-%d+$') or (ARGV[i + 6] ~= 'event' and ARGV[i + 6] ~= 'quarantine') then
+    local kind = ARGV[i + KIND]
+    if not string.match(ARGV[i], '^%d+%-%d+$') or (kind ~= 'event' and kind ~= 'quarantine') then
         return redis.error_reply('ERR admit: wrong entry')
     end
 end
@@ -143,12 +149,22 @@ if fence ~= '' then
     if redis.call('GET', KEYS[3]) ~= fence then
         return redis.error_reply('FENCED admit: the turn is over')
     end
-    redis.call('PEXPIRE', KEYS[3], ARGV[7])
+    redis.call('PEXPIRE', KEYS[3], turn_ms)
 end
 
 local time = redis.call('TIME')
--- As text, once: Redis would write a number out for each event.
-local now = string.format('%d', time[1] * 1000 + math.floor(time[2] / 1000))
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due_now = string.format('%d', now)  -- once: Redis would write a number out for each event
+local tag = string.sub(ARGV[HEAD + 1 + EVENT] or '', 16, 23)  -- stands for the source in all of its events' ids
+
+-- include: dedupe.lua
+
+-- The key of a body's bytes, made from their digest in hexadecimal.
+local function resend_key(digest)
+    return 'r' .. string.gsub(digest, '..', function(pair)
+        return string.char(tonumber(pair, 16))
+    end)
+end
 
 local function counter(digest)
     return 'hr:count:' .. source .. ':' .. digest
@@ -182,48 +198,52 @@ local function record(id, received, first, digest, body, headers, copies, differ
 end
 
 local function admit(i)
-    local entry, id, dedupe, counts, raises = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-    local digest, kind = ARGV[i + 5], ARGV[i + 6]
+    local entry, id, digest, kind = ARGV[i], ARGV[i + EVENT], ARGV[i + DIGEST], ARGV[i + KIND]
+    local key, counts, raises = ARGV[i + DEDUPE], ARGV[i + COUNTS], ARGV[i + RAISES]
     local body, headers, copies, differing = find[place](entry, id)
     if not body then
         return 'gone', '', 0
     end
     if kind == 'quarantine' and place ~= 'inbox' then
         if place == 'quarantine' then
-            redis.call('HSET', 'hr:quarantined:' .. id, 'code', ARGV[i + 7], 'detail', ARGV[i + 8])
+            redis.call('HSET', 'hr:quarantined:' .. id, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL])
         end
         return 'quarantined', '', 0
     end
     local received = string.match(entry, '^%d+')
+    local received_ms = tonumber(received)
 
-    local key = 'hr:dedupe:' .. source .. ':' .. dedupe
+    -- A key that counts is another one after each round: so its event holds one for its bytes too, for a while.
+    local first
     if counts ~= '' then
-        key = key .. ':' .. (redis.call('GET', counter(counts)) or '0')
+        key = key .. (redis.call('GET', counter(counts)) or '0')
+        first = resend > 0 and hold(resend_key(digest), id, received_ms, resend)
     end
-    local outcome, first, differs = kind == 'event' and 'admitted' or 'quarantined', '', 0
-    if not redis.call('SET', key, id, 'NX', 'PX', window) and place ~= 'duplicates' then
-        first = first_of(redis.call('GET', key))
-    end
+    first = first or hold(key, id, received_ms, window)
+    first = first and first_of(first)
     -- What was quarantined may hold the key itself: its body's digest.
-    if first ~= '' and first ~= id then
-        outcome = 'duplicate'
-        differs = record(id, received, first, digest, body, headers, copies, differing)
-    elseif kind == 'quarantine' then
+    if first and first ~= id and place ~= 'duplicates' then
+        local differs = record(id, received, first, digest, body, headers, copies, differing)
+        leave[place](entry, id)
+        return 'duplicate', first, differs
+    end
+    if kind == 'quarantine' then
         redis.call('HSET', 'hr:quarantined:' .. id, 'source', source, 'body', body,
-            'digest', digest, 'code', ARGV[i + 7], 'detail', ARGV[i + 8], 'headers', ARGV[i + 9])
+            'digest', digest, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL], 'headers', ARGV[i + HEADERS])
         redis.call('ZADD', 'hr:quarantine', received, id)
     else
-        local targets, content_type, transaction, ordered = ARGV[i + 7], ARGV[i + 10], ARGV[i + 11], ARGV[i + 12]
+        local targets, content_type = ARGV[i + TARGETS], ARGV[i + CONTENT_TYPE]
+        local transaction, ordered = ARGV[i + TRANSACTION], ARGV[i + ORDERED]
         local open = 0
         for target in string.gmatch(targets, '[^,]+') do
             open = open + 1
             -- In a lane it is due only if it is the first of its transaction there.
             if ordered == '' or not string.find(ordered, ',' .. target .. ',', 1, true)
                 or redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
-                add('hr:due:' .. target, now, id)
+                add('hr:due:' .. target, due_now, id)
             end
         end
-        local fields = {'attributes', ARGV[i + 8], 'data', ARGV[i + 9], 'body', body, 'digest', digest,
+        local fields = {'attributes', ARGV[i + ATTRIBUTES], 'data', ARGV[i + DATA], 'body', body, 'digest', digest,
             'targets', targets, 'open', open}
         local n = #fields
         local function set(name, value)
@@ -255,7 +275,7 @@ local function admit(i)
         end
     end
     leave[place](entry, id)
-    return outcome, outcome == 'duplicate' and first or '', differs
+    return kind == 'event' and 'admitted' or 'quarantined', '', 0
 end
 
 if place == 'inbox' then

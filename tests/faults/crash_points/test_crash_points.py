@@ -12,7 +12,7 @@ from tests.faults.crash_points.runs import Troupe, new_seed, report
 
 PAIRS = 40
 
-INCLUDED = dict.fromkeys(("bell", "lanes"), "a text that other scripts include") | {
+INCLUDED = dict.fromkeys(("bell", "dedupe", "lanes"), "a text that other scripts include") | {
     "drop_queued": "only for what is no doorbell of ours; doorbells may be lost"
 }
 """Scripts that no play comes to, and why."""

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from shared.ids import received_ms
 from shared.store.admission import Admission, Place, Quarantine
 from tests.faults.model.records import Copy, Delivery, Event, Kept, Quarantined, Received, World
 
 WINDOW_MS = 6 * 3_600_000
+RESEND_MS = 30 * 60_000
+LATE_MS = 1000
 EVENTS_MS = 24 * 3_600_000
 LEFT_BEHIND_MS = 30_000
 TURN_MS = 15_000
@@ -116,14 +119,29 @@ class Intake(World):
         return self.events.get(id) or self.quarantine.get(id)
 
     def _claim_key(self, source: str, item: Admission | Quarantine) -> str:
-        """Return who holds the item's dedupe key: itself, where nobody did."""
+        """Return who holds the item's dedupe key, or its bytes where it counts: itself, where nobody did."""
         dedupe = item.dedupe if isinstance(item, Admission) else None
         key = f"key {dedupe.parts}" if dedupe else f"body {item.entry.body!r}"
+        first = item.entry.id
         if dedupe and dedupe.counts:
             key += f" {self.counters.get((source, dedupe.counts), (0, 0))[0]}"
-        if (source, key) not in self.keys:
-            self.keys[source, key] = item.entry.id, self.server + WINDOW_MS
-        return self.first_of(self.keys[source, key][0])
+            first = self._hold(source, f"bytes {item.entry.body!r}", first, RESEND_MS)
+        if first == item.entry.id:
+            first = self._hold(source, key, first, WINDOW_MS)
+        return self.first_of(first)
+
+    def _hold(self, source: str, key: str, id: str, within_ms: int) -> str:
+        """Return who holds a key: for a window, and for what was received within so many ms after it."""
+        holder, since = self.keys.get((source, key), ("", 0))
+        if holder and self.holds(since) and received_ms(id) < received_ms(holder) + within_ms:
+            return holder
+        late = self.now - received_ms(id)
+        self.keys[source, key] = id, received_ms(id) + (late if late >= LATE_MS else 0)
+        return id
+
+    def holds(self, since: int) -> bool:
+        """Tell whether a key that is held since then still is."""
+        return self.now < since + WINDOW_MS
 
     def _record(self, copy: Kept, first_id: str) -> bool:
         """Record a copy; it keeps its body where the first's is another, or cannot be told."""

@@ -1,9 +1,10 @@
 """Redis' layout (shared/store/keys.py), read back; and what it must be for a model, key by key."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.ids import event_id, received_ms
+from tests.dedupe import dedupe_keys
 from tests.faults.model.records import Delivery, Event, Kept, State, World
 
 Layout = dict[str, Any]
@@ -16,15 +17,21 @@ _COUNTS_OF_TARGETS = {"hour", "done", "failed", "done_before", "failed_before", 
 _BREAKER = {"failures", "failing_since", "trips", "open_until"}  # never opens here
 
 
-def read(rows: Sequence[Any]) -> Layout:
-    """Read a snapshot. Of the dedupe keys and counters, whose names are digests, only the values are compared."""
+def read(rows: Sequence[Any], holds: Callable[[int], bool]) -> Layout:
+    """Read a snapshot. Of the dedupe keys and counters, whose names are digests, only the values are compared.
+
+    `holds` tells whether a key that is held since some time still is: others need not have been removed yet.
+    """
     layout: Layout = {"hr:dedupe": [], "hr:count": []}
     for raw, kind, value in rows:
         key = raw.decode()
         kind_of_key = ":".join(key.split(":")[:2])
         if kind_of_key in ("hr:rung", "hr:audit", "hr:unknown"):
             continue
-        if kind_of_key in ("hr:dedupe", "hr:count"):
+        if kind_of_key == "hr:dedupe":
+            held = dedupe_keys(key, value[1::2]) if kind == b"hash" else []
+            layout[kind_of_key] += [id for id, since in held if holds(since)]
+        elif kind_of_key == "hr:count":
             layout[kind_of_key].append(value.decode())
         elif kind == b"stream":
             source, takers = key.removeprefix("hr:inbox:"), {row[0]: row[1].decode() for row in value[1]}
@@ -59,10 +66,10 @@ def _without_nothing(layout: Layout) -> Layout:
     return {key: value for key, value in layout.items() if value}
 
 
-def expected(world: World) -> Layout:
+def expected(world: World, holds: Callable[[int], bool]) -> Layout:
     """Return what Redis must hold. Fields that are `0` or empty are left out, as they may be absent."""
     layout: Layout = {
-        "hr:dedupe": [holder for holder, _ in world.keys.values()],
+        "hr:dedupe": [holder for holder, since in world.keys.values() if holds(since)],
         "hr:count": [str(count) for count, _ in world.counters.values()],
         "hr:open": {e.id: e.received for e in world.events.values() if e.open},
         "hr:finished": {e.id: e.received for e in world.events.values() if not e.open},

@@ -38,9 +38,9 @@ class Route(msgspec.Struct, frozen=True):
 class Reading(Reader):
     """Reads letters by the run's configuration, which the machine changes in place."""
 
-    def __init__(self, routes: Mapping[str, Route], window_ms: int) -> None:
+    def __init__(self, routes: Mapping[str, Route], *, window_ms: int, resend_ms: int) -> None:
         self._routes = routes
-        self._window_ms = window_ms
+        self._window_ms, self._resend_ms = window_ms, resend_ms
         self.fixed = False
 
     def knows(self, source: str) -> bool:
@@ -48,6 +48,9 @@ class Reading(Reader):
 
     def window_ms(self, source: str) -> int:
         return self._window_ms
+
+    def resend_ms(self, source: str) -> int:
+        return self._resend_ms
 
     def read(self, entry: Entry) -> Admission | Quarantine:
         letter = msgspec.json.decode(entry.body, type=Letter)

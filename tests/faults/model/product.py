@@ -19,7 +19,7 @@ from shared.store.readmissions import Held, Readmissions, Readmitted
 from shared.store.targets import State, Targets
 from shared.store.upkeep import Removed, Upkeep
 from tests.faults.model.clock import Clock, told
-from tests.faults.model.intake import EVENTS_MS, WINDOW_MS
+from tests.faults.model.intake import EVENTS_MS, RESEND_MS, WINDOW_MS
 from tests.faults.model.letters import Reading
 from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED, TOO_OLD
 from tests.integration.due import Claims, Due
@@ -111,8 +111,9 @@ class Product:
 
     def admit(self, source: str, batch: Sequence[Admission | Quarantine], fence: str) -> list[Outcome] | None:
         """Admit; None where the turn is over."""
+        terms = Terms(WINDOW_MS, EVENTS_MS, fence, RESEND_MS)
         try:
-            return self._run(self._inbox.admit(source, batch, Terms(WINDOW_MS, EVENTS_MS, fence)))
+            return self._run(self._inbox.admit(source, batch, terms))
         except StoreUnavailable as error:
             if "FENCED" not in str(error):
                 raise

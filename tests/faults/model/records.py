@@ -107,7 +107,7 @@ class World:
     quarantine: dict[str, Quarantined] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
     copy_index: set[str] = field(default_factory=set)  # those whose record expired are still listed
-    keys: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)  # dedupe: who holds it, until
+    keys: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)  # dedupe: who holds it, since
     counters: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)  # count, until
     turns: dict[str, tuple[str, int]] = field(default_factory=dict)  # holder, until
     lanes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -119,7 +119,6 @@ class World:
     def move(self, now: int, server: int) -> None:
         """The clock moves; what follows the server's clock expires."""
         self.now, self.server = now, server
-        self.keys = {key: held for key, held in self.keys.items() if held[1] > server}
         self.counters = {name: count for name, count in self.counters.items() if count[1] > server}
         self.turns = {source: turn for source, turn in self.turns.items() if turn[1] > server}
         for id in [id for id, copy in self.copies.items() if copy.expires <= server]:

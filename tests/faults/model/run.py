@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from shared.store.admission import Entry
 from shared.store.due import Claimed
 from tests.faults.model import layout, promises
-from tests.faults.model.intake import WINDOW_MS
+from tests.faults.model.intake import RESEND_MS, WINDOW_MS
 from tests.faults.model.letters import Letter, Reading, Route
 from tests.faults.model.model import Model
 from tests.faults.model.product import Product
@@ -67,7 +67,7 @@ class Run(RuleBasedStateMachine):
         self.product.start()
         self.model = Model(now=self.product.clock.now_ms, server=self.product.clock.server_ms)
         self.routes = dict(ROUTES)
-        self.reading = Reading(self.routes, WINDOW_MS)
+        self.reading = Reading(self.routes, window_ms=WINDOW_MS, resend_ms=RESEND_MS)
         self.accepted: list[str] = []
         self.sent: list[tuple[str, Letter]] = []
         self.batches: list[Batch] = []
@@ -105,10 +105,10 @@ class Run(RuleBasedStateMachine):
 
     @invariant()
     def the_store_is_as_promised_and_as_the_model_says(self) -> None:
-        found = layout.read(self.product.snapshot())
+        found = layout.read(self.product.snapshot(), self.model.holds)
         problems = promises.broken(found, self.accepted, self.model.let_go, ROUTES)
         assert not problems, problems
-        differences = layout.differences(found, layout.expected(self.model))
+        differences = layout.differences(found, layout.expected(self.model, self.model.holds))
         assert not differences, differences
         Run.steps += 1
         self.product.clock.tick()

@@ -1,0 +1,141 @@
+-- Dedupe keys: which event holds each, in small hashes, which Redis packs (see shared/store/keys.py).
+-- Included by admit.lua, which has set `source`, `tag`, `window` and `now` (numbers: ms) before.
+-- Touches hr:dedupe:<source> and hr:dedupe:<source>:*.
+--
+-- A key in a packed hash takes some 33 bytes, where one with a name of its own took 136. A hash has a table's place
+-- by the key's digest; when hashes grow long, keys go to another table with more of them, and the one before is
+-- only read, until its last key is out of the window. What is out of it stays in its hash up to a third of a
+-- window longer: then the hash is cleared of it, or expires.
+local FIRST_BITS, MORE_BITS, MOST_BITS = 8, 2, 24  -- a table has 2^bits hashes
+local LONG = 192  -- keys in a hash; Redis packs up to 512 (hash-max-listpack-entries)
+local LATE = 1000  -- ms between receipt and admission that are worth the bytes to keep them
+local DAY = 86400000
+local span = math.ceil(window / 3)
+local HEX = string.rep('%02x', 16)
+
+local directory = 'hr:dedupe:' .. source
+local tables = {}  -- the newest first
+-- Until then a key may be one of an earlier version: a string of its own. A day more, for a fleet of both versions.
+local old_until
+
+local function keep_tables()
+    local rows = {string.format('%d', old_until)}
+    for _, known in ipairs(tables) do
+        rows[#rows + 1] = string.format('%d:%d:%d', known.number, known.bits, known.ends)
+    end
+    redis.call('SET', directory, table.concat(rows, ' '))
+end
+
+-- Begins a table. Which is read until `ends`: 0 for the newest, which has no end yet.
+local function add_table(number, bits, ends, at)
+    local prefix = directory .. ':' .. number .. ':'
+    table.insert(tables, at, {number = number, bits = bits, ends = ends, hashes = 2 ^ bits, prefix = prefix})
+end
+
+local function read_tables()
+    local known = redis.call('GET', directory)
+    if not known then
+        old_until = now + window + DAY
+        add_table(1, FIRST_BITS, 0, 1)
+        keep_tables()
+        return
+    end
+    old_until = tonumber(string.match(known, '^%d+'))
+    for number, bits, ends in string.gmatch(known, '(%d+):(%d+):(%d+)') do
+        if ends == '0' or tonumber(ends) > now then
+            add_table(tonumber(number), tonumber(bits), tonumber(ends), #tables + 1)
+        end
+    end
+end
+
+read_tables()
+
+local function grow()
+    local full = tables[1]
+    full.ends = now + window + span
+    add_table(full.number + 1, math.min(full.bits + MORE_BITS, MOST_BITS), 0, 1)
+    keep_tables()
+end
+
+-- An id as it is kept: its milliseconds, its last part, and, if it was admitted late, by how many milliseconds.
+local function pack(id)
+    local received = tonumber(string.sub(id, 5, 15), 16)
+    local late = now - received
+    return struct.pack('>I6', received) .. string.sub(id, 24)
+        .. (late >= LATE and string.format('+%x', late) or '')
+end
+
+-- Returns the milliseconds of receipt, those from which the key is held, and the id's last part.
+local function unpack_id(packed)
+    local received = struct.unpack('>I6', packed)
+    local last, late = string.match(packed, '^(%x+)%+?(%x*)$', 7)
+    return received, received + (late ~= '' and tonumber(late, 16) or 0), last
+end
+
+-- Returns the id that is packed, if it holds its key for what was received at `received`: for a window since its
+-- admission, and for what was received no later than `within` ms after it.
+local function holds(packed, received, within)
+    local of, since, last = unpack_id(packed)
+    if received < of + within and now < since + window then
+        return string.format('evt_%011x', of) .. tag .. last
+    end
+    return nil
+end
+
+local function old_holder(key, received, within)
+    local digest = string.format(HEX, string.byte(key, 2, 17))
+    local counted = string.sub(key, 18)
+    local name = directory .. ':' .. string.sub(key, 1, 1) .. digest .. (counted == '' and '' or ':' .. counted)
+    local id = redis.call('GET', name)
+    return id and received < tonumber(string.sub(id, 5, 15), 16) + within and id or nil
+end
+
+-- Sees to it that a hash that has got a key stays for a window from now, is cleared, and does not grow too long.
+local function tend(hash, key)
+    local left = redis.call('PTTL', hash)
+    if left < window or left > 2 * window then
+        local stale, fields = {}, left > 0 and redis.call('HGETALL', hash) or {}
+        for i = 1, #fields, 2 do
+            local _, since = unpack_id(fields[i + 1])
+            if now >= since + window then
+                stale[#stale + 1] = fields[i]
+            end
+        end
+        if #stale > 0 then
+            redis.call('HDEL', hash, unpack(stale))
+        end
+        redis.call('PEXPIRE', hash, window + span)
+    end
+    -- Looking now and then is enough.
+    if string.byte(key, 17) < 16 and tables[1].bits < MOST_BITS and redis.call('HLEN', hash) > LONG then
+        grow()
+    end
+end
+
+-- Has an event hold a key. Returns the id of the event that holds it already, if there is one (see `holds`).
+local function hold(key, id, received, within)
+    local high, middle, low = string.byte(key, 2, 4)
+    local place = (high * 256 + middle) * 256 + low
+    for i = 2, #tables do
+        local packed = redis.call('HGET', tables[i].prefix .. place % tables[i].hashes, key)
+        local holder = packed and holds(packed, received, within)
+        if holder then
+            return holder
+        end
+    end
+    local holder = now < old_until and old_holder(key, received, within)
+    if holder then
+        return holder
+    end
+    local hash = tables[1].prefix .. place % tables[1].hashes
+    local packed = pack(id)
+    if redis.call('HSETNX', hash, key, packed) == 0 then
+        holder = holds(redis.call('HGET', hash, key), received, within)
+        if holder then
+            return holder
+        end
+        redis.call('HSET', hash, key, packed)
+    end
+    tend(hash, key)
+    return nil
+end

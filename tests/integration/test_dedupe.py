@@ -1,0 +1,167 @@
+"""Dedupe keys on a real Redis: what they cost, how long they are held, and those of earlier versions."""
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.events import DedupeKey
+from shared.store.admission import Admission, Terms
+from tests.conftest import RedisServer
+from tests.integration.store import (
+    ATTRIBUTES,
+    DATA,
+    RETENTION_MS,
+    SOURCE,
+    WINDOW_MS,
+    WORKER,
+    Store,
+    with_store,
+)
+
+KEYS = 110_000
+AT_ONCE = 128
+DAY_MS = 86_400_000
+RAISED = DedupeKey(("dispute_raised", "t"), counts="dispute_resolved:t", raises="dispute_raised:t")
+RESOLVED = DedupeKey(("dispute_resolved", "t"), counts="dispute_raised:t", raises="dispute_resolved:t")
+
+
+async def admit(store: Store, sent: Sequence[tuple[bytes, DedupeKey | None]], terms: Terms) -> list[str]:
+    """Receive bodies with these keys and admit them at once. Returns what became of them."""
+    await store.put(*(body for body, _ in sent))
+    return await admit_waiting(store, [key for _, key in sent], terms)
+
+
+async def admit_waiting(store: Store, keys: Sequence[DedupeKey | None], terms: Terms) -> list[str]:
+    entries = await store.inbox.take(SOURCE, WORKER)
+    batch = [Admission(entry, key, [], ATTRIBUTES, DATA) for entry, key in zip(entries, keys, strict=True)]
+    return [outcome.what for outcome in await store.inbox.admit(SOURCE, batch, terms)]
+
+
+@pytest.mark.case(n=56)
+@pytest.mark.timeout(600)
+def test_a_dedupe_key_takes_at_most_40_bytes_and_is_found_among_all_others(folder: Path) -> None:
+    """Whatever else admission writes is removed: what is left are the keys."""
+
+    def sent(first: int) -> list[tuple[bytes, DedupeKey | None]]:
+        numbers = range(first, min(first + AT_ONCE, KEYS))
+        return [(b"%d" % number, DedupeKey((str(number),))) for number in numbers]
+
+    async def check(store: Store) -> None:
+        async def used() -> int:
+            return int((await store.redis.info("memory"))["used_memory"])
+
+        async def new(first: int) -> None:
+            batch = sent(first)
+            assert await admit(store, batch, Terms(7 * DAY_MS, RETENTION_MS)) == ["admitted"] * len(batch)
+            await store.upkeep.retain([], events_ms=DAY_MS, dead_letters_ms=DAY_MS, under_pressure=True)
+
+        await new(0)
+        before = await used()
+        for first in range(AT_ONCE, KEYS, AT_ONCE):
+            await new(first)
+        assert await store.redis.exists("hr:finished", "hr:open") == 0
+        assert (await used() - before) / (KEYS - AT_ONCE) <= 40
+        for first in range(0, KEYS, AT_ONCE * 50):
+            batch = sent(first)
+            assert await admit(store, batch, Terms(7 * DAY_MS, RETENTION_MS)) == ["duplicate"] * len(batch)
+
+    server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use
+    server.start()
+    try:
+        with_store(server.url, check)
+    finally:
+        server.kill()
+
+
+@pytest.mark.case(n=16)
+def test_what_is_older_than_the_window_holds_its_key_no_more_though_it_is_there_still(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        sent = [(b"x", DedupeKey(("k",)))]
+        assert await admit(store, sent, Terms(WINDOW_MS, RETENTION_MS)) == ["admitted"]
+        assert await admit(store, sent, Terms(WINDOW_MS, RETENTION_MS)) == ["duplicate"]
+        await asyncio.sleep(0.01)
+        assert len(await store.redis.keys("hr:dedupe:*:*")) == 1
+        assert await admit(store, sent, Terms(1, RETENTION_MS)) == ["admitted"], "a reload made it shorter"
+
+    with_store(redis_url, check)
+
+
+def test_copies_that_waited_for_longer_than_the_window_are_copies(redis_url: str) -> None:
+    """Workers were away for longer than that."""
+
+    async def check(store: Store) -> None:
+        await store.put(b"x", b"x")
+        await store.redis.xgroup_create("hr:inbox:trustshare", "workers", id="0")
+        await asyncio.sleep(1.5)
+        terms = Terms(1000, RETENTION_MS)
+        assert await admit_waiting(store, [DedupeKey(("k",))] * 2, terms) == ["admitted", "duplicate"]
+
+    with_store(redis_url, check)
+
+
+def test_a_hash_of_keys_is_cleared_of_those_out_of_the_window(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        for number in range(3):
+            await admit(store, [(b"x", DedupeKey((str(number),)))], Terms(WINDOW_MS, RETENTION_MS))
+        hashes = await store.redis.keys("hr:dedupe:*:*")
+        for hash in hashes:  # as if each had got all of the three, eleven minutes ago
+            for number in range(3):
+                old = (await store.upkeep.now_ms() - WINDOW_MS - 60_000).to_bytes(6, "big") + b"0"
+                await store.redis.hset(hash, b"k%016d" % number, old)
+            await store.redis.pexpire(hash, WINDOW_MS - 1)
+        for number in range(3):
+            [what] = await admit(store, [(b"y", DedupeKey((str(number),)))], Terms(WINDOW_MS, RETENTION_MS))
+            assert what == "duplicate"
+        for number in range(2000):
+            await admit(store, [(b"y", DedupeKey((f"n{number}",)))], Terms(WINDOW_MS, RETENTION_MS))
+            if all([await store.redis.hlen(hash) < 4 for hash in hashes]):
+                break
+        for hash in hashes:
+            assert await store.redis.hget(hash, b"k%016d" % 0) is None
+            assert await store.redis.pttl(hash) > WINDOW_MS
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=38)
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_key_of_an_earlier_version_is_known(redis_url: str, counted: bool) -> None:
+    async def check(store: Store) -> None:
+        [first] = await store.put(b"x")
+        key = RAISED if counted else DedupeKey(("k",))
+        digest = sha256(msgspec.json.encode(key.parts)).hexdigest()[:32]
+        name = f"hr:dedupe:{SOURCE}:k{digest}" + (":0" if counted else "")
+        await store.redis.set(name, first, px=WINDOW_MS)
+        terms = Terms(WINDOW_MS, RETENTION_MS)
+        await store.redis.xtrim("hr:inbox:trustshare", maxlen=0)
+        assert await admit(store, [(b"x", key), (b"other", DedupeKey(("l",)))], terms) == [
+            "duplicate",
+            "admitted",
+        ]
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=51)
+def test_a_pair_that_is_sent_again_is_a_copy_within_the_resend_window_and_no_longer(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        terms = Terms(WINDOW_MS, RETENTION_MS, resend_ms=WINDOW_MS // 2)
+        pair = [(b"raised", RAISED), (b"resolved", RESOLVED)]
+        assert await admit(store, pair, terms) == ["admitted"] * 2
+        for _ in range(3):
+            assert await admit(store, pair, terms) == ["duplicate"] * 2
+        # A dispute that says something else is another one, and so is its resolution.
+        assert await admit(store, [(b"raised anew", RAISED), (b"over", RESOLVED)], terms) == ["admitted"] * 2
+        assert await admit(store, pair, terms) == ["duplicate"] * 2
+        # After the span the same bytes are another dispute, once more.
+        later = Terms(WINDOW_MS, RETENTION_MS, resend_ms=1)
+        await asyncio.sleep(0.01)
+        assert await admit(store, [pair[0]], later) == ["admitted"]
+        assert await admit(store, [pair[1]], later) == ["admitted"]
+        assert await admit(store, pair, terms) == ["duplicate"] * 2
+
+    with_store(redis_url, check)
