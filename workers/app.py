@@ -71,6 +71,10 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone
     signals.worker_init.connect(lambda **_: runtime.start(), weak=False)
     signals.worker_ready.connect(lambda **_: _handle_signals(runtime), weak=False)
+    # It warns, whenever a connection is lost, of another default to come for a setting that is made above.
+    signals.worker_ready.connect(
+        lambda **_: warnings.filterwarnings("ignore", category=CPendingDeprecationWarning), weak=False
+    )
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
     return app
 
@@ -101,8 +105,6 @@ def run(file: ConfigFile) -> int:
     app.log.redirect_stdouts("WARNING")
     # Celery warns of root on every start; in a container that is the usual case, and not its business.
     warnings.filterwarnings("ignore", category=SecurityWarning)
-    # And, whenever a connection is lost, of a default of its next version, of a setting that is made above.
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))
     try:
         worker: Any = app.Worker(
