@@ -39,7 +39,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "ingress.max_requests_in_flight": (1, 1_000_000),
     "ingress.max_connections": (1, 1_000_000),
     "ingress.max_incomplete_requests": (1, 1_000_000),
-    "ingress.max_incomplete_bytes": (LARGEST_BODY, 2**40),
+    "ingress.max_incomplete_bytes": (1, 2**40),
     "ingress.max_inbox_events": (1, 10**9),
     "ingress.max_inbox_bytes": (1, 2**50),
     "admission.max_json_bytes": (1, LARGEST_BODY),
