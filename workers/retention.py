@@ -7,6 +7,7 @@ sweep's other duties wait for it.
 import asyncio
 from time import monotonic
 
+import msgspec
 import structlog
 
 from shared.config import Config
@@ -17,6 +18,7 @@ log = structlog.get_logger()
 
 LOOK_S = 5.0
 BUDGET_S = 0.5
+SAY_S = 60.0
 PRESSURE, RELIEVED = 0.70, 0.65
 """Shares of `maxmemory`: above the first, finished events go until the second is reached. Ingress refuses at
 0.80 (`ingress/commit.py`): what lies between is room for what comes in between two sweeps."""
@@ -29,13 +31,14 @@ class Retention:
         self._upkeep = upkeep
         self._targets = targets
         self._under_pressure = False
-        self._look_at = 0.0
+        self._look_at = self._say_at = 0.0
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Take up a configuration, from the next round on."""
         self._events_ms = config.retention.events.ms
         self._dead_letters_ms = config.retention.dead_letters.ms
+        self._sources = [source.name for source in config.sources]
         self._known = [target.name for target in config.targets]
 
     async def run(self, stopped: asyncio.Event) -> None:
@@ -63,6 +66,10 @@ class Retention:
                 used = await self._look()
         self._look_at = now if more else now + LOOK_S  # with more to remove, the next sweep goes on
         self._say(removed, used)
+        if self._under_pressure and not more and now >= self._say_at:
+            self._say_at = now + SAY_S
+            held = msgspec.structs.asdict(await self._upkeep.holding(self._sources))
+            log.error("memory is held by what retention may not remove", memory=round(used, 3), **held)
 
     async def _look(self) -> float:
         used = await self._upkeep.memory_used()

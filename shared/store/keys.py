@@ -106,6 +106,11 @@ def alone(source: str) -> str:
     return f"hr:alone:{source}"
 
 
+def dedupe(source: str) -> str:
+    """The tables of a source's dedupe keys."""
+    return f"hr:dedupe:{source}"
+
+
 def event(event_id: str) -> str:
     """The hash of an event."""
     return f"hr:event:{event_id}"

@@ -7,6 +7,7 @@ import msgspec
 
 from shared.store import keys
 from shared.store.client import WAIT_REPLICAS_MS, RedisClient, enough, translated
+from shared.store.holding import Holding, holding
 from shared.store.inbox import LEFT_BEHIND_MS
 
 SWEEP_LEASE_MS = 1000
@@ -104,6 +105,10 @@ class Upkeep:
             info = await self._client.redis.info("memory")
         limit = int(info.get("maxmemory", 0))
         return int(info["used_memory"]) / limit if limit else 0.0
+
+    async def holding(self, sources: Sequence[str]) -> Holding:
+        """Return what holds memory and is not retention's to remove. Raises: StoreUnavailable."""
+        return await holding(self._client, sources)
 
     async def now_ms(self) -> int:
         """Return Redis's time in milliseconds since 1970. Raises: StoreUnavailable."""

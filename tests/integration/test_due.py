@@ -306,6 +306,30 @@ def test_one_worker_sweeps_at_a_time_of_those_that_know_the_same_names(redis_url
     with_store(redis_url, check)
 
 
+def test_under_pressure_copies_go_with_finished_events_the_oldest_first(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.store.upkeep.REMOVE_AT_ONCE", 2)
+
+    async def check(store: Store) -> None:
+        ids = []
+        for body in (b"a", b"a", b"b", b"b"):
+            ids += await store.put(body)
+            await store.admit(await store.inbox.take("trustshare", "w"))
+        assert await store.redis.zrange("hr:finished", 0, -1) == [ids[0].encode(), ids[2].encode()]
+        left = [set(ids[2:]), set(), set()]
+        for expected, removed in zip(
+            left, [Removed(1, 0, 0, 1), Removed(1, 0, 0, 1), Removed()], strict=True
+        ):
+            gone = await store.upkeep.retain(
+                [], events_ms=600_000, dead_letters_ms=600_000, under_pressure=True
+            )
+            kept = [id for id in ids if await store.redis.exists(f"hr:event:{id}", f"hr:duplicate:{id}")]
+            assert (gone, set(kept)) == (removed, expected)
+
+    with_store(redis_url, check)
+
+
 def test_under_pressure_finished_events_go_and_open_ones_stay(redis_url: str) -> None:
     async def check(store: Store) -> None:
         finished = await store.event(b"finished", "one")

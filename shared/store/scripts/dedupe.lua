@@ -6,10 +6,11 @@
 -- by the key's digest; when hashes grow long, keys go to another table with more of them, and the one before is
 -- only read, until its last key is out of the window. What is out of it stays in its hash up to a third of a
 -- window longer: then the hash is cleared of it, or expires.
-local FIRST_BITS, MORE_BITS, MOST_BITS = 8, 2, 24  -- a table has 2^bits hashes
+local FIRST_BITS, MORE_BITS, MOST_BITS = 10, 2, 24  -- a table has 2^bits hashes
 local LONG = 192  -- keys in a hash; Redis packs up to 512 (hash-max-listpack-entries)
 local LATE = 1000  -- ms between receipt and admission that are worth the bytes to keep them
 local DAY = 86400000
+local FEW = 10000  -- keys in Redis that may all be looked at once
 local span = math.ceil(window / 3)
 local HEX = string.rep('%02x', 16)
 
@@ -32,10 +33,22 @@ local function add_table(number, bits, ends, at)
     table.insert(tables, at, {number = number, bits = bits, ends = ends, hashes = 2 ^ bits, prefix = prefix})
 end
 
+-- Tells whether there may be keys of an earlier version; in a new Redis there is none.
+local function may_be_old()
+    local cursor, found = '0', {}
+    if redis.call('DBSIZE') > FEW then
+        return true
+    end
+    repeat
+        cursor, found = unpack(redis.call('SCAN', cursor, 'MATCH', directory .. ':*', 'COUNT', 1000))
+    until cursor == '0' or #found > 0
+    return #found > 0
+end
+
 local function read_tables()
     local known = redis.call('GET', directory)
     if not known then
-        old_until = now + window + DAY
+        old_until = may_be_old() and now + window + DAY or 0
         add_table(1, FIRST_BITS, 0, 1)
         keep_tables()
         return

@@ -1,0 +1,53 @@
+"""What holds Redis's memory and is not retention's to remove, in numbers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+
+SAMPLE = 16
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """How many there are of each: `waiting` events have a delivery that is not done, dead letters too.
+
+    `dedupe_keys` are an estimate; they go when they are out of the window.
+    """
+
+    inbox: int
+    waiting: int
+    quarantined: int
+    dedupe_keys: int
+
+
+async def holding(client: RedisClient, sources: Sequence[str]) -> Holding:
+    """Count what is held, and estimate how many dedupe keys `sources` have. Raises: StoreUnavailable."""
+    with translated():
+        pipe = client.redis.pipeline(transaction=False)
+        pipe.zcard(keys.OPEN)
+        pipe.zcard(keys.QUARANTINE)
+        for source in sources:
+            pipe.xlen(keys.inbox(source))
+            pipe.get(keys.dedupe(source))
+        waiting, quarantined, *found = await pipe.execute()
+    held = 0
+    for source, tables in zip(sources, found[1::2], strict=True):
+        for table in tables.decode().split(" ")[1:] if tables else ():
+            number, bits, _ = table.split(":")
+            held += await _in_table(client, f"{keys.dedupe(source)}:{number}:", 2 ** int(bits))
+    return Holding(sum(found[::2]), waiting, quarantined, held)
+
+
+async def _in_table(client: RedisClient, prefix: str, hashes: int) -> int:
+    """Estimate how many keys a table holds, from a few of its hashes: digests spread evenly."""
+    places = range(0, hashes, max(1, hashes // SAMPLE))
+    redis: Any = client.redis
+    with translated():
+        pipe = redis.pipeline(transaction=False)
+        for place in places:
+            pipe.hlen(f"{prefix}{place}")
+        lengths = await pipe.execute()
+    return int(sum(lengths) * hashes / len(places))

@@ -1,0 +1,69 @@
+"""A worker's retention on a real Redis whose memory is nearly used up."""
+
+import asyncio
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from shared.config import Config
+from shared.providers.base import SourceSettings
+from shared.store.upkeep import REMOVE_AT_ONCE
+from tests.conftest import RedisServer
+from tests.integration.store import Store, with_store
+from workers.retention import Retention
+
+COUNT = 5 * REMOVE_AT_ONCE + 1
+
+
+async def receive(store: Store, count: int, *targets: str) -> None:
+    await store.put(
+        *(b'{"n":%d,"of":"%s"}' % (n, targets[0].encode() if targets else b"") for n in range(count))
+    )
+    while entries := await store.inbox.take("trustshare", "w"):
+        await store.admit(entries, *targets)
+
+
+def test_under_pressure_all_that_may_go_goes_and_what_holds_the_rest_is_said(
+    folder: Path,
+) -> None:
+    async def check(store: Store) -> None:
+        await receive(store, COUNT)
+        await receive(store, 300, "away")
+        used = int((await store.redis.info("memory"))["used_memory"])
+        await store.redis.config_set("maxmemory", used // 2)  # it is more than full
+        source = SourceSettings(name="trustshare", provider="trustshare")
+        with capture_logs() as logs:
+            retention = Retention(Config(sources=(source,)), store.upkeep, store.targets)
+            for _ in range(20):  # each for a bounded time, however slow the machine
+                await retention.run(asyncio.Event())
+        assert await store.redis.exists("hr:finished") == 0
+        assert await store.redis.zcard("hr:open") == 300
+        [said] = [line for line in logs if line["event"] == "memory is held by what retention may not remove"]
+        assert (said["waiting"], said["inbox"], said["quarantined"]) == (300, 0, 0)
+        assert 300 < said["dedupe_keys"] < 10 * COUNT, "about as many as there are events"
+
+    server = RedisServer(folder)
+    server.start()
+    try:
+        with_store(server.url, check)
+    finally:
+        server.kill()
+
+
+def test_memory_that_is_relieved_leaves_what_is_finished_alone(folder: Path) -> None:
+    async def check(store: Store) -> None:
+        await receive(store, COUNT)
+        used = int((await store.redis.info("memory"))["used_memory"])
+        await store.redis.config_set("maxmemory", int(used / 0.72))
+        retention = Retention(Config(), store.upkeep, store.targets)
+        for _ in range(20):
+            await retention.run(asyncio.Event())
+        assert 0 < await store.redis.zcard("hr:finished") < COUNT
+        assert await store.upkeep.memory_used() <= 0.70
+
+    server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use
+    server.start()
+    try:
+        with_store(server.url, check)
+    finally:
+        server.kill()
