@@ -55,8 +55,8 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
         """
         if refusal := committer.refusal:
             return JSONResponse({"status": "not ready", "reason": refusal.word}, 503)
-        full = len(committer.full)
-        return JSONResponse({"status": "ready", **({"full_inboxes": full} if full else {})})
+        counts = {"full_inboxes": len(committer.full), "stranded_inboxes": committer.stranded}
+        return JSONResponse({"status": "ready", **{name: count for name, count in counts.items() if count}})
 
     def reload(*, always: bool) -> None:
         if file.reload(always=always):

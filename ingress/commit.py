@@ -1,7 +1,7 @@
 """The commit: requests that wait in the same moment go into the inbox together.
 
 It also knows when not to: a Redis that is unfit, gone or nearly full gets nothing, nor does a source whose
-inbox is full, so that one noisy source never takes the others' room; and it says why.
+inbox is full or that is past its share of memory, so that none takes the others' room; and it says why.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from shared.store.client import TOO_FEW_REPLICAS, RedisClient
 from shared.store.fitness import inspect
 from shared.store.inbox import Inbox, Received
 from shared.store.pipelined import PipelinedClient
+from shared.store.shares import Memory, Shares, Verdict
 from shared.store.upkeep import Upkeep
 
 log = structlog.get_logger()
@@ -66,6 +67,7 @@ class Committer:
         self._inbox = Inbox(self._client, wait_replicas=self._wait_replicas)
         self._backlogs = Inbox(self._looks)
         self._upkeep = Upkeep(self._looks)
+        self._shares = Shares(self._looks)
         self._require_aof = config.redis.require_aof
         self._group: GroupCommit[Received, str] = GroupCommit(
             self._put, limit=BATCH, at_once=AT_ONCE, worthwhile=WORTHWHILE
@@ -75,6 +77,7 @@ class Committer:
         # Sources that sent something since the last look.
         self._busy: set[str] = set()
         self._full: dict[str, str] = {}
+        self._stranded = 0
         self._look_now = asyncio.Event()
         self._refusal: Refusal | None = STARTING
         self._told: Refusal | None = STARTING
@@ -82,7 +85,8 @@ class Committer:
 
     def use(self, config: Config) -> None:
         """Take up a configuration, from the next look at the inboxes on."""
-        self._sources = frozenset(source.name for source in config.sources)
+        share = config.limits.memory_share
+        self._sources = {source.name: source.share or share for source in config.sources}
         self._most_events = config.ingress.max_inbox_events
         self._most_bytes = config.ingress.max_inbox_bytes
         self._most_in_flight = config.ingress.max_requests_in_flight
@@ -90,14 +94,19 @@ class Committer:
     @property
     def refusal(self) -> Refusal | None:
         """Why nothing is committed now, from any source, by the last look; None while all is well."""
-        if self._refusal is None and self._full and self._full.keys() >= self._sources:
+        if self._refusal is None and self._full and self._full.keys() >= self._sources.keys():
             return INBOXES_FULL
         return self._refusal
 
     @property
     def full(self) -> Mapping[str, str]:
-        """The sources whose inbox is full, and what is in it: from them nothing is committed now."""
+        """The sources that are full, and what is in the way: from them nothing is committed now."""
         return self._full
+
+    @property
+    def stranded(self) -> int:
+        """How many sources left requests in their inboxes when they left the configuration."""
+        return self._stranded
 
     async def commit(self, received: Received) -> str:
         """Return the event's id once it is safe in Redis.
@@ -162,13 +171,17 @@ class Committer:
             self._checked = True
         await self._upkeep.prove_writable(replicas=self._wait_replicas)
         busy, self._busy = self._busy, set()
-        await self._look_into_inboxes(busy)
-        used = await self._upkeep.memory_used()
+        memory, verdict = await self._shares.memory(), await self._shares.verdict()
+        self._stranded = len(verdict.stranded)
+        await self._look_into_inboxes(busy, memory, verdict)
+        used = memory.used_share
         limit = FULL_NO_MORE if self._refusal is not None and self._refusal.word == "redis-full" else FULL
         return Refusal("redis-full", f"Redis is full: {used:.0%} of maxmemory") if used > limit else None
 
-    async def _look_into_inboxes(self, busy: set[str]) -> None:
+    async def _look_into_inboxes(self, busy: set[str], memory: Memory, verdict: Verdict) -> None:
         """Find the inboxes that are full, among those that were written to, and those that are so no more.
+
+        An inbox may take its source's share of memory at most; what else counts to that share, workers judge.
 
         Between two looks an inbox may grow past its limit, by what comes in a second.
 
@@ -178,9 +191,13 @@ class Committer:
         backlogs = await self._backlogs.backlogs(looked_at) if looked_at else []
         full = {}
         for source, backlog in zip(looked_at, backlogs, strict=True):
-            share = max(backlog.events / self._most_events, backlog.bytes / self._most_bytes)
-            if share > (DRAINED if source in self._full else 1):
+            most_bytes = min(self._most_bytes, self._sources[source] * (memory.most or self._most_bytes))
+            filled = max(backlog.events / self._most_events, backlog.bytes / most_bytes)
+            if filled > (DRAINED if source in self._full else 1):
                 full[source] = f"the inbox is full: {backlog.events:,} events, {backlog.bytes:,} bytes wait"
+        full |= {
+            source: why for source, why in verdict.sources.items() if source in self._sources.keys() - full
+        }
         for source in full.keys() - self._full.keys():
             log.error("refusing a source", source=source, reason=full[source])
         for source in self._full.keys() - full.keys():

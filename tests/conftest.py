@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -18,6 +19,11 @@ from tests.receiving import assert_sound
 # A shared disk stalls for a second now and then; an fsync waits for it, and ingress answers 503, as it should.
 # That is no test's subject: a killed process loses nothing that it has written, on a disk or here.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+# No test judges by how fast it was: the machine decides that.
+hypothesis.settings.register_profile("headrace", deadline=None)
+hypothesis.settings.load_profile("headrace")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -50,7 +50,7 @@ class ShareKeeper:
         self._stranded: dict[str, int] = {}
         self._filled: dict[str, float] = {}
         self._stuck: str | None = None
-        self._published = False
+        self._measured = self._published = False
         self._searched = False
         self._records_at = self._tidy_at = 0.0
         self._say_at: dict[str, float] = {}
@@ -100,7 +100,9 @@ class ShareKeeper:
         shares = [self._default_share, *self._source_shares.values(), *self._target_shares.values()]
         # Nobody can take more than there is in all.
         self._filled = {}
+        self._measured = False
         if self._excess or self._full or memory.used > min(shares) * memory.most:
+            self._measured = True
             await self._judge(memory, await self._shares.taken(list(self._source_shares)))
         await self._publish()
         if self._moving is not None and self._moving.done():
@@ -166,7 +168,7 @@ class ShareKeeper:
                 ]
                 if fed and all(target in self._excess for target in fed):
                     sources.setdefault(source, f"its targets are past their share, and {self._stuck}")
-        if sources or self._filled or self._stranded or self._published:
+        if sources or self._measured or self._stranded or self._published:
             targets = {
                 name: f"past {self._target_shares.get(name, self._default_share):.0%} of Redis's memory"
                 for name in self._excess
@@ -174,7 +176,7 @@ class ShareKeeper:
             now_ms = await self._letters.now_ms()
             verdict = Verdict(now_ms, targets, sources, self._stranded, self._filled)
             await self._shares.publish(self._names, verdict)
-            self._published = bool(sources or self._filled or self._stranded)
+            self._published = bool(sources or self._measured or self._stranded)
 
     async def _move_all(self) -> None:
         try:

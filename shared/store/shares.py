@@ -116,7 +116,7 @@ class Shares:
             pipe.hvals(keys.SHARES)
             (seconds, micros), found = await pipe.execute()
         now = seconds * 1000 + micros // 1000
-        each = [verdict for verdict in map(_decode, found) if now - verdict.at_ms <= VALID_MS]
+        each = [verdict for verdict in map(_read, found) if now - verdict.at_ms <= VALID_MS]
         return Verdict(
             at_ms=now,
             targets=_joined(verdict.targets for verdict in each),
@@ -124,6 +124,14 @@ class Shares:
             stranded=_joined(verdict.stranded for verdict in each),
             filled=_joined(verdict.filled for verdict in each),
         )
+
+
+def _read(value: bytes) -> Verdict:
+    """Read a verdict; one that a worker of another version wrote otherwise says nothing."""
+    try:
+        return _decode(value)
+    except msgspec.DecodeError:
+        return Verdict(0)
 
 
 def _named(reply: Sequence[Any]) -> dict[str, int]:

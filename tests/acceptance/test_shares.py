@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.gateway import Gateway, target
+from shared.ids import event_id
+from tests.acceptance.gateway import SOURCES, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.conftest import MEMORY, RedisServer
 from tests.waiting import wait_for
@@ -135,3 +136,126 @@ def test_targets_that_are_down_fill_their_share_and_the_disk_and_no_other_notice
         assert set(sink.counts("dying")) == sent
         assert set(sink.counts("waiting")) == sent
     assert os.stat(folder / ".headrace" / "dead-letters.db").st_mode & 0o077 == 0
+
+
+def unreadable(number: int) -> bytes:
+    return b"%d is no JSON: " % number + PAD.encode()
+
+
+@pytest.mark.case(n=47)
+@pytest.mark.timeout(400)
+def test_a_source_whose_requests_nobody_reads_is_refused_alone_until_they_are_discarded(
+    folder: Path, sink: Sink, small: RedisServer
+) -> None:
+    with gateway_of(folder, small, target("works", sink.port)) as gateway:
+        sent: set[str] = set()
+        noise: list[int] = []
+        while 503 not in noise:
+            with ThreadPoolExecutor(4) as pool:
+                numbers = range(len(noise), len(noise) + 50)
+                answers = list(
+                    pool.map(lambda n: gateway.post("trustist", unreadable(n), once=True), numbers)
+                )
+            noise += [answer.status for answer in answers]
+            sent |= send(gateway, range(len(sent), len(sent) + 5))
+            assert len(noise) * len(PAD) < MAXMEMORY_MB * 2**20, "it takes more than all memory"
+            kept = noise.count(200)
+            wait_for(partial(in_quarantine, gateway, kept), "all of it to be in quarantine", within_s=60)
+            if used(gateway) > 0.27:  # below a quarter nobody is measured
+                wait_for_verdict(gateway)
+        assert kept * len(PAD) < 0.5 * MAXMEMORY_MB * 2**20
+        [line] = gateway.lines("refusing a source")
+        assert line["source"] == "trustist"
+        assert "past 25%" in line["reason"]
+        ready = gateway.request("GET", "/readyz")
+        assert (ready.status, json.loads(ready.body)["full_inboxes"]) == (200, 1)
+        assert "source trustist is refused" in gateway.command("check").stdout
+        # All others go on, for as long as one likes.
+        for _ in range(3):
+            sent |= send(gateway, range(len(sent), len(sent) + 50))
+            wait_for_verdict(gateway)
+        assert gateway.post("trustist", unreadable(10**9), once=True).status == 503
+        wait_for(partial(has_all, sink, "works", sent), "works to have got all", within_s=60)
+
+        assert gateway.json("quarantine", "--limit", "1")["count"] == kept
+        asked = gateway.command("quarantine", "discard", "--source", "trustist")
+        assert asked.returncode == 2, "it asks before it does it"
+        done = gateway.command("quarantine", "discard", "--source", "trustist", "--yes")
+        assert (done.returncode, f"Discarded {kept:,} requests" in done.stdout) == (0, True)
+        wait_for(
+            lambda: gateway.post("trustist", unreadable(10**9), once=True).status == 200,
+            "the source to be taken from again",
+            within_s=60,
+        )
+
+
+def in_quarantine(gateway: Gateway, count: int) -> bool:
+    return bool(gateway.redis.zcard("hr:quarantine") == count)
+
+
+def has_new_verdict(gateway: Gateway, before: Any) -> bool:
+    return bool(gateway.redis.hvals("hr:shares") not in (before, []))
+
+
+def wait_for_verdict(gateway: Gateway) -> None:
+    """Wait until a worker has measured, and ingress has looked, after this moment."""
+    for _ in range(2):
+        before = gateway.redis.hvals("hr:shares")
+        wait_for(partial(has_new_verdict, gateway, before), "a verdict", within_s=60)
+
+
+@pytest.mark.case(n=50)
+@pytest.mark.timeout(200)
+def test_what_a_source_left_in_its_inbox_is_said_and_admitted_or_quarantined_by_hand(
+    folder: Path, sink: Sink, small: RedisServer
+) -> None:
+    """As an earlier version left it: a stream that is on no record."""
+    inbox = "hr:inbox:trustshare"
+    body = json.dumps({"type": "payment_received", "token": "t", "paymentToken": "p"}).encode()
+    without = SOURCES.partition("[[sources]]")[2].partition("[[sources]]")[2]
+    with small.client() as client:
+        entries: list[Any] = [
+            client.xadd(inbox, {"body": body.replace(b'"p"', b'"p%d"' % n)}) for n in range(3)
+        ]
+    receipts = [event_id("trustshare", entry.decode()) for entry in entries]
+    gateway = gateway_of(folder, small, target("works", sink.port), sources="[[sources]]" + without)
+    with gateway:
+        wait_for(
+            lambda: gateway.lines("requests wait in the inbox of a source that is not configured"),
+            "the log to say so",
+            within_s=60,
+        )
+        wait_for(
+            lambda: json.loads(gateway.request("GET", "/readyz").body).get("stranded_inboxes") == 1,
+            "readyz to count it",
+            within_s=60,
+        )
+        note = "3 requests wait in the inbox of trustshare, which is not configured"
+        assert note in gateway.command("check").stdout
+        assert note in gateway.command("quarantine").stdout
+        assert gateway.json("quarantine")["stranded"] == {"trustshare": 3}
+        shown = gateway.json("events", receipts[0])
+        assert (shown["state"], shown["source"]) == ("inbox", "trustshare")
+        refused = gateway.command("admit", receipts[0], "--yes")
+        assert (refused.returncode, "not configured" in refused.stderr) == (1, True)
+        nobody = gateway.command("quarantine", "inbox", "nobody", "--yes")
+        assert (nobody.returncode, "no source is named 'nobody'" in nobody.stderr) == (2, True)
+
+        done = gateway.command("quarantine", "inbox", "trustshare", "--yes")
+        assert (done.returncode, "Put 3 requests into quarantine" in done.stdout) == (0, True), done.stderr
+        assert gateway.command("quarantine", "inbox", "trustshare", "--yes").stdout == (
+            "0 requests in the inbox of trustshare.\n"
+        )
+        held = gateway.json("quarantine")["quarantined"]
+        assert {(each["id"], each["code"]) for each in held} == {(id, "no-source") for id in receipts}
+        late: Any = gateway.redis.xadd(inbox, {"body": body})
+    # With the source back, what waits is admitted by itself, and what is in quarantine by hand.
+    gateway.config.write_text(
+        f'redis.url = "{small.url}"\ningress.port = {gateway.port}\n{SOURCES}{target("works", sink.port)}'
+    )
+    with gateway:
+        sink.wait_for("works", 1, within_s=60)
+        assert gateway.command("admit", "--all", "--source", "trustshare", "--yes").returncode == 0
+        sink.wait_for("works", 4, within_s=60)
+        assert set(sink.counts("works")) == {*receipts, event_id("trustshare", late.decode())}
+        assert gateway.json("quarantine")["stranded"] == {}
