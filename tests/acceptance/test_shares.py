@@ -17,6 +17,7 @@ from tests.acceptance.sink import Sink
 from tests.conftest import MEMORY, RedisServer
 from tests.waiting import wait_for
 
+SAMPLE = Path(__file__).parent.parent / "payloads" / "trustist" / "PaymentStatusChanged-FAILED.json"
 MAXMEMORY_MB = 60
 PAD = "x" * 16_000
 EVENTS, BATCH = 5000, 100
@@ -259,3 +260,77 @@ def test_what_a_source_left_in_its_inbox_is_said_and_admitted_or_quarantined_by_
         sink.wait_for("works", 4, within_s=60)
         assert set(sink.counts("works")) == {*receipts, event_id("trustshare", late.decode())}
         assert gateway.json("quarantine")["stranded"] == {}
+
+
+@pytest.mark.case(n=47)
+@pytest.mark.timeout(400)
+def test_a_disk_that_takes_nothing_leaves_all_in_redis_and_refuses_only_who_sends_to_such_targets_alone(
+    folder: Path, sink: Sink, small: RedisServer
+) -> None:
+    sink.answers |= {"down": lambda *_: 500}
+    targets = target("down", sink.port, retry=QUICK, breaker=PATIENT, sources='["trustshare"]')
+    targets += target("works", sink.port, sources='["trustist"]')
+    in_the_way = folder / "in-the-way"
+    in_the_way.write_text("a file, where a folder should be")
+    archive = f'\n[archive]\ndead_letters = "sqlite:///{in_the_way}/dead-letters.db"\n'
+    refused = 0
+    sent: set[str] = set()
+    with gateway_of(folder, small, targets + archive) as gateway:
+        for start in range(0, EVENTS, BATCH):
+            with ThreadPoolExecutor(4) as pool:
+                answers = list(
+                    pool.map(
+                        lambda n: gateway.post("trustshare", paid(n), once=True), range(start, start + BATCH)
+                    )
+                )
+            sent |= {answer.id for answer in answers if answer.status == 200}
+            refused = sum(answer.status == 503 for answer in answers)
+            if refused:
+                break
+            if used(gateway) > 0.27:
+                wait_for_verdict(gateway)
+        assert refused
+        assert len(gateway.lines("dead letters cannot be moved to the disk: they stay in Redis")) == 1
+        assert "dead letters cannot go to the disk" in gateway.command("check").stdout
+        assert gateway.post("trustist", SAMPLE.read_bytes(), once=True).status == 200
+        sink.wait_for("works", 1, within_s=60)
+        assert gateway.post("trustshare", paid(10**9), once=True).status == 503
+
+        in_the_way.unlink()
+        wait_for(
+            lambda: gateway.post("trustshare", paid(10**9), once=True).status == 200,
+            "the source to be taken from again",
+            within_s=60,
+        )
+        wait_for(partial(delivered, gateway, "down"), "all to have died", within_s=60)
+        assert set(dead_letters(gateway, "down")) >= sent
+        assert gateway.lines("dead letters can be moved to the disk again")
+
+        assert gateway.command("dead-letters", "discard", "--target", "down").returncode == 2, "it asks first"
+        assert gateway.command("dead-letters", "discard", "--target", "nobody", "--yes").returncode == 2
+        count = gateway.json("dead-letters", "discard", "--target", "down", "--dry-run")["planned"]["down"]
+        assert count >= len(sent)
+        done = gateway.json("dead-letters", "discard", "--target", "down", "--reason", "HTTP 500", "--yes")
+        assert done["discarded"] == {"down": count}
+        assert dead_letters(gateway, "down") == []
+
+
+@pytest.mark.case(n=47)
+@pytest.mark.timeout(400)
+def test_if_all_together_fill_redis_the_one_that_takes_the_most_makes_room(
+    folder: Path, sink: Sink, small: RedisServer
+) -> None:
+    """With shares that come to more than there is, nobody is past its own before Redis is full."""
+    sink.answers |= {"dying": lambda *_: 500}
+    targets = target("works", sink.port) + target(
+        "dying", sink.port, retry=QUICK, breaker=PATIENT, share="0.8"
+    )
+    with gateway_of(folder, small, targets) as gateway:
+        sent: set[str] = set()
+        while len(sent) * len(PAD) < 0.9 * MAXMEMORY_MB * 2**20:
+            sent |= send(gateway, range(len(sent), len(sent) + 50))
+            wait_for(partial(has_all, sink, "works", sent), "works to have got all", within_s=60)
+            wait_for(lambda: used(gateway) < 0.765, "room for the next", within_s=60)
+        wait_for(partial(delivered, gateway, "dying"), "all to have died", within_s=60)
+        assert set(dead_letters(gateway, "dying")) == sent
+        assert gateway.json("targets")["targets"][1]["on_disk"] > 0
