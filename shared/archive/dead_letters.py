@@ -41,6 +41,7 @@ class DeadLetterFile:
         # No pool: a file that was replaced or a disk that came back is seen by the next call.
         self._engine = sql.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
         sql.event.listen(self._engine, "connect", _write_through)
+        self._prepared = False
 
     def exists(self) -> bool:
         """Tell whether anything was ever written."""
@@ -177,8 +178,7 @@ class DeadLetterFile:
         if not self.exists():
             return []
         with self._translated(), self._engine.connect() as connection:
-            prepare(connection)
-            connection.commit()
+            self._prepare(connection)
             return connection.execute(statement).all()
 
     @contextmanager
@@ -186,10 +186,19 @@ class DeadLetterFile:
         with self._translated():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.exists():
+                self._prepared = False
                 self.path.touch(mode=0o600)  # the events name people
-            with self._engine.begin() as connection:
-                prepare(connection)
-                yield connection
+            with self._engine.connect() as connection:
+                self._prepare(connection)
+                with connection.begin():
+                    yield connection
+
+    def _prepare(self, connection: Connection) -> None:
+        """Make the tables and look at their version, once as long as the file is there."""
+        if not self._prepared:
+            prepare(connection)
+            connection.commit()
+            self._prepared = True
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from shared.store.walk import Place, Span, walk
 from shared.verdicts import Reason
 
 READ_BYTES = 4 * 1024 * 1024
-READ_MOST = 200
+READ_MOST = 500
 WALK_MOST = 2000
 _FOR_EVER = Span(0, 2**53)
 

@@ -375,7 +375,7 @@ def test_a_file_that_cannot_be_written_or_is_newer_is_refused_in_one_line_and_no
             database.execute("UPDATE schema_version SET version = ?", (VERSION + 1,))
         database.close()
         with pytest.raises(ArchiveUnavailable, match="newer Headrace") as raised:
-            await stage.dead.counts(["down"])
+            DeadLetterFile(f"sqlite:///{stage.file.path}").counts()
         assert "\n" not in str(raised.value)
         nowhere = DeadLetterFile(f"sqlite:///{tmp_path}/dead-letters.db/below/it.db")
         with pytest.raises(ArchiveUnavailable):
