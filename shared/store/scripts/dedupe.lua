@@ -10,6 +10,7 @@ local FIRST_BITS, MORE_BITS, MOST_BITS = 10, 2, 24  -- a table has 2^bits hashes
 local LONG = 192  -- keys in a hash; Redis packs up to 512 (hash-max-listpack-entries)
 local LATE = 1000  -- ms between receipt and admission that are worth the bytes to keep them
 local DAY = 86400000
+local AT_ONCE = 1000  -- more than a packed hash has: somebody may choose ids so that one grows beyond all bounds
 local FEW = 10000  -- keys in Redis that may all be looked at once
 local span = math.ceil(window / 3)
 local HEX = string.rep('%02x', 16)
@@ -110,7 +111,7 @@ local function tend(hash, key)
         local stale, fields = {}, left > 0 and redis.call('HGETALL', hash) or {}
         for i = 1, #fields, 2 do
             local _, since = unpack_id(fields[i + 1])
-            if now >= since + window then
+            if now >= since + window and #stale < AT_ONCE then
                 stale[#stale + 1] = fields[i]
             end
         end
