@@ -30,7 +30,7 @@ class Connection(Protocol):
         """The application has taken what there was of a body."""
 
     def proven(self) -> None:
-        """The request has shown its credentials."""
+        """The request that is being answered has shown its credentials."""
 
     def answered(self, exchange: "Exchange") -> None:
         """The answer is written, whole."""
@@ -55,7 +55,9 @@ class Exchange:
         """An application may call `scope["extensions"]["headrace.proven"]["tell"]` once credentials have been
         shown: the request is then the last to be given up when too many are incomplete.
         """
-        scope["extensions"] = {"headrace.proven": {"tell": self._tell_proven}}
+        # The connection's: a way from the scope to this exchange would be a cycle, which only the garbage
+        # collector frees.
+        scope["extensions"] = {"headrace.proven": {"tell": connection.proven}}
         self.scope = scope
         self.keep_alive = keep_alive
         self.waits_for_continue = expects_continue
@@ -105,10 +107,6 @@ class Exchange:
         if not self.answered:
             self.answered = True
             self._connection.failed(self)
-
-    def _tell_proven(self) -> None:
-        self.proven = True
-        self._connection.proven()
 
     async def receive(self) -> Message:
         """Return the next part of the body, or that there is none: ASGI's `receive`."""

@@ -22,6 +22,7 @@ from shared.config import IngressSettings
 
 log = structlog.get_logger()
 
+RECEIVED_BYTES = 64 * 1024  # by a connection at once: it bounds what one may hold that is not read yet
 LOOK_S = 0.25
 TELL_S = 1.0
 LINGERING_AT_MOST = 64
@@ -107,8 +108,11 @@ class Gate:
     """Counts the connections of a process, and holds the limits that its requests are under."""
 
     def __init__(self, settings: IngressSettings) -> None:
+        self.buffer = bytearray(RECEIVED_BYTES)
         self.connections: set[Connection] = set()
         self.lingering = 0
+        self.ending = False
+        """Whether the process is."""
         self.held_bytes = 0
         self.idle, self.unproven, self.proven = Waiting(), Waiting(), Waiting()
         self._place: dict[Connection, Waiting] = {}
@@ -124,7 +128,9 @@ class Gate:
         self.header_timeout_s: float = settings.header_timeout
         self.body_timeout_s: float = settings.body_timeout
         self.max_incomplete_requests = settings.max_incomplete_requests
-        self.max_incomplete_bytes = settings.max_incomplete_bytes
+        # Less than two of the largest requests would close a provider's for the one before it.
+        largest = settings.max_body_bytes + settings.max_header_bytes
+        self.max_incomplete_bytes = max(settings.max_incomplete_bytes, 2 * largest)
         self.trusted = AddressList(settings.trusted_proxies)
         self.max_connections = _with_files_for(settings.max_connections)
 
@@ -191,6 +197,7 @@ class Gate:
 
     async def end(self, within_s: float) -> None:
         """Have every connection end: each answers what it has begun, within so many seconds."""
+        self.ending = True
         for connection in tuple(self.connections):
             connection.end()
         self._emptied = asyncio.get_running_loop().create_future()

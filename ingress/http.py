@@ -23,8 +23,11 @@ KEEP_ALIVE_S = 5.0
 LAST_CALL_S = 0.5
 LINGER_S = 0.5
 CLOSE_WITHIN_S = 5.0
-# Read at once: it bounds how many requests are held that follow each other without a pause.
-PIECE_BYTES = 16 * 1024
+# Read at once: it bounds what is held of requests that follow each other without a pause, and for how long
+# they keep those of other connections waiting.
+PIECE_BYTES = 2 * 1024
+# What a request takes that is held, beside its bytes.
+REQUEST_BYTES = 2 * 1024
 # Held of a body that the application has not taken; then the client has to wait.
 MAX_UNREAD_BYTES = 64 * 1024
 
@@ -41,7 +44,7 @@ FAILED = refusal(500, b"internal error")
 UNAVAILABLE = refusal(503, b"temporarily unavailable, try again", b"retry-after: 5\r\n")
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection. Its requests are answered in their order, one at a time."""
 
     _transport: asyncio.Transport
@@ -77,6 +80,8 @@ class Connection(asyncio.Protocol):
         if self._gate.enter(self):
             self._settle()
             self.deadline = self._loop.time() + self._gate.header_timeout_s
+            if self._gate.ending:
+                self.end()
         else:
             self._turn_away()
 
@@ -89,16 +94,20 @@ class Connection(asyncio.Protocol):
             exchange.lose()
         self.resume_writing()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where to receive into: one buffer for all, as what is there is read at once."""
+        return self._gate.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Read requests."""
         if not self._turned_away:
-            self._unread += data
+            self._unread += bytes(memoryview(self._gate.buffer)[:nbytes])
             self._read()
 
     def eof_received(self) -> bool:
         """Answer what is complete: the client may have closed its side only."""
         self._eof = True
-        return bool(self._exchanges) and not self._reader.part
+        return bool(self._exchanges) and self._exchanges[0].whole
 
     def pause_writing(self) -> None:
         """Read and answer no more for a client that does not read its answers."""
@@ -180,8 +189,10 @@ class Connection(asyncio.Protocol):
         self._regulate()
 
     def proven(self) -> None:
-        """The request has shown its credentials."""
-        self._settle()
+        """The request that is being answered has shown its credentials."""
+        if self._exchanges:
+            self._exchanges[0].proven = True
+            self._settle()
 
     def answered(self, exchange: Exchange) -> None:
         """The answer is written: go on with the next request, or with the rest of this one's body."""
@@ -202,14 +213,13 @@ class Connection(asyncio.Protocol):
 
     def _read(self) -> None:
         """Read, as long as no request waits for the one before it; and have the next one answered."""
+        data, at = self._unread, 0
         try:
-            while self._unread and len(self._exchanges) < 2 and not self._reader.ended:
-                piece, self._unread = self._unread[:PIECE_BYTES], self._unread[PIECE_BYTES:]
-                self._unread = self._reader.feed(piece) + self._unread
+            while at < len(data) and len(self._exchanges) < 2 and not self._reader.ended:
+                at += self._reader.feed(data[at : at + PIECE_BYTES])
         except BadRequest as error:
             self._refuse(error.status)
-        if self._reader.ended:
-            self._unread = b""
+        self._unread = b"" if self._reader.ended else data[at:]
         may_answer = not self._writing_paused and not self._transport.is_closing()
         if may_answer and self._exchanges and self._exchanges[0].task is None:
             self._exchanges[0].start(self._app)
@@ -246,12 +256,13 @@ class Connection(asyncio.Protocol):
             if what == "nothing":
                 gate.go_on(self)
             else:
-                gate.wait(self, incomplete=what in ("head", "body"), proven=proven)
+                gate.wait(self, incomplete=what != "request", proven=proven)
             if before is None or before[:2] != doing[:2]:
                 self.deadline = self._loop.time() + self._time_s(what)
-        if what in ("head", "body") and not self._transport.is_closing():
+        if what not in ("request", "nothing") and not self._transport.is_closing():
             body = current.received if current is not None and not current.answered else 0
-            gate.hold(self, self._reader.head_bytes + body)
+            queued = len(self._unread) + self._transport.get_write_buffer_size()
+            gate.hold(self, self._reader.head_bytes + body + queued + REQUEST_BYTES * len(self._exchanges))
         self._regulate()
 
     def _time_s(self, what: str) -> float:

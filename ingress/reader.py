@@ -80,17 +80,17 @@ class RequestReader:
         """How much came of the head and the trailers of the request that comes in."""
         return self._header_bytes
 
-    def feed(self, data: bytes) -> bytes:
-        """Read data; return what of it is still to be fed. Raises: BadRequest."""
+    def feed(self, data: bytes) -> int:
+        """Read data; return how much of it was read: the rest is to be fed again. Raises: BadRequest."""
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade()
-            return data[upgrade.args[0] :]
+            return int(upgrade.args[0])
         except httptools.HttpParserError:
             if self.ended:
-                return b""
+                return len(data)
             self.ended = True
             raise BadRequest(self._status) from None
         # What never ends, a field or a chunk's extension, reaches no callback below.
@@ -99,7 +99,7 @@ class RequestReader:
         if self.part and self._framing_bytes > most:
             self.ended = True
             raise BadRequest(431 if self.part == "head" else 400)
-        return b""
+        return len(data)
 
     def _ignore_upgrade(self) -> None:
         """Read on as if no upgrade had been asked for (RFC 9110, 7.8).

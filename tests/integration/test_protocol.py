@@ -1,11 +1,13 @@
 """Ingress's HTTP server on a real socket: its limits of time and size, its order, its end."""
 
 import asyncio
+import gc
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
@@ -83,7 +85,7 @@ async def said_by(send: Send, status: int, body: bytes) -> None:
 
 
 @contextmanager
-def served(*, app: Told | None = None, **limits: int | Duration) -> Iterator[tuple[int, Gate]]:
+def served(*, app: Told | None = None, **limits: Any) -> Iterator[tuple[int, Gate]]:
     """Serve `app` under limits that the configuration would give; yields its port and its gate."""
     gate = Gate(msgspec.structs.replace(IngressSettings(), **limits))
     listener = socket.create_server(("127.0.0.1", 0))
@@ -466,3 +468,79 @@ def test_requests_in_flight_are_answered_when_it_stops() -> None:
         assert said.count(b"HTTP/1.1 200 ") == count
         assert b"connection: close\r\n" in said
         connection.close()
+
+
+def test_who_never_reads_answers_is_closed_in_time() -> None:
+    with served(body_timeout=Duration(0.4)) as (port, gate), connect(port) as connection:
+        connection.setblocking(False)
+        many = pipelined(*[EARLY] * 1000)
+        wait_for(lambda: bool(gate.connections), "it to be counted in")
+        while gate.connections:
+            with suppress(BlockingIOError, ConnectionResetError, BrokenPipeError):
+                connection.send(many)
+            time.sleep(0.001)
+        assert gate.held_bytes == 0
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """It comes seldom here (`shared.garbage`): what it alone can free is memory that grows under load."""
+    with served() as (port, _), connect(port) as connection:
+        ask(connection)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(200):
+                ask(connection)
+            assert gc.collect() < 100
+        finally:
+            gc.enable()
+
+
+def test_of_those_behind_a_proxy_the_client_with_most_makes_room_and_is_told() -> None:
+    def post(client: bytes, body: bytes) -> bytes:
+        return HEAD + b"x-forwarded-for: %b\r\ncontent-length: 2\r\n\r\n%b" % (client, body)
+
+    with served(max_incomplete_requests=4, trusted_proxies=("127.0.0.1",)) as (port, gate):
+        provider, *strangers = (connect(port) for _ in range(5))
+        provider.sendall(post(b"192.0.2.1", b"a"))
+        wait_for(lambda: gate.incomplete == 1, "it to wait")
+        for number, stranger in enumerate(strangers[:-1]):
+            stranger.sendall(post(b"192.0.2.66", b"a"))
+            wait_for(lambda most=number + 2: gate.incomplete == most, "it to wait too")  # type: ignore[misc]
+        strangers[-1].sendall(post(b"192.0.2.66", b"a"))
+        told = said_until_closed(strangers[0])
+        assert told.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 5\r\n" in told
+        provider.sendall(b"b")
+        assert answer(provider).endswith(b"\r\n\r\n2")
+        for connection in (provider, *strangers):
+            connection.close()
+
+
+@pytest.mark.parametrize(("version", "end"), [(b"1.1", b"0\r\n\r\n"), (b"1.0", b"onetwo")])
+def test_an_answer_without_a_length_says_where_it_ends(version: bytes, end: bytes) -> None:
+    with served() as (port, _):
+        said = talk(port, b"GET /webhooks/streamed HTTP/%b\r\nhost: x\r\n" % version + CLOSE + b"\r\n")
+        assert said.endswith(end)
+        assert said.count(b"one") == said.count(b"two") == 1
+
+
+def test_an_application_that_fails_is_a_500_and_the_connection_ends() -> None:
+    with served() as (port, gate):
+        assert talk(port, pipelined(b"/webhooks/broken", ANY)).startswith(b"HTTP/1.1 500 ")
+        wait_for(lambda: not gate.connections, "it to be counted out")
+
+
+def test_a_client_that_closes_its_side_is_answered() -> None:
+    with served() as (port, gate), connect(port) as connection:
+        connection.sendall(pipelined(SLOW, ANY) + b"POST /half")
+        connection.shutdown(socket.SHUT_WR)
+        assert said_until_closed(connection).count(b"HTTP/1.1 200 ") == 2
+        wait_for(lambda: not gate.connections, "it to be counted out")
+
+
+def test_what_is_broken_after_a_request_is_refused_after_its_answer() -> None:
+    with served() as (port, _), connect(port) as connection:
+        connection.sendall(pipelined(SLOW, ANY) + b"\0\0\0\r\n\r\n")
+        said = said_until_closed(connection)
+        assert [int(part[:3]) for part in said.split(b"HTTP/1.1 ")[1:]] == [200, 200, 400]
