@@ -155,11 +155,6 @@ def _check_ingress(ingress: IngressSettings) -> None:
         raise ConfigError("ingress.port", "must be from 1 to 65535")
     if ingress.max_inbox_bytes < ingress.max_body_bytes:
         raise ConfigError("ingress.max_inbox_bytes", "must not be smaller than ingress.max_body_bytes")
-    if ingress.max_incomplete_bytes < 2 * (ingress.max_body_bytes + ingress.max_header_bytes):
-        raise ConfigError(
-            "ingress.max_incomplete_bytes",
-            "must not be smaller than twice the largest request, head and body",
-        )
     for i, network in enumerate(ingress.trusted_proxies):
         _value(parse_network, network, f"ingress.trusted_proxies[{i}]")
     if ingress.public_url is not None:
