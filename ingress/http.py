@@ -192,7 +192,8 @@ class Connection(asyncio.BufferedProtocol):
         """The request that is being answered has shown its credentials."""
         if self._exchanges:
             self._exchanges[0].proven = True
-            self._settle()
+            if not self._exchanges[0].whole:
+                self._settle()
 
     def answered(self, exchange: Exchange) -> None:
         """The answer is written: go on with the next request, or with the rest of this one's body."""

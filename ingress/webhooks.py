@@ -56,6 +56,7 @@ class Webhooks:
 
     def __init__(self, committer: Committer, config: Config) -> None:
         self._committer = committer
+        self._log = log.bind()  # as it is configured by now: the module's looks for that at each line
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -68,7 +69,7 @@ class Webhooks:
         """Answer a request, and write its one log line."""
         started = perf_counter()
         source = self._sources.get(request.path_params["source"])
-        size, event_id, say = 0, None, log.info
+        size, event_id, say = 0, None, self._log.info
         try:
             if source is None:
                 raise NoSuchSource("no source has this path")
@@ -81,12 +82,12 @@ class Webhooks:
                 event_id = await self._committer.commit(Received(source.name, body, kept))
                 reply, outcome = answer(200, b'{"id":"%b"}' % event_id.encode()), "committed"
         except StoreUnavailable as error:
-            reply, outcome, say = UNAVAILABLE, f"unavailable: {error}", log.warning
+            reply, outcome, say = UNAVAILABLE, f"unavailable: {error}", self._log.warning
         except tuple(REFUSALS) as error:
             reply, outcome = REFUSALS[type(error)]
         except Exception:
             log.exception("adapter failed", source=source and source.name)
-            reply, outcome, say = FAILED, "failed", log.error
+            reply, outcome, say = FAILED, "failed", self._log.error
         say(
             "request",
             # Only a configured source's name is logged: what else stands in the path may be a token.
@@ -117,6 +118,8 @@ class Webhooks:
         if verdict.proven and (extension := request.scope.get("extensions", {}).get("headrace.proven")):
             extension["tell"]()
         body = await self._read_body(request, verdict)
+        if verdict.proven:
+            return body
         whole = InboundRequest(headers=headers, path_token=token, received_at=now, body=body)
         return None if source.adapter.verify(whole) is Verdict.ANSWER_ONLY else body
 
