@@ -1,5 +1,6 @@
 """trustshare's lifecycles. Source: its webhooks page; the bodies are that page's."""
 
+from collections import Counter
 from typing import Any
 
 from shared.simulation.scenarios import Fresh, Message, Scenario, Step, message, scenario, step
@@ -45,7 +46,7 @@ SCENARIOS = (
     ),
     scenario(
         "disputed-twice",
-        "A second dispute follows the first one's resolution; its bodies are the same, byte for byte.",
+        "A second dispute follows the first one's resolution: only its description tells it apart.",
         *("transaction_initiated", "payment_received"),
         *("dispute_raised", "dispute_resolved", "dispute_raised", "dispute_resolved"),
         *("payment_returned", "transaction_complete"),
@@ -86,11 +87,13 @@ class _Transaction:
         self.total = fresh.amount_minor()
         self.balance = 0
         self.payments: dict[str, str] = {}
+        self.seen: Counter[str] = Counter()
         buyer = fresh.base32(8)
         self.parties = {"from": f"buyer-{buyer}@example.com", "to": f"seller-{buyer}@example.com"}
 
     def body(self, each: Step) -> dict[str, Any]:
         event, special = each.event, each.special
+        self.seen[event] += 1
         if event == "handshake":
             return {"type": event}
         if event == "intent_confirmed":
@@ -98,6 +101,8 @@ class _Transaction:
             return {"id": f"wh_evt_{self.fresh.token(20)}", "type": event, "payload": payload}
         description = {"description": "A simulated transaction"}
         if event.startswith("dispute_"):
+            if self.seen[event] > 1:  # of the same bytes, it would be a copy: dedupe.resend_window
+                description = {"description": "A simulated transaction, disputed again"}
             return {"type": event, **self.parties, "token": self.token, **description}
         amount = self.total // 2 if special.get("half") else self.total
         self.balance += {

@@ -160,7 +160,7 @@ def test_json_beyond_the_limits_is_quarantined_and_admitted_once_they_are_raised
         wait_for(lambda: gateway.redis.zcard("hr:quarantine") == 2, "two to be quarantined")
         held = {each["id"]: each for each in gateway.json("quarantine")["quarantined"]}
         assert {id: each["code"] for id, each in held.items()} == {deep: "too-deep", large: "too-large"}
-        assert "admission.max_json_depth, 4" in held[deep]["detail"]
+        assert "admission.max_json_depth is 4" in held[deep]["detail"]
         assert "admission.max_json_bytes is 2000" in held[large]["detail"]
         assert gateway.command("admit", "--all", "--yes").returncode == 0
         assert gateway.redis.zcard("hr:quarantine") == 2, "nothing has changed yet"

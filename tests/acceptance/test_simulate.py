@@ -182,12 +182,12 @@ def test_what_cannot_be_played_is_one_line(folder: Path) -> None:
     (folder / "headrace.toml").write_text(f"ingress.port = {free_port()}\n{SOURCES}")
     for arguments, code, words in (
         ((), 2, "say which provider or source"),
-        (("paypal",), 1, "'paypal' is neither a source nor the provider of one"),
-        (("trustap", "--scenario", "x"), 1, "trustap has no scenario 'x'; it has: online-settled"),
+        (("paypal",), 2, "'paypal' is neither a source nor the provider of one"),
+        (("trustap", "--scenario", "x"), 2, "trustap has no scenario 'x'; it has: "),
         (("trustap", "--url", "127.0.0.1"), 2, "is not a URL"),
         (("trustap", "--duplicates", "2"), 2, "not in the range"),
         (("trustap",), 1, "no ingress answers at http://127.0.0.1:"),
-        (("--list", "paypal"), 1, "no provider with scenarios"),
+        (("--list", "paypal"), 2, "no provider with scenarios"),
     ):
         got = refusal(*arguments, folder=folder)
         assert (arguments, got[0], words in got[1]) == (arguments, code, True), got[1]

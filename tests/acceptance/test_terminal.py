@@ -120,9 +120,10 @@ def test_with_nohup_up_outlives_its_terminal_and_reloads_on_sighup(
     started += [terminal.process.pid, supervisor]
     terminal.close()
     terminal.process.wait(60)
+    log = folder / "output.txt"
+    wait_for(lambda: "worker ready" in log.read_text(), "the worker to be ready", within_s=60)
     gateway.config.write_text(gateway.config.read_text() + target("new", sink.port))
     os.kill(supervisor, signal.SIGHUP)
-    log = folder / "output.txt"
     wait_for(lambda: log.read_text().count("configuration reloaded") >= 2, "the reload", within_s=60)
     gateway.post("trustshare", b'{"type":"dispute_raised","from":"a","to":"b","token":"t"}')
     sink.wait_for("new", 1)
@@ -136,6 +137,7 @@ def test_sighup_on_a_terminal_that_is_there_is_a_reload(folder: Path, sink: Sink
     terminal = Terminal([HEADRACE, "up", "--config", str(gateway.config)], folder)
     started.append(terminal.process.pid)
     wait_for(gateway.ready, "the gateway to be ready", within_s=60)
+    wait_for(lambda: b"worker ready" in terminal.shown, "the worker to be ready", within_s=60)
     gateway.config.write_text(gateway.config.read_text() + target("new", sink.port))
     terminal.process.send_signal(signal.SIGHUP)
     wait_for(lambda: terminal.shown.count(b"configuration reloaded") >= 2, "the reload", within_s=60)
