@@ -31,11 +31,15 @@ class Stage:
         """Kill a process of a kind. What a worker had leased is nobody's at once: no test waits a minute."""
         killed = self.gateway.kill(kind)
         if kind == "workers":
-            for name in (ONE, TWO):
-                leases = f"hr:leased:{name}"
-                for id in members(self.gateway.redis, leases):
-                    self.gateway.redis.zadd(leases, {id: 1}, xx=True)
+            self.end_leases()
         return killed
+
+    def end_leases(self) -> None:
+        """Let every lease run out now: nobody holds what was claimed."""
+        for name in (ONE, TWO):
+            leases = f"hr:leased:{name}"
+            for id in members(self.gateway.redis, leases):
+                self.gateway.redis.zadd(leases, {id: 1}, xx=True)
 
     def killed(self, times: int = 1) -> None:
         wait_for(lambda: self.proxy.cuts_made >= times, "the kill", within_s=60)
