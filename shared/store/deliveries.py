@@ -166,20 +166,21 @@ class Deliveries:
                 pipe.hmget(keys.target(place.target), ["state", "reason", "open_until"])
                 pipe.get(keys.rate(place.target))
                 pipe.zcard(keys.leased(place.target))
-                pipe.zscore(keys.dead(place.target), place.ahead or "")
+                pipe.hmget(keys.event(place.ahead or ""), ["open", f"end:{place.target}"])
             # `data` may be large: it is read only for what it says of the transaction.
             pipe.hget(keys.event(event_id), "data" if any(place.ahead for place in places) else "")
             (seconds, micros), *found, data = await pipe.execute()
         transaction = msgspec.json.decode(data, type=_Transaction).transaction_id if data else None
         whys = {}
-        for place, (state, reason, open_until), rate_at, in_flight, dead in zip(
+        for place, (state, reason, open_until), rate_at, in_flight, (open_, end) in zip(
             places, found[::4], found[1::4], found[2::4], found[3::4], strict=True
         ):
             stands = Stands(
                 failed=place.failed,
                 due_ms=place.due_ms,
                 ahead=place.ahead,
-                ahead_is_dead=dead is not None,
+                # Of a dead letter that was moved to disk, the event may be gone from here.
+                ahead_is_dead=place.ahead is not None and (open_ is None or end is not None),
                 transaction=transaction,
                 state=(state or b"").decode(),
                 reason=(reason or b"").decode("utf-8", "replace"),

@@ -323,11 +323,12 @@ class Records:
             firsts = [first.decode() if first else "" for first in await pipe.execute()]
             pipe = redis.pipeline(transaction=False)
             for (_, target, _), first in zip(places, firsts, strict=True):
-                pipe.zscore(keys.dead(target), first)
-            dead = await pipe.execute()
+                pipe.hmget(keys.event(first), ["open", f"end:{target}"])
+            ends = await pipe.execute()
         held: dict[str, dict[str, str]] = {}
-        for (id, target, _), first, died in zip(places, firsts, dead, strict=True):
-            if died is not None and first != id:
+        for (id, target, _), first, (open_, end) in zip(places, firsts, ends, strict=True):
+            # Of a dead letter that was moved to disk, the event may be gone from here.
+            if first not in ("", id) and (open_ is None or end is not None):
                 held.setdefault(id, {})[target] = first
         return held
 

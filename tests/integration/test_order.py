@@ -214,6 +214,12 @@ def test_an_event_says_behind_which_it_is_held(redis_url: str) -> None:
         assert await why(a2) == ("held", a1, "waiting")
         await settle(store, (await claim(store))[0], End.DEAD, hold=True)
         assert await why(a2) == ("held", a1, "dead")
+        # Moved to disk, and the rest of its event removed.
+        await store.redis.zrem("hr:dead:one", a1)
+        await store.redis.hset(f"hr:event:{a1}", "end:one", "disk")
+        assert await why(a2) == ("held", a1, "dead")
+        await store.redis.delete(f"hr:event:{a1}")
+        assert await why(a2) == ("held", a1, "dead")
 
     with_store(redis_url, check)
 
