@@ -57,6 +57,9 @@ def test_a_second_failure_that_looked_like_a_copy_is_delivered_once_it_is_admitt
         other = gateway.post("trustist", differing).id
         wait_for(lambda: gateway.redis.zcard("hr:duplicates") == 2, "the other copy to be recorded")
         sink.wait_for("ledger", 1)
+        wait_for(
+            lambda: any(line.get("differing") for line in gateway.lines("admitted")), "the log to say so"
+        )
         [warned] = [line for line in gateway.lines("admitted") if line.get("differing")]
         assert (warned["level"], warned["differing"], warned["duplicate"]) == ("warning", 1, 1)
         copies = gateway.json("events", "--duplicates")["duplicates"]
