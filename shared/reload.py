@@ -1,6 +1,7 @@
 """Taking up a changed configuration file while the process runs."""
 
 import os
+import stat
 from operator import attrgetter
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class ConfigFile:
     A change of the file is noticed by its time, size and inode, and taken up once two looks in a row find the
     same: half a file may be valid TOML, without half of the targets. What `${file:…}` names is not looked at:
     after a change of a secret's file send SIGHUP. An emptied file is a mistake and never taken up: every
-    source would be unknown at once. Only a start runs without any.
+    source would be unknown at once. Only a start runs without any. What is no file is not read: a pipe that
+    nobody writes to would hold the process for ever.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,6 +51,8 @@ class ConfigFile:
             return False
         self._seen = state
         try:
+            if state is not None and not stat.S_ISREG(state[0]):
+                raise ConfigError(str(self.path), "is no file any more")
             fresh = read_config(self.path)
             if _is_empty(fresh) and not _is_empty(self.config):
                 raise ConfigError(str(self.path), "has neither sources nor targets any more")
@@ -70,7 +74,7 @@ class ConfigFile:
             found = os.stat(self.path)
         except OSError:
             return None  # being replaced at this moment, perhaps
-        return found.st_mtime_ns, found.st_size, found.st_ino
+        return found.st_mode, found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _is_empty(config: Config) -> bool:

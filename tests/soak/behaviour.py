@@ -96,11 +96,14 @@ TARGETS = (
     Target("throttled", _throttled),
     Target("cut", _slow, cut=True),
     Target("picky", _picky, {"give_up_on": "[422]"}, heals=False),
-    # Its breaker keeps it to a probe now and then: what waits too long behind that is given up by its age.
+    # Without a breaker: what waits behind one never ages, and a soak would wait for a probe of each event.
     Target(
         "dead",
         _dead,
-        {"retry": '{ initial = "0.5s", factor = 2.0, max = "2s", attempts = 3 }', "max_age": '"15s"'},
+        {
+            "retry": '{ initial = "0.5s", factor = 2.0, max = "2s", attempts = 3 }',
+            "breaker": "{ failures = 1000000 }",
+        },
         heals=False,
     ),
     # Two sources are admitted in turn for it; the others by whichever worker comes.

@@ -1,5 +1,6 @@
 """A changed configuration file is taken up whole, or not at all."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,22 @@ def test_an_emptied_file_is_not_taken_up_and_the_error_says_so(file: ConfigFile,
     file.path.write_text(target("three"))
     assert file.reload(always=True)
     assert names(file) == ["three"]
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(file: ConfigFile) -> None:
+    """Nobody may ever write to it, and whoever opens it waits until then."""
+    file.path.unlink()
+    os.mkfifo(file.path)
+    with capture_logs() as lines:
+        assert not file.reload()
+        assert not file.reload()
+        assert not file.reload(always=True)
+    assert names(file) == ["one", "two"]
+    assert [line["problem"] for line in lines] == [f"{file.path}: is no file any more"] * 2
+    file.path.unlink()
+    file.path.write_text(target("three"))
+    assert file.reload(always=True)
 
 
 def test_a_start_without_sources_and_targets_is_no_mistake_and_may_stay_so(tmp_path: Path) -> None:
