@@ -1,7 +1,7 @@
 """Retention: removes what is older than it is kept, and under memory pressure what is finished.
 
-A part of the sweep. It works in many short calls and for a bounded time, so that neither Redis nor the
-sweep's other duties wait for it.
+One worker at a time does it, apart from the sweep, in many short calls: neither Redis nor retries wait for
+it, and it goes on for as long as memory is short, however fast events come in.
 """
 
 import asyncio
@@ -11,27 +11,36 @@ import msgspec
 import structlog
 
 from shared.config import Config
+from shared.errors import StoreUnavailable
+from shared.store import keys
+from shared.store.client import RedisClient
+from shared.store.duties import Duty
 from shared.store.targets import Targets
 from shared.store.upkeep import REMOVE_AT_ONCE, Removed, Upkeep
 
 log = structlog.get_logger()
 
-LOOK_S = 5.0
-BUDGET_S = 0.5
+LEASE_MS = 2000
+LOOK_S = 1.0
+LOOK_OFTEN_S = 0.1
+OFTEN = 0.50  # a share of memory beyond which a second is long: at the top rate a small Redis fills in five
+REMOVE_S = 5.0
+ROUND_S = 0.5
 SAY_S = 60.0
 PRESSURE, RELIEVED = 0.70, 0.65
 """Shares of `maxmemory`: above the first, finished events go until the second is reached. Ingress refuses at
-0.80 (`ingress/commit.py`): what lies between is room for what comes in between two sweeps."""
+0.80 (`ingress/commit.py`): what lies between is room for what comes in between two looks."""
 
 
 class Retention:
-    """What one worker's sweep does for retention."""
+    """One worker's part in retention."""
 
-    def __init__(self, config: Config, upkeep: Upkeep, targets: Targets) -> None:
-        self._upkeep = upkeep
-        self._targets = targets
+    def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
+        self._duty = Duty(client, "retention", worker, lease_ms=LEASE_MS)
+        self._upkeep = Upkeep(client)
+        self._targets = Targets(client)
         self._under_pressure = False
-        self._look_at = self._say_at = 0.0
+        self._remove_at = self._say_at = 0.0
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -40,20 +49,34 @@ class Retention:
         self._dead_letters_ms = config.retention.dead_letters.ms
         self._sources = [source.name for source in config.sources]
         self._known = [target.name for target in config.targets]
+        self._names = keys.names_digest(self._sources, self._known)
 
-    async def run(self, stopped: asyncio.Event) -> None:
-        """Remove what may go, for BUDGET_S at most or until `stopped` is set.
+    async def run(self) -> None:
+        """Remove what may go, until cancelled."""
+        while True:
+            pause_s = LOOK_S
+            try:
+                if await self._duty.mine(self._names):
+                    pause_s = await self.round()
+            except StoreUnavailable:
+                pass  # the sweep says so
+            except Exception as error:  # what one round met, the next may not
+                log.error("retention failed", error=type(error).__name__, reason=str(error))
+            await asyncio.sleep(pause_s)
+
+    async def round(self) -> float:
+        """Remove what may go, for ROUND_S at most. Returns after how many seconds the next round is due.
 
         Raises: StoreUnavailable.
         """
         now = monotonic()
         used = await self._look()
-        if not self._under_pressure and now < self._look_at:
-            return
+        if not self._under_pressure and now < self._remove_at:
+            return LOOK_OFTEN_S if used > OFTEN else LOOK_S
         # Dead letters of a target that was removed expire as any others.
         names = list(dict.fromkeys([*self._known, *await self._targets.on_record()]))
         removed, more = Removed(), True
-        while more and not stopped.is_set() and monotonic() < now + BUDGET_S:
+        while more and monotonic() < now + ROUND_S:
             part = await self._upkeep.retain(
                 names,
                 events_ms=self._events_ms,
@@ -64,12 +87,13 @@ class Retention:
             more = part.total == REMOVE_AT_ONCE
             if self._under_pressure:
                 used = await self._look()
-        self._look_at = now if more else now + LOOK_S  # with more to remove, the next sweep goes on
+        self._remove_at = now if more else now + REMOVE_S  # with more to remove, the next round goes on
         self._say(removed, used)
         if self._under_pressure and not more and now >= self._say_at:
             self._say_at = now + SAY_S
             held = msgspec.structs.asdict(await self._upkeep.holding(self._sources))
             log.error("memory is held by what retention may not remove", memory=round(used, 3), **held)
+        return LOOK_OFTEN_S if used > OFTEN else LOOK_S
 
     async def _look(self) -> float:
         used = await self._upkeep.memory_used()

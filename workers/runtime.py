@@ -36,6 +36,7 @@ from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
 from workers.deliver import Deliverer
 from workers.reading import ReadingThreads
+from workers.retention import Retention
 from workers.shares import ShareKeeper
 from workers.sweep import Sweeper
 
@@ -97,9 +98,11 @@ class Runtime:
             deliverer,
         )
         self._shares = ShareKeeper(config, self.name, self._client)
+        self._retention = Retention(config, self.name, self._client)
         self._background = BackgroundTasks()
         self._sweeping = self._background.start("sweep", self._sweeper.run())
         self._background.start("shares", self._shares.run())
+        self._background.start("retention", self._retention.run())
         self._watching = self._background.start("watch", self._watch())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -112,8 +115,8 @@ class Runtime:
 
     def _reload(self, always: bool) -> None:
         if self._file.reload(always=always):
-            for use in (self._deliverer.use, self._sweeper.use, self._admitter.use, self._shares.use):
-                use(self._file.config)
+            for part in (self._deliverer, self._sweeper, self._admitter, self._shares, self._retention):
+                part.use(self._file.config)
 
     def answer(self, bell: Doorbell) -> None:
         """Have the loop answer a doorbell that reached this process; returns at once."""

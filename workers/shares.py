@@ -17,6 +17,7 @@ from shared.errors import ArchiveUnavailable, StoreUnavailable
 from shared.operations.moves import EXPIRE_AT_ONCE, Moved, Moves
 from shared.store import keys
 from shared.store.client import RedisClient
+from shared.store.duties import Duty
 from shared.store.letters import Letters
 from shared.store.shares import Memory, Shares, Taken, Verdict
 from shared.store.sources import Sources
@@ -25,6 +26,7 @@ from shared.verdicts import GivenUp, Reason
 log = structlog.get_logger()
 
 LOOK_S = 1.0
+LEASE_MS = 10_000
 RECORDS_S = 30.0
 TIDY_S = 5.0
 SAY_AGAIN_S = 3600.0
@@ -41,7 +43,7 @@ class ShareKeeper:
     """One worker's watch over the shares."""
 
     def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
-        self._worker = worker
+        self._duty = Duty(client, "shares", worker, lease_ms=LEASE_MS)
         self._shares = Shares(client)
         self._sources = Sources(client)
         self._letters = Letters(client)
@@ -90,7 +92,7 @@ class ShareKeeper:
 
     async def look(self) -> None:
         """Measure, say who is past its share, and have dead letters moved. Raises: StoreUnavailable."""
-        if not await self._shares.my_turn(self._worker, self._names):
+        if not await self._duty.mine(self._names):
             return
         now = monotonic()
         if now >= self._records_at:

@@ -1,4 +1,4 @@
-"""The sweep: re-rings what waits, puts back what was left behind, removes what retention lets go.
+"""The sweep: re-rings what waits, and puts back what was left behind.
 
 Every worker runs it about once a second and one at a time does the work, of all that know the same names,
 so there is no single process whose death stops retries.
@@ -22,7 +22,6 @@ from shared.store.upkeep import Upkeep
 from shared.values import duration_text
 from shared.verdicts import REMOVED, GivenUp, Reason
 from workers.deliver import Deliverer
-from workers.retention import Retention
 
 log = structlog.get_logger()
 
@@ -57,7 +56,6 @@ class Sweeper:
         self._bells = bells
         self._deliverer = deliverer
         self._know_at = self._find_held_at = 0.0
-        self._retention = Retention(config, upkeep, targets)
         self._tidy_at = monotonic() + TIDY_S
         self._stopped = asyncio.Event()
         self.use(config)
@@ -68,7 +66,6 @@ class Sweeper:
         self._leases_ms = {
             target.name: target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS for target in config.targets
         }
-        self._retention.use(config)
         self._holding = {target.name for target in config.targets if target.holds}
 
     async def run(self) -> None:
@@ -125,7 +122,6 @@ class Sweeper:
             self._tidy_at = now + TIDY_S
             for source in self._sources:
                 await self._inbox.tidy(source)
-        await self._retention.run(self._stopped)
 
     async def _release(self, target: str) -> None:
         back, spent = await self._due.release(target, lease_ms=self._leases_ms[target])

@@ -68,8 +68,8 @@ How work is announced and kept
     headrace                list: Celery's queue, of doorbells
     hr:sweeper:<d>          string: which worker sweeps now, of those that know the same names (<d> is a short
                             digest of them); expires after a second
-    hr:moves:<d>            string: which worker measures shares and moves dead letters to disk, of those that
-                            know the same names; expires after ten seconds
+    hr:duty:<duty>:<d>      string: which worker has a duty, of those that know the same names: `shares`
+                            (measures them, moves dead letters to disk) or `retention`; expires after seconds
     hr:shares               hash: those names' digest → JSON (shared.store.shares.Verdict): which targets and
                             sources are past their share of memory, and which unknown source has left what
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
@@ -191,9 +191,9 @@ def sweeper(sources: Iterable[str], targets: Iterable[str]) -> str:
     return f"hr:sweeper:{names_digest(sources, targets)}"
 
 
-def moves(digest: str) -> str:
-    """Which worker measures shares and moves dead letters to disk, of those that know the same names."""
-    return f"hr:moves:{digest}"
+def duty(name: str, digest: str) -> str:
+    """Which worker has a duty, of those that know the same names."""
+    return f"hr:duty:{name}:{digest}"
 
 
 def names_digest(sources: Iterable[str], targets: Iterable[str]) -> str:

@@ -14,7 +14,6 @@ from shared.store.client import RedisClient, translated
 from shared.store.inbox import Inbox
 
 SAMPLE = 250
-TURN_MS = 10_000
 VALID_MS = 30_000
 
 
@@ -63,20 +62,6 @@ class Shares:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._inbox = Inbox(client)
-
-    async def my_turn(self, worker: str, names: str) -> bool:
-        """Tell whether this worker measures now, of those whose names have this digest.
-
-        Two that do so at once double the work and nothing else. Raises: StoreUnavailable.
-        """
-        key, redis = keys.moves(names), self._client.redis
-        with translated():
-            if await redis.set(key, worker, nx=True, px=TURN_MS):
-                return True
-            if await redis.get(key) != worker.encode():
-                return False
-            await redis.pexpire(key, TURN_MS)
-        return True
 
     async def memory(self) -> Memory:
         """Return how much memory Redis uses, and how much it may. Raises: StoreUnavailable."""

@@ -84,7 +84,7 @@ def add_times(
 
 
 def sweeps_ms(it: Stack) -> list[float]:
-    """Return how long whole sweeps took: where work waits, retention, and who knows which targets."""
+    """Return how long whole sweeps took: where work waits, and who knows which targets."""
     config = read_config(it.config)
 
     async def sweep(client: RedisClient) -> list[float]:

@@ -45,7 +45,7 @@ def event(token: str, **changes: str) -> bytes:
 def dump(redis: Redis) -> dict[str, Any]:
     """Return all of Headrace's records that last."""
     found: list[Any] = redis.keys("hr:*")
-    passing = (b"hr:rung:", b"hr:sweeper:", b"hr:ready", b"hr:turn:", b"hr:targets")
+    passing = (b"hr:rung:", b"hr:sweeper:", b"hr:duty:", b"hr:ready", b"hr:turn:", b"hr:targets")
     records: dict[str, Any] = {}
     for key in sorted(key for key in found if not key.startswith(passing)):
         kept: Any = redis.dump(key)

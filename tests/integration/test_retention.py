@@ -1,6 +1,5 @@
 """A worker's retention on a real Redis whose memory is nearly used up."""
 
-import asyncio
 from pathlib import Path
 
 from structlog.testing import capture_logs
@@ -33,9 +32,9 @@ def test_under_pressure_all_that_may_go_goes_and_what_holds_the_rest_is_said(
         await store.redis.config_set("maxmemory", used // 2)  # it is more than full
         source = SourceSettings(name="trustshare", provider="trustshare")
         with capture_logs() as logs:
-            retention = Retention(Config(sources=(source,)), store.upkeep, store.targets)
+            retention = Retention(Config(sources=(source,)), "w", store.client)
             for _ in range(20):  # each for a bounded time, however slow the machine
-                await retention.run(asyncio.Event())
+                await retention.round()
         assert await store.redis.exists("hr:finished") == 0
         assert await store.redis.zcard("hr:open") == 300
         [said] = [line for line in logs if line["event"] == "memory is held by what retention may not remove"]
@@ -55,9 +54,9 @@ def test_memory_that_is_relieved_leaves_what_is_finished_alone(folder: Path) -> 
         await receive(store, COUNT)
         used = int((await store.redis.info("memory"))["used_memory"])
         await store.redis.config_set("maxmemory", int(used / 0.72))
-        retention = Retention(Config(), store.upkeep, store.targets)
+        retention = Retention(Config(), "w", store.client)
         for _ in range(20):
-            await retention.run(asyncio.Event())
+            await retention.round()
         assert 0 < await store.redis.zcard("hr:finished") < COUNT
         assert await store.upkeep.memory_used() <= 0.70
 

@@ -9,8 +9,6 @@ import pytest
 from shared.logwriter import LogWriter
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.case(n=43)
-
 
 def dropped(lines: int) -> bytes:
     return b"dropped %d\n" % lines
@@ -29,6 +27,7 @@ def count(said: bytes) -> tuple[int, int]:
     return written, gone
 
 
+@pytest.mark.case(n=43)
 def test_lines_are_written_in_order(tmp_path: Path) -> None:
     with open(tmp_path / "log", "wb") as log:
         writer = LogWriter(log.fileno(), dropped)
@@ -38,6 +37,7 @@ def test_lines_are_written_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b"".join(b"line %d\n" % number for number in range(5000))
 
 
+@pytest.mark.case(n=43)
 def test_a_reader_that_stalls_delays_nobody_and_what_does_not_fit_is_counted() -> None:
     reader, pipe = os.pipe()
     writer = LogWriter(pipe, dropped, most_bytes=10_000)
@@ -71,6 +71,7 @@ def iter_read(reader: int) -> bytes:
     return found
 
 
+@pytest.mark.case(n=43)
 def test_lines_that_cannot_be_written_are_dropped_and_counted_once_it_is_well_again(tmp_path: Path) -> None:
     target = os.open("/dev/full", os.O_WRONLY)
     writer = LogWriter(target, dropped)
@@ -87,6 +88,7 @@ def test_lines_that_cannot_be_written_are_dropped_and_counted_once_it_is_well_ag
     assert (tmp_path / "log").read_bytes() == b"line y\ndropped 300\nline z\n"
 
 
+@pytest.mark.case(n=43)
 @pytest.mark.parametrize("how", ["gone", "closed", "never there"])
 def test_a_reader_that_is_gone_or_a_closed_file_raises_nothing(how: str) -> None:
     reader, pipe = os.pipe()
@@ -99,6 +101,7 @@ def test_a_reader_that_is_gone_or_a_closed_file_raises_nothing(how: str) -> None
     assert writer.flush(30)
 
 
+@pytest.mark.case(n=43)
 def test_a_file_descriptor_that_does_not_block_loses_nothing() -> None:
     """Whoever shares a pipe with us may set that for all."""
     reader, pipe = os.pipe()
@@ -112,6 +115,7 @@ def test_a_file_descriptor_that_does_not_block_loses_nothing() -> None:
     assert said == b"".join(b"line %05d\n" % number for number in range(20_000))
 
 
+@pytest.mark.case(n=43)
 def test_a_disk_that_fills_up_in_the_middle_of_a_line_leaves_whole_lines_after_it() -> None:
     """A pipe that takes a part stands in for the disk."""
     reader, pipe = os.pipe()
@@ -131,6 +135,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_line_leaves_whole_lines_after_i
     assert iter_read(spare) == b"\nline y\ndropped 1\n"
 
 
+@pytest.mark.case(n=43)
 def test_signals_reach_no_thread_of_the_log() -> None:
     """The supervisor blocks its signals and waits for them; a thread that did not would end the process."""
     reader, pipe = os.pipe()

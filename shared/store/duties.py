@@ -1,0 +1,29 @@
+"""Duties that one worker has at a time, of those whose configurations have the same names."""
+
+from shared.store import keys
+from shared.store.client import RedisClient, translated
+
+
+class Duty:
+    """A lease on a duty. Two workers that have it at once double the work, and do nothing else."""
+
+    def __init__(self, client: RedisClient, name: str, worker: str, *, lease_ms: int) -> None:
+        """`worker` wants it; without a renewal another may have it after `lease_ms`."""
+        self._client = client
+        self._name = name
+        self._worker = worker
+        self._lease_ms = lease_ms
+
+    async def mine(self, names: str) -> bool:
+        """Take or renew the lease, unless another worker has it; return whether this one has it now.
+
+        `names` is the digest of the configuration's names (`keys.names_digest`). Raises: StoreUnavailable.
+        """
+        key, redis = keys.duty(self._name, names), self._client.redis
+        with translated():
+            if await redis.set(key, self._worker, nx=True, px=self._lease_ms):
+                return True
+            if await redis.get(key) != self._worker.encode():
+                return False
+            await redis.pexpire(key, self._lease_ms)
+        return True
