@@ -22,11 +22,12 @@ def main() -> int:
     """Serve until told to stop. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m ingress")
     parser.add_argument("--config", required=True)
+    parser.add_argument("--may-be-empty", action="store_true", help="it has neither sources nor targets yet")
     parser.add_argument("--fd", type=int, required=True, help="the listening socket, inherited")
     options = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     try:
-        file = ConfigFile(Path(options.config))
+        file = ConfigFile(Path(options.config), may_be_empty=options.may_be_empty)
         logs.configure("ingress")
         refuse_unfit(file.config.redis)
     except (ConfigError, StoreUnfit) as error:

@@ -23,22 +23,26 @@ NEED_RESTART = (
 )
 """Keys that a running process does not take up: it says so."""
 
+EMPTIED = "has neither sources nor targets any more"
+
 
 class ConfigFile:
     """A configuration and the file that it was read from.
 
     A change of the file is noticed by its time, size and inode, and taken up once two looks in a row find the
     same: half a file may be valid TOML, without half of the targets. What `${file:…}` names is not looked at:
-    after a change of a secret's file send SIGHUP. An emptied file is a mistake and never taken up: every
-    source would be unknown at once. Only a start runs without any. What is no file is not read: a pipe that
-    nobody writes to would hold the process for ever.
+    after a change of a secret's file send SIGHUP. An emptied file is a mistake and never taken up, as every
+    source would be unknown at once; a start without any is one too, unless it `may_be_empty`. A pipe is not
+    read: while nobody writes to it, it would hold the process for ever.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_be_empty: bool = True) -> None:
         """Read the file. Raises: ConfigError."""
         self.path = path
         self._seen = self._last = self._state()
         self.config = read_config(path)
+        if is_empty(self.config) and not may_be_empty:
+            raise ConfigError(str(path), EMPTIED)
 
     def reload(self, *, always: bool = False) -> bool:
         """Read the file again if it has changed (or `always`); return True if `config` is now another.
@@ -54,8 +58,8 @@ class ConfigFile:
             if state is not None and not stat.S_ISREG(state[0]):
                 raise ConfigError(str(self.path), "is no file any more")
             fresh = read_config(self.path)
-            if _is_empty(fresh) and not _is_empty(self.config):
-                raise ConfigError(str(self.path), "has neither sources nor targets any more")
+            if is_empty(fresh) and not is_empty(self.config):
+                raise ConfigError(str(self.path), EMPTIED)
         except ConfigError as error:
             log.error("configuration not reloaded: going on with the old one", problem=str(error))
             return False
@@ -77,5 +81,6 @@ class ConfigFile:
         return found.st_mode, found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _is_empty(config: Config) -> bool:
+def is_empty(config: Config) -> bool:
+    """Tell whether a configuration has neither sources nor targets."""
     return not config.sources and not config.targets

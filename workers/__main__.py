@@ -18,6 +18,7 @@ def main() -> int:
     """Work until told to stop. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers")
     parser.add_argument("--config", required=True)
+    parser.add_argument("--may-be-empty", action="store_true", help="it has neither sources nor targets yet")
     options = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery has its own
@@ -25,7 +26,7 @@ def main() -> int:
     # Celery writes to this file descriptor itself, in plain text, what it does on a signal.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
-        file = ConfigFile(Path(options.config))
+        file = ConfigFile(Path(options.config), may_be_empty=options.may_be_empty)
         logs.configure("worker")
         refuse_unfit(file.config.redis)
     except (ConfigError, StoreUnfit) as error:

@@ -13,6 +13,7 @@ from shared.cli.output import config_option, config_path
 from shared.config import Config
 from shared.configfile import read_config
 from shared.errors import CommandFailed
+from shared.reload import is_empty
 from shared.supervise import Child, Supervisor
 
 log = structlog.get_logger()
@@ -45,18 +46,37 @@ def say_listening(listener: socket.socket) -> None:
 
 
 def ingress_child(
-    config: Path, listener: socket.socket, *, number: int = 1, output: str | None = None
+    config: Path,
+    listener: socket.socket,
+    *,
+    number: int = 1,
+    output: str | None = None,
+    may_be_empty: bool = False,
 ) -> Child:
-    """Return an ingress process that accepts from `listener`."""
+    """Return an ingress process that accepts from `listener`. See `_arguments` for `may_be_empty`."""
     fd = listener.fileno()
-    argv = [sys.executable, "-m", "ingress", "--config", str(config), "--fd", str(fd)]
+    argv = [*_arguments("ingress", config, may_be_empty), "--fd", str(fd)]
     return Child(f"ingress-{number}", argv, pass_fds=(fd,), output=output, reloads=True)
 
 
-def worker_child(config: Path, *, number: int = 1, output: str | None = None) -> Child:
-    """Return a worker process."""
-    argv = [sys.executable, "-m", "workers", "--config", str(config)]
+def worker_child(
+    config: Path, *, number: int = 1, output: str | None = None, may_be_empty: bool = False
+) -> Child:
+    """Return a worker process. See `_arguments` for `may_be_empty`."""
+    argv = _arguments("workers", config, may_be_empty)
     return Child(f"worker-{number}", argv, output=output, reloads=True)
+
+
+def _arguments(module: str, config: Path, may_be_empty: bool) -> list[str]:
+    """Return the command line of a process.
+
+    Unless the file had neither sources nor targets from the first (`may_be_empty`), a process that is started
+    again while an editor has emptied it must not run so: it would know no source, and another Redis.
+    """
+    return [
+        *(sys.executable, "-m", module, "--config", str(config)),
+        *(["--may-be-empty"] if may_be_empty else []),
+    ]
 
 
 def keep_running(*children: Child) -> int:
@@ -87,8 +107,15 @@ def ingress_command(config: str | None, host: str | None, port: int | None, proc
     logs.configure("supervisor")
     listener = listen(host or settings.ingress.host, port or settings.ingress.port)
     say_listening(listener)
-    children = [ingress_child(path, listener, number=number + 1) for number in range(processes)]
-    sys.exit(keep_running(*children))
+    empty = is_empty(settings)
+    sys.exit(
+        keep_running(
+            *(
+                ingress_child(path, listener, number=number + 1, may_be_empty=empty)
+                for number in range(processes)
+            )
+        )
+    )
 
 
 @click.command("worker")
@@ -102,6 +129,11 @@ def ingress_command(config: str | None, host: str | None, port: int | None, proc
 )
 def worker_command(config: str | None, processes: int) -> None:
     """Admit and deliver events; started again when it dies."""
-    path, _ = _load(config)
+    path, settings = _load(config)
     logs.configure("supervisor")
-    sys.exit(keep_running(*(worker_child(path, number=number + 1) for number in range(processes))))
+    empty = is_empty(settings)
+    sys.exit(
+        keep_running(
+            *(worker_child(path, number=number + 1, may_be_empty=empty) for number in range(processes))
+        )
+    )

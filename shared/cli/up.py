@@ -19,6 +19,7 @@ from shared.demo.setup import write_demo
 from shared.demo.show import play
 from shared.embedded import EmbeddedRedis, data_folder
 from shared.errors import CommandFailed
+from shared.reload import is_empty
 from shared.supervise import Child, Supervisor
 
 READY_WITHIN_S = 30.0
@@ -52,6 +53,7 @@ def command(
     if path is None:
         sys.exit(run_demo(host or "127.0.0.1", port or 8000, ingress, workers, receiver or 0))
     settings = read_config(path)
+    empty = is_empty(settings)
     logs.configure("supervisor")
     listener = listen(host or settings.ingress.host, port or settings.ingress.port)
     receiving = listen("127.0.0.1", receiver) if receiver else None
@@ -62,8 +64,8 @@ def command(
         if receiving:
             supervisor.start(receiver_child(path, receiving))
         supervisor.start(
-            *(ingress_child(path, listener, number=i + 1) for i in range(ingress)),
-            *(worker_child(path, number=i + 1) for i in range(workers)),
+            *(ingress_child(path, listener, number=i + 1, may_be_empty=empty) for i in range(ingress)),
+            *(worker_child(path, number=i + 1, may_be_empty=empty) for i in range(workers)),
         )
         sys.exit(supervisor.run())
     finally:

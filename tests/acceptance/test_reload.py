@@ -71,6 +71,36 @@ def test_a_bad_file_keeps_the_old_configuration_and_says_so_once(folder: Path, s
         assert len(said()) == 2
 
 
+@pytest.mark.case(n=55)
+def test_a_process_that_is_started_again_while_the_file_is_emptied_waits_for_it(
+    folder: Path, sink: Sink
+) -> None:
+    """It would answer 404 to every provider, and look for work in the Redis of a configuration without any."""
+    with Gateway(folder, target("one", sink.port)) as gateway:
+        gateway.post("trustshare", body())
+        sink.wait_for("one", 1)
+        good = gateway.config.read_text()
+        gateway.config.write_text("")
+        killed = {gateway.kill("ingress"), gateway.kill("workers")}
+
+        def refused() -> set[str]:
+            lines = gateway.lines("child died, starting it again")
+            return {line["child"] for line in lines if line["exit"] == 2}
+
+        wait_for(lambda: refused() == {"ingress-1", "worker-1"}, "both to refuse the file", within_s=60)
+        assert "has neither sources nor targets any more" in gateway.log.read_text()
+        statuses: list[int] = []
+        provider = threading.Thread(
+            target=lambda: statuses.append(gateway.post("trustshare", body(), timeout_s=60).status)
+        )
+        provider.start()
+        gateway.config.write_text(good)
+        provider.join(60)
+        assert statuses == [200], "it waited, and none was turned away"
+        sink.wait_for("one", 2, within_s=60)
+        assert not killed & {*gateway.children("ingress"), *gateway.children("workers")}
+
+
 def test_sighup_reloads_and_ends_no_process(folder: Path, sink: Sink) -> None:
     secret_file = folder / "secret"
     secret_file.write_text(TRUSTSHARE_SECRET)
