@@ -121,6 +121,10 @@ class DeadLetterFile:
         """Return all letters of several events, without their bodies."""
         return self._letters(sql.select(*_without_body()).where(_c.id.in_(ids)).order_by(_c.target))
 
+    def of_transaction(self, indexes: Sequence[str]) -> list[StoredLetter]:
+        """Return all letters of events that are indexed under these transactions, without their bodies."""
+        return self._letters(sql.select(*_without_body()).where(_c.transaction_key.in_(indexes)))
+
     def by_death(
         self, wanted: Wanted, *, limit: int, after: StoredLetter | None = None, newest_first: bool = True
     ) -> list[StoredLetter]:

@@ -43,6 +43,7 @@ dead_letters = sql.Table(
     sql.Column("moving", sql.Text, nullable=False),
     sql.Index("dead_letters_by_death", "target", "died_ms", "id"),
     sql.Index("dead_letters_by_receipt", "received_ms", "id"),
+    sql.Index("dead_letters_by_transaction", "transaction_key"),
     sql.Index("dead_letters_moving", "moving", sqlite_where=sql.text("moving <> ''")),
 )
 
@@ -52,6 +53,8 @@ schema_version = sql.Table("schema_version", metadata, sql.Column("version", sql
 def prepare(connection: Connection) -> None:
     """Make the tables, unless they are there. Raises: ArchiveUnavailable where a newer Headrace made them."""
     metadata.create_all(connection)
+    for index in dead_letters.indexes:  # a file that was made before has not all of them
+        index.create(connection, checkfirst=True)
     version = connection.execute(sql.select(schema_version.c.version)).scalar()
     if version is None:
         connection.execute(sql.insert(schema_version).values(version=VERSION))

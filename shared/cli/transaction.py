@@ -18,9 +18,10 @@ from shared.cli.output import (
 )
 from shared.config import Config
 from shared.errors import CommandFailed
+from shared.operations.disk import dead_letter_file
+from shared.operations.events import Events
 from shared.providers import ADAPTERS
 from shared.store.client import RedisClient
-from shared.store.transactions import Transactions
 from shared.transactions import Happened, Step, Sum, Timeline, timeline
 
 RECEIVED = "*"
@@ -42,8 +43,10 @@ def command(provider: str, transaction: str, source: str | None, config: str | N
     settings = running_config(config)
     source = _source(settings, provider, source)
 
+    file = dead_letter_file(settings)
+
     async def read(client: RedisClient) -> list[Happened]:
-        return await Transactions(client).events(provider, transaction, source)
+        return await Events(client, file).transaction(provider, transaction, source)
 
     events = ask(settings, read)
     if not events:

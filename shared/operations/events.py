@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from shared.archive.letter import StoredLetter
+from shared.archive.letter import StoredLetter, ends_of
 from shared.events import JSON, EventRecord
 from shared.operations.dead_letters import attempts_of, why_of
 from shared.operations.disk import certain
@@ -19,6 +19,8 @@ from shared.store.deliveries import Deliveries, DeliveryView
 from shared.store.letters import Letters
 from shared.store.records import EventView, Kept, Records, Selected, event_view
 from shared.store.sources import Sources
+from shared.store.transactions import Transactions, happened, indexes
+from shared.transactions import Happened
 
 if TYPE_CHECKING:
     from shared.archive.dead_letters import DeadLetterFile
@@ -34,6 +36,7 @@ class Events:
         self._deliveries = Deliveries(client)
         self._letters = Letters(client)
         self._sources = Sources(client)
+        self._transactions = Transactions(client)
         self._file = file
 
     async def find(self, id: str, sources: Sequence[str]) -> Kept | None:
@@ -67,8 +70,8 @@ class Events:
         if views is None:
             if not letters:
                 return None
-            ends = _view(list(letters.values())).deliveries
-            views = [DeliveryView(target, state, 0, None, None, []) for target, state in ends.items()]
+            ends = ends_of([*letters.values()])
+            views = [DeliveryView(target, end, 0, None, None, []) for target, end in ends.items()]
         return [
             msgspec.structs.replace(
                 view,
@@ -87,6 +90,34 @@ class Events:
         if self._file is not None and wanted.state in (None, "dead"):
             await self._add_from_disk(self._file, wanted, found, limit)
         return sorted(found.values(), key=lambda view: (view.received_at, view.id), reverse=True)[:limit]
+
+    async def transaction(
+        self, provider: str, transaction_id: str, source: str | None = None
+    ) -> list[Happened]:
+        """Return the events of a transaction that are kept, in any order.
+
+        `source` is given if ids of this provider mean something only within their source.
+        """
+        found = await self._transactions.events(provider, transaction_id, source)
+        if self._file is None:
+            return found
+        here = indexes(provider, transaction_id, source)
+        letters = await certain(self._letters, await asyncio.to_thread(self._file.of_transaction, here))
+        of_event = {letter.id: letter for letter in letters}
+        # Redis came first: what left it meanwhile is among both.
+        gone = {*await self._letters.gone([*of_event])} - {event.id for event in found}
+        for id in gone:
+            letter = of_event[id]
+            fields = [
+                letter.attributes,
+                letter.data,
+                letter.copies,
+                letter.differing,
+                letter.copy_of.encode(),
+            ]
+            if event := happened(id, fields, provider, transaction_id, source):
+                found.append(event)
+        return found
 
     async def _add_from_disk(
         self, file: DeadLetterFile, wanted: Selected, found: dict[str, EventView], limit: int
@@ -124,11 +155,8 @@ class Events:
 
 
 def _view(letters: Sequence[StoredLetter]) -> EventView:
-    """Return an event as its letters tell of it: the other deliveries as they stood, or ended since."""
+    """Return an event as its letters tell of it."""
     first = letters[0]
-    ends = {name: "done" for name in first.targets.split(",") if name}
-    ends |= msgspec.json.decode(first.ends, type=dict[str, str])
-    ends |= dict.fromkeys((letter.target for letter in letters), "dead")
     head = [
         first.attributes,
         first.targets.encode(),
@@ -136,4 +164,4 @@ def _view(letters: Sequence[StoredLetter]) -> EventView:
         first.differing,
         first.copy_of.encode() or None,
     ]
-    return event_view(first.id, head, first.data, ends, {})
+    return event_view(first.id, head, first.data, ends_of(letters), {})

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from shared.archive.letter import ENDED
 from shared.events import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
@@ -15,7 +16,7 @@ from shared.store.why import Stands, Why, why_given_up, why_waiting
 
 WAITING = "waiting"
 IN_FLIGHT = "in-flight"
-ENDS = ("done", "dead", "expired", "discarded")
+ENDS = ("done", "dead", "expired", "discarded", ENDED)
 ON_DISK = "disk"
 PAGE = 100
 
@@ -39,8 +40,9 @@ class DeliveryView(msgspec.Struct, frozen=True):
     """One event for one target.
 
     `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at
-    most), `done`, `dead`, `expired` (a dead letter past its retention), or `discarded`. `failed` counts the
-    attempts of the present schedule, which a replay starts anew; `attempts` holds those of all schedules,
+    most), `done`, `dead`, `expired` (a dead letter past its retention), `discarded`, or `ended` (nobody knows
+    how: its event had left Redis, and only another target's dead letter on disk tells of it). `failed` counts
+    the attempts of the present schedule, which a replay starts anew; `attempts` holds those of all schedules,
     oldest first. `why` says what it waits for, or why it was given up; None if it is in flight or done.
     """
 

@@ -29,7 +29,8 @@ What came in
                             ordered (`,names,` of the ordered targets among its targets),
                             age:<target> (ms: its attempts and the waits between them, up to the next one),
                             end:<target> (`done`, `dead`, `disk`: a dead letter that was moved to the disk
-                            (shared.archive), `expired`: a dead letter past retention, or `discarded`),
+                            (shared.archive), `expired`: a dead letter past retention, `discarded`, or
+                            `ended`: a replay brought the record back, and nobody knew how it had ended),
                             why:<target> (of what was given up: a word and a sentence, shared.verdicts.Reason)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
     hr:open                 zset: event id by receipt, while a delivery of it is not done

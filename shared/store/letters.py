@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.archive.letter import StoredLetter
+from shared.archive.letter import StoredLetter, ends_of
 from shared.ids import received_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
@@ -211,8 +211,12 @@ def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[byte
     context = read_context(event[b"attributes"])
     own = f"{target} ".encode()
     mine = {field.decode(): msgspec.Raw(value) for field, value in attempts.items() if field.startswith(own)}
-    # Once the record is gone all others have ended: what waits yet will be done, or have a letter of its own.
-    ends = {name: text(f"end:{name}") or "done" for name in targets.split(",") if name != target}
+    # Of what waits yet, or may be replayed, nobody will tell this letter how it ended.
+    ends = {
+        name: end
+        for name in targets.split(",")
+        if name != target and (end := text(f"end:{name}")) in ("done", "expired", "discarded")
+    }
     return StoredLetter(
         id=id,
         target=target,
@@ -231,7 +235,7 @@ def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[byte
         transaction_key=text("transaction"),
         ordered=text("ordered"),
         targets=targets,
-        ends=msgspec.json.encode({name: "expired" if end == "dead" else end for name, end in ends.items()}),
+        ends=msgspec.json.encode(ends),
         copies=int(text("copies") or 0),
         differing=int(text("differing") or 0),
         copy_of=text("copy_of"),
@@ -241,8 +245,7 @@ def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[byte
 def _record(letters: Sequence[StoredLetter]) -> list[str | bytes | int | float]:
     """Return the arguments of `come_back.lua`: the record of an event, from all its letters."""
     first = letters[0]
-    ends = msgspec.json.decode(first.ends, type=dict[str, str])
-    ends |= dict.fromkeys((letter.target for letter in letters), "disk")
+    ends = ends_of(letters) | dict.fromkeys((letter.target for letter in letters), "disk")
     attempts: dict[str, msgspec.Raw] = {}
     for letter in letters:
         attempts |= msgspec.json.decode(letter.attempts, type=dict[str, msgspec.Raw])
@@ -260,7 +263,7 @@ def _record(letters: Sequence[StoredLetter]) -> list[str | bytes | int | float]:
         **{f"end:{target}": end for target, end in ends.items()},
     }
     args += ["attributes", first.attributes, "data", first.data, "body", first.body]
-    args += ["digest", first.digest, "targets", first.targets, "open", 0]
+    args += ["digest", first.digest, "targets", ",".join(ends), "open", 0]
     for name, value in texts.items():
         args += [name, value] if value else []
     return args

@@ -1,5 +1,6 @@
 """The events of one transaction, as the index that admission writes finds them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -57,11 +58,9 @@ class Transactions:
         Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
-        # Events that were admitted before sources counted stand under the provider's key.
-        indexes = {keys.transaction(provider, transaction_id, scope) for scope in (None, source)}
         with translated():
             pipe = redis.pipeline(transaction=False)
-            for index in sorted(indexes):
+            for index in indexes(provider, transaction_id, source):
                 pipe.zrange(keys.transaction_index(index), 0, -1)
             found_in = await pipe.execute()
         ids = sorted((id.decode() for ids in found_in for id in ids), key=received_ms)
@@ -74,18 +73,33 @@ class Transactions:
                     pipe.hmget(keys.event(id), _FIELDS)
                 replies = await pipe.execute()
             for id, reply in zip(part, replies, strict=True):
-                if reply[0] is None:
-                    continue  # retention came between
-                attributes, data = _attributes(reply[0]), _data(reply[1])
-                if (data.provider, data.transaction_id) != (provider, transaction_id):
-                    continue
-                if source in (None, attributes.source_name):
-                    found.append(_happened(id, attributes, data, reply[2:]))
+                # One without attributes is gone: retention came between.
+                if reply[0] is not None and (event := happened(id, reply, provider, transaction_id, source)):
+                    found.append(event)
         return found
 
 
-def _happened(id: str, attributes: _Attributes, data: _Data, counts: list[Any]) -> Happened:
-    copies, differing, copy_of = counts
+def indexes(provider: str, transaction_id: str, source: str | None) -> list[str]:
+    """Return the ends of the keys under which a transaction's events may be indexed.
+
+    Events that were admitted before sources counted stand under the provider's key.
+    """
+    return sorted({keys.transaction(provider, transaction_id, scope) for scope in (None, source)})
+
+
+def happened(
+    id: str, fields: Sequence[Any], provider: str, transaction_id: str, source: str | None
+) -> Happened | None:
+    """Return what a timeline needs of an event; None if it is of another transaction.
+
+    `fields` are its attributes, data, copies, differing and copy_of.
+    """
+    attributes, data = _attributes(fields[0]), _data(fields[1])
+    if (data.provider, data.transaction_id) != (provider, transaction_id):
+        return None
+    if source not in (None, attributes.source_name):
+        return None
+    copies, differing, copy_of = fields[2:]
     return Happened(
         id=id,
         source=attributes.source_name,

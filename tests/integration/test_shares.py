@@ -22,6 +22,7 @@ from shared.store.letters import Letters
 from shared.store.records import EventView, Selected
 from shared.store.shares import Shares, Verdict
 from shared.store.walk import Span
+from shared.transactions import Happened
 from shared.verdicts import GivenUp, Reason
 from tests.integration.filled import Filled, with_redis
 
@@ -139,7 +140,7 @@ def test_an_event_stays_for_its_other_targets_and_goes_once_they_are_done(
         assert await stage.finish() == 0
         view = await Events(stage.client, stage.file).find(id, SOURCES)
         assert isinstance(view, EventView)
-        assert view.deliveries == {"down": "dead", "works": "done"}
+        assert view.deliveries == {"down": "dead", "works": "ended"}, "it waited when the letter moved"
         # Sent to another target, it stays the first one's dead letter.
         replays = Replays(stage.client, ["down", "works"], stage.file)
         selection = Selection(span=ALWAYS, dead_letters_of="down", to="works")
@@ -149,6 +150,77 @@ def test_an_event_stays_for_its_other_targets_and_goes_once_they_are_done(
         assert await stage.listed() == [id]
         assert await stage.filled.settle("works", End.DONE) == 1
         assert await stage.finish() == 0
+
+    staged(redis_url, tmp_path, play)
+
+
+@pytest.mark.case(n=47)
+def test_of_an_event_that_left_redis_a_listing_says_how_a_delivery_ended_only_if_that_is_known(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """`dying` is a dead letter as that of `down` moves, and then it is replayed, or discarded on the disk."""
+
+    async def play(stage: Stage) -> None:
+        events = Events(stage.client, stage.file)
+
+        async def states(id: str) -> dict[str, str]:
+            view = await events.find(id, SOURCES)
+            assert isinstance(view, EventView)
+            assert {each.target: each.state for each in await events.deliveries(id) or ()} == view.deliveries
+            return view.deliveries
+
+        ids = await stage.filled.events(2, "down", "dying", "works")
+        await stage.filled.settle("works", End.DONE)
+        await stage.filled.settle("dying", End.DEAD)
+        await stage.filled.settle("down", End.DEAD)
+        await stage.moves.dead_letters("down", hold=False)
+        assert await states(ids[0]) == {"down": "dead", "dying": "dead", "works": "done"}
+        replays = Replays(stage.client, ["dying"], stage.file)
+        selection = Selection(span=ALWAYS, events=(ids[0],), to="dying")
+        await replays.run(selection, await replays.plan(selection), user="me")
+        await stage.filled.settle("dying", End.DONE)
+        await stage.moves.dead_letters("dying", hold=False)
+        assert await stage.finish() == 0
+        known = {"down": "dead", "works": "done"}
+        assert await states(ids[0]) == known | {"dying": "ended"}, "it was delivered: not `expired`"
+        assert await states(ids[1]) == known | {"dying": "dead"}
+        await stage.dead.discard(
+            Chosen(("dying",), ALWAYS, events=(ids[1],)), {}, user="me", done=lambda _: None
+        )
+        assert await states(ids[1]) == known | {"dying": "ended"}, "it was discarded: not `done`"
+        # And so it is if a replay brings the record back.
+        assert await stage.replay() == {"down": 2}
+        assert await states(ids[1]) == {"down": "waiting", "dying": "ended", "works": "done"}
+        assert await stage.filled.settle("down", End.DONE) == 2
+        assert await stage.finish() == 0
+
+    staged(redis_url, tmp_path, play)
+
+
+@pytest.mark.case(n=47)
+def test_a_transaction_tells_of_events_of_which_only_dead_letters_on_disk_are_left(
+    redis_url: str, tmp_path: Path
+) -> None:
+    async def play(stage: Stage) -> None:
+        payment = {"type": "payment_received", "token": "t"}
+        await stage.filled.receive(*(payment | {"paymentToken": f"p{n}"} for n in range(3)))
+        await stage.filled.receive({"type": "payment_received", "token": "other", "paymentToken": "p"})
+        await stage.filled.admit("down", "works")
+        await stage.filled.settle("works", End.DONE)
+        await stage.filled.settle("down", End.DEAD)
+        events = Events(stage.client, stage.file)
+
+        async def timeline() -> list[Happened]:
+            found = await events.transaction("trustshare", "t")
+            return sorted(found, key=lambda event: event.id)
+
+        before = await timeline()
+        assert [event.payment_id for event in before] == ["p0", "p1", "p2"]
+        await stage.moves.dead_letters("down", hold=False)
+        assert await timeline() == before, "each once, while Redis has the record"
+        assert await stage.finish() == 0
+        assert await stage.redis.keys("hr:transaction:*") == []
+        assert await timeline() == before, "and when it is gone"
 
     staged(redis_url, tmp_path, play)
 
