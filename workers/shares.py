@@ -195,6 +195,7 @@ class ShareKeeper:
         else:
             if self._stuck is not None:
                 log.info("dead letters can be moved to the disk again")
+                self._say_at.pop("", None)  # if it fails again, that is news
             self._stuck = None
 
     def _say_stuck(self, why: str) -> None:

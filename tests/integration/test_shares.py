@@ -1,14 +1,17 @@
 """Shares of memory: what is measured, what moves to the disk, and that it is one with what stays in Redis."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.schema import VERSION
+from shared.configcheck import parse_config
 from shared.errors import ArchiveUnavailable
 from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.events import Events
@@ -25,6 +28,8 @@ from shared.store.walk import Span
 from shared.transactions import Happened
 from shared.verdicts import GivenUp, Reason
 from tests.integration.filled import Filled, with_redis
+from tests.waiting import wait_for
+from workers.shares import ShareKeeper
 
 T = TypeVar("T")
 
@@ -425,6 +430,33 @@ def test_what_targets_and_sources_take_is_estimated_and_the_verdict_is_told(
         verdict = await shares.verdict()
         assert (verdict.targets, verdict.sources) == ({"down": "1", "other": "1"}, {"s": "2"})
         assert verdict.stranded == {"old": 3}
+
+    staged(redis_url, tmp_path, play)
+
+
+@pytest.mark.case(n=47)
+def test_a_disk_that_fails_again_is_said_again(redis_url: str, tmp_path: Path) -> None:
+    failed = "dead letters cannot be moved to the disk: they stay in Redis"
+    mended = "dead letters can be moved to the disk again"
+
+    async def play(stage: Stage) -> None:
+        config = parse_config({"archive": {"dead_letters": f"sqlite:///{stage.file.path}"}})
+        with capture_logs() as lines:
+            keeping = asyncio.create_task(ShareKeeper(config, "worker", stage.client).run())
+            for said in ([failed], [failed, mended], [failed, mended, failed]):
+                if said[-1] == failed:
+                    stage.file.path.write_bytes(
+                        b"this is no database, and long enough to be seen as none" * 50
+                    )
+                else:
+                    stage.file.path.unlink()
+                await asyncio.to_thread(
+                    wait_for,
+                    lambda: [line["event"] for line in lines] == said,  # noqa: B023
+                    said[-1],
+                    within_s=60,
+                )
+            keeping.cancel()
 
     staged(redis_url, tmp_path, play)
 
