@@ -11,11 +11,11 @@ import uvloop
 from ingress.app import create_app
 from ingress.gate import Gate
 from ingress.serving import serve
-from shared import logs
+from shared.config.reload import ConfigFile
 from shared.errors import ConfigError, StoreUnfit
-from shared.reload import ConfigFile
+from shared.process import logs
+from shared.process.supervisor import EXIT_CONFIG
 from shared.store.fitness import refuse_unfit
-from shared.supervise import EXIT_CONFIG
 
 
 def main() -> int:

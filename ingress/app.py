@@ -22,9 +22,9 @@ from starlette.routing import Route
 from ingress.commit import Committer
 from ingress.gate import Gate
 from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
-from shared import garbage, logs
-from shared.background import BackgroundTasks
-from shared.reload import ConfigFile
+from shared.config.reload import ConfigFile
+from shared.process import garbage, logs
+from shared.process.background import BackgroundTasks
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ import msgspec
 import structlog
 
 from ingress.grouping import GroupCommit
-from shared.config import Config
 from shared.errors import StoreUnavailable, StoreUnfit
+from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import TOO_FEW_REPLICAS, RedisClient
 from shared.store.fitness import inspect

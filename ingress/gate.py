@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from ingress.limits import Address, AddressList
-from shared.config import IngressSettings
+from shared.settings import IngressSettings
 
 log = structlog.get_logger()
 

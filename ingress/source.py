@@ -2,7 +2,8 @@
 
 from ingress.limits import AddressList, Headers
 from shared.providers import make_adapter
-from shared.providers.base import AnyAdapter, SourceSettings
+from shared.providers.base import AnyAdapter
+from shared.settings import SourceSettings
 
 
 class Source:

@@ -9,9 +9,9 @@ from starlette.responses import Response
 from ingress.commit import Committer
 from ingress.limits import AddressList, announced_bytes, client_address
 from ingress.source import Source
-from shared.config import Config
 from shared.errors import HeadraceError, NoSuchSource, NotVerified, RepeatedCredentials, StoreUnavailable
 from shared.providers.base import HeadVerdict, InboundRequest, RequestHead, Verdict
+from shared.settings import Config
 from shared.store.inbox import Received
 
 log = structlog.get_logger()

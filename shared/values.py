@@ -4,7 +4,6 @@ import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Self
 
-from shared.expressions import Expression
 from shared.secrets import Secret
 
 Network = IPv4Network | IPv6Network
@@ -115,11 +114,12 @@ def clipped(text: str, most_bytes: int) -> str:
 
 
 def decode_value(type_: type, value: object) -> Any:
-    """Build one of this module's types from a configuration value: msgspec's `dec_hook`."""
+    """Build a type that has a `parse` from a configuration value: msgspec's `dec_hook`."""
     if type_ is Secret:
         if not isinstance(value, str) or not value.strip():
             raise ValueError("is empty" if value == "" else "must be a non-empty string")
         return Secret(value)
-    if issubclass(type_, Duration | Rate | Secrets | Private | Expression):
-        return type_.parse(value)
-    raise NotImplementedError(type_)
+    parse = getattr(type_, "parse", None)
+    if parse is None:
+        raise NotImplementedError(type_)
+    return parse(value)

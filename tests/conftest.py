@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.embedded import find_server
+from shared.process.embedded import find_server
 from tests.acceptance.sink import Sink
 from tests.receiving import assert_sound
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from redis import Redis
 
-from shared.ids import source_tag
+from shared.event.ids import source_tag
 
 
 def dedupe_keys(name: str, packed: Iterable[bytes]) -> list[tuple[str, int]]:

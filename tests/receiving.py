@@ -8,7 +8,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from shared.schema import SENT_TYPES, event_schema
+from shared.operations.schema import SENT_TYPES, event_schema
 
 
 @cache

@@ -6,11 +6,11 @@ import signal
 import sys
 from pathlib import Path
 
-from shared import logs
+from shared.config.reload import ConfigFile
 from shared.errors import ConfigError, StoreUnfit
-from shared.reload import ConfigFile
+from shared.process import logs
+from shared.process.supervisor import EXIT_CONFIG
 from shared.store.fitness import refuse_unfit
-from shared.supervise import EXIT_CONFIG
 from workers.app import run
 
 

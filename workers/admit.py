@@ -9,12 +9,12 @@ from uuid import uuid4
 
 import structlog
 
-from shared.config import Config
-from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
-from shared.reading import ADAPTER_FAILED, POISON, Reader
+from shared.routing.reading import ADAPTER_FAILED, POISON, Reader
+from shared.settings import Config
 from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
 from shared.store.bells import Bells
+from shared.store.doorbell import ADMIT, Doorbell
 from shared.store.inbox import Inbox
 from shared.store.upkeep import Upkeep
 from workers.deliver import Deliverer

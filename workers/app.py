@@ -10,10 +10,10 @@ from celery import Celery, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from kombu.entity import Exchange, Queue
 
-from shared.background import stacks
-from shared.doorbell import ADMIT, DELIVER, Doorbell
-from shared.reload import ConfigFile
+from shared.config.reload import ConfigFile
+from shared.process.background import stacks
 from shared.store.address import parse_address
+from shared.store.doorbell import ADMIT, DELIVER, Doorbell
 from shared.store.keys import QUEUE
 from workers.consumer import make_consumer
 from workers.runtime import Runtime

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import structlog
 
-from shared.egress import Answer, Exchange
 from shared.errors import EgressError
-from shared.events import EventRecord
+from shared.event.canonical import EventRecord
+from shared.http import Answer, Exchange
 from shared.store.due import Attempt, Claimed, End, Settlement
 from shared.values import clipped
 from workers.lane import Lane

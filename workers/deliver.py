@@ -8,14 +8,14 @@ from time import perf_counter
 
 import structlog
 
-from shared.config import Config
-from shared.doorbell import DELIVER, Doorbell
-from shared.egress import Answer, Egress
+from shared.delivery.verdicts import succeeded
 from shared.errors import StoreUnavailable
-from shared.events import EventRecord
+from shared.event.canonical import EventRecord
+from shared.http import Answer, Egress
+from shared.settings import Config
 from shared.store.bells import Bells
+from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
-from shared.verdicts import succeeded
 from workers.attempt import Ended, UnderWay
 from workers.lane import Lane
 from workers.recent import Recent

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from shared.backoff import Backoff
-from shared.config import Config, Target
-from shared.outgoing import Outgoing
+from shared.delivery.backoff import Backoff
+from shared.delivery.outgoing import Outgoing
+from shared.delivery.verdicts import Policy
+from shared.settings import Config, Target
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, Limits, Patience
 from shared.values import duration_text
-from shared.verdicts import Policy
 
 
 def _max_age_s(target: Target) -> float:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import get_ident
 from time import monotonic
 
-from shared.reading import Reader
+from shared.routing.reading import Reader
 from shared.store.admission import Admission, Entry, Quarantine
 
 THREADS = 4

@@ -10,8 +10,8 @@ from time import monotonic
 import msgspec
 import structlog
 
-from shared.config import Config
 from shared.errors import StoreUnavailable
+from shared.settings import Config
 from shared.store import keys
 from shared.store.client import RedisClient
 from shared.store.duties import Duty

@@ -19,14 +19,14 @@ from uuid import uuid4
 import structlog
 import uvloop
 
-from shared import garbage, logs
-from shared.background import END_WITHIN_S, BackgroundTasks, end_process
-from shared.doorbell import ADMIT, Doorbell
-from shared.egress import Egress
+from shared.config.reload import ConfigFile
 from shared.errors import StoreUnavailable
-from shared.reload import ConfigFile
+from shared.http import Egress
+from shared.process import garbage, logs
+from shared.process.background import END_WITHIN_S, BackgroundTasks, end_process
 from shared.store.address import parse_address
 from shared.store.bells import Bells
+from shared.store.doorbell import ADMIT, Doorbell
 from shared.store.due import DueSets
 from shared.store.inbox import Inbox
 from shared.store.lanes import Lanes

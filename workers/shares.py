@@ -12,16 +12,16 @@ from time import monotonic
 import structlog
 
 from shared.archive.dead_letters import DeadLetterFile
-from shared.config import Config
+from shared.delivery.verdicts import GivenUp, Reason
 from shared.errors import ArchiveUnavailable, StoreUnavailable
 from shared.operations.moves import EXPIRE_AT_ONCE, Moved, Moves
+from shared.settings import Config
 from shared.store import keys
 from shared.store.client import RedisClient
 from shared.store.duties import Duty
 from shared.store.letters import Letters
 from shared.store.shares import Memory, Shares, Taken, Verdict
 from shared.store.sources import Sources
-from shared.verdicts import GivenUp, Reason
 
 log = structlog.get_logger()
 

@@ -10,17 +10,17 @@ from time import monotonic
 
 import structlog
 
-from shared.config import Config
-from shared.doorbell import ADMIT, DELIVER, Doorbell
+from shared.delivery.verdicts import REMOVED, GivenUp, Reason
 from shared.errors import StoreDenied, StoreUnavailable
+from shared.settings import Config
 from shared.store.bells import Bells
+from shared.store.doorbell import ADMIT, DELIVER, Doorbell
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, DueSets
 from shared.store.inbox import Inbox
 from shared.store.lanes import Lanes
 from shared.store.targets import State, Targets
 from shared.store.upkeep import Upkeep
 from shared.values import duration_text
-from shared.verdicts import REMOVED, GivenUp, Reason
 from workers.deliver import Deliverer
 
 log = structlog.get_logger()

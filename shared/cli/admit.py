@@ -10,12 +10,12 @@ from shared.cli.events import find
 from shared.cli.names import check_narrowing
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, span
-from shared.config import Config
 from shared.errors import CommandFailed, StoreUnavailable
 from shared.nearest import nearest_first
-from shared.reading import POISON, Reader
+from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
+from shared.routing.reading import POISON, Reader
+from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.store.records import EventView, InboxView, Records
 
 NOTHING = Plan({}, {}, {}, poison=0, gone=0)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from shared.cli.output import counted
-from shared.config import Config
 from shared.errors import ArchiveUnavailable
 from shared.operations.disk import counts_of, dead_letter_file
+from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.letters import Letters
 from shared.store.records import CopyView, Records

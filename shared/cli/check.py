@@ -21,11 +21,11 @@ from shared.cli.output import (
     running_config,
 )
 from shared.cli.reachable import lookup_warnings
-from shared.config import Config, Target
+from shared.delivery.outgoing import endpoint_of, proxy_of
+from shared.delivery.signing import signing_key
 from shared.errors import StoreUnavailable
 from shared.providers import make_adapter
-from shared.providers.base import SourceSettings
-from shared.signing import signing_key
+from shared.settings import Config, SourceSettings, Target
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.fitness import Fitness, inspect
@@ -105,7 +105,7 @@ def command(
     report = Report(
         ok=redis.fitness is not None and not redis.fitness.problems,
         redis=redis,
-        proxy=settings.proxy.shown if settings.proxy else None,
+        proxy=way_out.shown if (way_out := proxy_of(settings)) else None,
         sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
         targets=[_target(settings, target, show=show_secrets) for target in settings.targets],
         warnings=[*warnings_of(settings), *lookup_warnings(settings), *disk_warnings(settings), *waiting],
@@ -183,7 +183,7 @@ def _target(config: Config, target: Target, *, show: bool) -> TargetReport:
         sources=list(target.sources),
         filter=target.filter,
         format=target.format,
-        address=address_note(config.endpoint_of(target)),
+        address=address_note(endpoint_of(config, target)),
         public_keys=[key.public for key in map(signing_key, target.secret) if key.public],
     )
 

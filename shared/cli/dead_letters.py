@@ -20,10 +20,10 @@ from shared.cli.output import (
 )
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
 from shared.cli.quarantine import check_source
-from shared.config import Config
 from shared.errors import ArchiveUnavailable, CommandFailed, StoreUnavailable
 from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.disk import dead_letter_file
+from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.deliveries import DeadLetter
 from shared.store.records import Records

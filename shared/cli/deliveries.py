@@ -13,10 +13,10 @@ from shared.cli.output import (
     seconds,
 )
 from shared.cli.parameters import EVENT_ID
-from shared.config import Config
 from shared.errors import CommandFailed
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
+from shared.settings import Config
 from shared.store.deliveries import AttemptView, DeadLetter, DeliveryView
 from shared.store.records import CopyView, EventView, InboxView
 

@@ -20,11 +20,11 @@ from shared.cli.output import (
     seconds,
 )
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
-from shared.config import Config
 from shared.errors import CommandFailed
-from shared.events import EventRecord, compose
+from shared.event.canonical import EventRecord, compose
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
+from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.records import (
     HELD,

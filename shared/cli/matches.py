@@ -10,11 +10,11 @@ import msgspec
 
 from shared.cli.names import no_such
 from shared.cli.output import print_table
-from shared.config import Config
 from shared.errors import CommandFailed
-from shared.events import HANDSHAKE, SOURCE_PREFIX, Attributes, Data, filter_context
-from shared.matching import why_not
-from shared.reading import Reader
+from shared.event.canonical import HANDSHAKE, SOURCE_PREFIX, Attributes, Data, filter_context
+from shared.routing.matching import why_not
+from shared.routing.reading import Reader
+from shared.settings import Config
 from shared.store.admission import Entry, Quarantine
 
 

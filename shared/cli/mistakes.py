@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import msgspec
 
 from shared.cli.trials import Samples, filter_mistakes, glob_mistakes, samples
-from shared.config import Config, Target
-from shared.egress import Endpoint
-from shared.egress.addresses import refusal
-from shared.providers.base import SourceSettings
+from shared.delivery.outgoing import endpoint_of
+from shared.http import Endpoint
+from shared.http.addresses import refusal
 from shared.secrets import Secret
+from shared.settings import Config, SourceSettings, Target
 
 SHORTEST_SECRET = 16
 
@@ -62,7 +62,7 @@ def _of_source(source: SourceSettings) -> Iterator[str]:
 def _of_target(config: Config, target: Target, tried: Samples) -> Iterator[str]:
     yield from glob_mistakes(config, target)
     yield from filter_mistakes(config, target, tried)
-    endpoint = config.endpoint_of(target)
+    endpoint = endpoint_of(config, target)
     note = address_note(endpoint)
     if note is not None:
         yield f"url: {note}; until then every attempt fails"

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import click
 
-from shared.config import Config
-from shared.events import STATUS_OF
+from shared.event.canonical import STATUS_OF
 from shared.nearest import nearest_first
 from shared.providers import ADAPTERS
+from shared.settings import Config
 
 # What a type that a sender names itself consists of, and a glob over it.
 _GLOB = re.compile(r"[A-Za-z0-9._/:*?\[\]!-]+")

@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared import cli, money
-from shared.config import Config
-from shared.configfile import ENV, find_config, find_running_config, read_config
+from shared import cli
+from shared.config.file import ENV, find_config, find_running_config, read_config
 from shared.errors import ConfigError, StoreUnavailable, Unreadable
-from shared.events import Money
+from shared.event import money
+from shared.event.canonical import Money
+from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 

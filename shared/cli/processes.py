@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 import structlog
 
-from shared import logs
 from shared.cli.output import config_option, config_path
-from shared.config import Config
-from shared.configfile import read_config
+from shared.config.file import read_config
+from shared.config.reload import is_empty
 from shared.errors import CommandFailed
-from shared.reload import is_empty
-from shared.supervise import Child, Supervisor
+from shared.process import logs
+from shared.process.supervisor import Child, Supervisor
+from shared.settings import Config
 
 log = structlog.get_logger()
 

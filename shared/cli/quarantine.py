@@ -19,9 +19,9 @@ from shared.cli.output import (
     seconds,
 )
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
-from shared.config import Config
 from shared.errors import CommandFailed, StoreUnavailable
 from shared.operations.quarantine import Chosen, QuarantineWork
+from shared.settings import Config
 from shared.store.admission import Terms
 from shared.store.client import RedisClient
 from shared.store.records import QuarantineView, Records

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 
-from shared.config import Config, Target
-from shared.egress import Endpoint
-from shared.egress.addresses import Address, refusal
-from shared.egress.lookup import Lookups
+from shared.delivery.outgoing import endpoint_of, proxy_of
 from shared.errors import EgressError
+from shared.http import Endpoint
+from shared.http.addresses import Address, refusal
+from shared.http.lookup import Lookups
+from shared.settings import Config, Target
 
 LOOKUP_S = 3.0
 
@@ -30,7 +31,7 @@ async def _warnings(config: Config) -> list[str]:
 
 
 async def _of_target(lookups: Lookups, number: int, target: Target, config: Config) -> str | None:
-    endpoint: Endpoint = config.endpoint_of(target)
+    endpoint: Endpoint = endpoint_of(config, target)
     by_proxy = endpoint.proxy is not None and endpoint.proxy.resolves
     if endpoint.known_address is not None or by_proxy:
         return None  # there is nothing to look up, or not by us
@@ -44,7 +45,7 @@ async def _of_target(lookups: Lookups, number: int, target: Target, config: Conf
 
 
 async def _of_proxy(lookups: Lookups, config: Config) -> str | None:
-    proxy = config.proxy
+    proxy = proxy_of(config)
     if proxy is None or proxy.address is not None:
         return None
     found = await _look_up(lookups, proxy.lookup_name, proxy.port)

@@ -10,10 +10,10 @@ from shared.cli.events import find
 from shared.cli.names import check_narrowing, no_such
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, Moment, span, span_options
-from shared.config import Config
 from shared.errors import ArchiveUnavailable, CommandFailed, StoreUnavailable
 from shared.operations.disk import dead_letter_file
 from shared.operations.replays import Plan, Replayed, Replays, Selection
+from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.records import CopyView, EventView, InboxView, Records
 

@@ -7,8 +7,8 @@ from shared.cli.events import find
 from shared.cli.names import check_narrowing, check_target
 from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID
-from shared.config import Config
 from shared.errors import CommandFailed
+from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.records import CopyView, EventView
 from shared.store.retries import Counts, Retries, Wanted

@@ -4,7 +4,7 @@ import click
 
 from shared.cli.output import json_option, print_json
 from shared.nearest import nearest_first
-from shared.schema import SENT_TYPES, event_schema
+from shared.operations.schema import SENT_TYPES, event_schema
 
 
 @click.command("schema")

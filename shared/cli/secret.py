@@ -3,8 +3,8 @@
 import click
 
 from shared.cli.output import print_fields
+from shared.delivery.signing import new_asymmetric_secret, new_secret, signing_key
 from shared.secrets import Secret
-from shared.signing import new_asymmetric_secret, new_secret, signing_key
 
 
 @click.command("secret")

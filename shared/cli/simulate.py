@@ -19,11 +19,11 @@ from shared.cli.output import (
     print_table,
     running_config,
 )
-from shared.config import Config
 from shared.errors import CommandFailed
 from shared.nearest import nearest_first
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter
+from shared.settings import Config
 from shared.simulation.catalogue import CATALOGUE
 from shared.simulation.plan import Chances, Plan, check_playable
 from shared.simulation.scenarios import Scenario

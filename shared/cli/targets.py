@@ -20,19 +20,27 @@ from shared.cli.output import (
     running_config,
     seconds,
 )
-from shared.config import Config, Target
-from shared.egress import Egress
+from shared.delivery.outgoing import Outgoing
+from shared.delivery.verdicts import succeeded
 from shared.errors import CommandFailed, EgressError
-from shared.events import TEST_PROVIDER, TEST_TYPE, Event, EventRecord, attributes_of, data_of, rfc3339_ms
-from shared.ids import event_id
+from shared.event.canonical import (
+    TEST_PROVIDER,
+    TEST_TYPE,
+    Event,
+    EventRecord,
+    attributes_of,
+    data_of,
+    rfc3339_ms,
+)
+from shared.event.ids import event_id
+from shared.http import Egress
 from shared.operations.disk import counts_of, dead_letter_file
-from shared.outgoing import Outgoing
+from shared.settings import Config, Target
 from shared.store.client import RedisClient
 from shared.store.lanes import Lanes
 from shared.store.letters import Letters
 from shared.store.shares import Shares
 from shared.store.targets import State, Targets, TargetView
-from shared.verdicts import succeeded
 
 
 @click.group("targets", invoke_without_command=True)

@@ -16,13 +16,13 @@ from shared.cli.output import (
     running_config,
     seconds,
 )
-from shared.config import Config
 from shared.errors import CommandFailed
+from shared.event.timeline import Happened, Step, Sum, Timeline, timeline
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
 from shared.providers import ADAPTERS
+from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.transactions import Happened, Step, Sum, Timeline, timeline
 
 RECEIVED = "*"
 

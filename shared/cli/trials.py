@@ -6,12 +6,12 @@ from importlib.resources import files
 
 import msgspec
 
-from shared.config import Config, Target
-from shared.events import HANDSHAKE, STATUS_OF, Attributes, Data, filter_context
-from shared.matching import NO_BOOLEAN, NO_FIELD, Filter, source_matches
+from shared.event.canonical import HANDSHAKE, STATUS_OF, Attributes, Data, filter_context
 from shared.nearest import did_you_mean
 from shared.providers import ADAPTERS
-from shared.reading import Reader
+from shared.routing.matching import NO_BOOLEAN, NO_FIELD, Filter, source_matches
+from shared.routing.reading import Reader
+from shared.settings import Config, Target
 from shared.store.admission import Admission, Entry
 
 Samples = Mapping[str, list[dict[str, object]]]
@@ -23,7 +23,7 @@ def samples(config: Config) -> Samples:
     reader = Reader(config)
     found: dict[str, list[dict[str, object]]] = {}
     for source in config.sources:
-        folder = files("shared") / "samples" / source.provider
+        folder = files("shared") / "providers" / "samples" / source.provider
         bodies = [file.read_bytes() for file in folder.iterdir()] if folder.is_dir() else []
         read = [reader.read(Entry("1-0", source.name, body, {})) for body in bodies]
         found[source.name] = [_context(each) for each in read if isinstance(each, Admission)]

@@ -11,16 +11,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from shared import logs
 from shared.cli.output import config_option
 from shared.cli.processes import ingress_child, listen, say_listening, worker_child
-from shared.configfile import find_config, is_embedded, read_config
+from shared.config.file import find_config, is_embedded, read_config
+from shared.config.reload import is_empty
 from shared.demo.setup import write_demo
 from shared.demo.show import play
-from shared.embedded import EmbeddedRedis, data_folder
 from shared.errors import CommandFailed
-from shared.reload import is_empty
-from shared.supervise import Child, Supervisor
+from shared.process import logs
+from shared.process.embedded import EmbeddedRedis, data_folder
+from shared.process.supervisor import Child, Supervisor
 
 READY_WITHIN_S = 30.0
 

@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from shared import logs
-from shared.configfile import read_config
-from shared.signing import SigningKey, signing_key, verify
+from shared.config.file import read_config
+from shared.delivery.signing import SigningKey, signing_key, verify
+from shared.process import logs
 
 log = structlog.get_logger()
 

@@ -51,7 +51,7 @@ def fresh_samples() -> list[Sample]:
 
 @cache
 def _read(provider: str, name: str) -> bytes:
-    return (files("shared") / "samples" / provider / f"{name}.json").read_bytes()
+    return (files("shared") / "providers" / "samples" / provider / f"{name}.json").read_bytes()
 
 
 def _fresh_ids() -> dict[str, str]:

@@ -4,8 +4,8 @@ import re
 import secrets
 from pathlib import Path
 
-from shared.embedded import FOLDER
-from shared.signing import new_secret
+from shared.delivery.signing import new_secret
+from shared.process.embedded import FOLDER
 
 _CREDENTIALS = ("trustshare", "trustap", "truust", "trustist")
 _TARGETS = ("all", "ledger", "flaky")

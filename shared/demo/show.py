@@ -16,13 +16,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from shared.config import Config
-from shared.configfile import read_config
+from shared.config.file import read_config
 from shared.demo.samples import Sample, fresh_samples
 from shared.errors import CommandFailed
-from shared.money import as_text
+from shared.event.money import as_text
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter
+from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.deliveries import Deliveries, DeliveryView

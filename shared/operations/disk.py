@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.archive.letter import StoredLetter
-from shared.config import Config
+from shared.settings import Config
 from shared.store.letters import Letters
 
 if TYPE_CHECKING:  # SQLAlchemy takes a third of a second to import, and most gateways never need it

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shared.archive.letter import StoredLetter, ends_of
-from shared.events import JSON, EventRecord
+from shared.event.canonical import JSON, EventRecord
+from shared.event.timeline import Happened
 from shared.operations.dead_letters import attempts_of, why_of
 from shared.operations.disk import certain
 from shared.store.client import RedisClient
@@ -20,7 +21,6 @@ from shared.store.letters import Letters
 from shared.store.records import EventView, Kept, Records, Selected, event_view
 from shared.store.sources import Sources
 from shared.store.transactions import Transactions, happened, indexes
-from shared.transactions import Happened
 
 if TYPE_CHECKING:
     from shared.archive.dead_letters import DeadLetterFile

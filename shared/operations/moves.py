@@ -15,9 +15,9 @@ import msgspec
 
 from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.letter import StoredLetter
+from shared.delivery.verdicts import Reason
 from shared.store.letters import Letters
 from shared.store.walk import Place
-from shared.verdicts import Reason
 
 ENTRY_BYTES = 1500  # what Redis spends on an event besides its payload, about
 STALE_MS = 120_000

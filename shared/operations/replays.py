@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.archive.letter import StoredLetter
-from shared.doorbell import DELIVER, Doorbell
 from shared.operations.disk import certain
 from shared.store import keys
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
+from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.letters import Letters
 from shared.store.walk import Span, walk
 

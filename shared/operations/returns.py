@@ -6,12 +6,12 @@ from time import monotonic
 
 from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.letter import StoredLetter
-from shared.doorbell import DELIVER, Doorbell
 from shared.errors import StoreUnavailable
 from shared.operations.moves import new_move, size_of
 from shared.store import keys
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
+from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.letters import Letters
 from shared.store.shares import Shares
 

@@ -4,7 +4,8 @@ import pkgutil
 from importlib import import_module
 from typing import Any
 
-from shared.providers.base import Adapter, SourceSettings
+from shared.providers.base import Adapter
+from shared.settings import SourceSettings
 
 
 def _find() -> dict[str, type[Adapter[Any]]]:

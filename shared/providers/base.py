@@ -11,27 +11,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from shared.events import Event
-from shared.jsonbody import MAX_DEPTH
-from shared.lifecycle import ANY, Lifecycle
-from shared.values import Duration
-
-
-class SourceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The keys that every source takes. A provider's own `Settings` add its credentials.
-
-    `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
-    `dedupe.window` and `dedupe.resend_window`.
-    `share` is the fraction of Redis's memory that what waits of this source may take, where that is not
-    `limits.memory_share`.
-    """
-
-    name: str
-    provider: str
-    allow_ips: tuple[str, ...] = ()
-    window: Duration | None = None
-    resend_window: Duration | None = None
-    share: float | None = None
+from shared.event.canonical import Event
+from shared.event.jsonbody import MAX_DEPTH
+from shared.event.lifecycle import ANY, Lifecycle
+from shared.settings import SourceSettings
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):

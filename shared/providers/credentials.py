@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable
 
 from shared.errors import NoSuchSource, NotVerified, RepeatedCredentials
-from shared.providers.base import RequestHead, SourceSettings
+from shared.providers.base import RequestHead
 from shared.secrets import Secret, matches_any
+from shared.settings import SourceSettings
 
 _PATH_SAFE = re.compile(rb"[A-Za-z0-9._~-]*")
 

@@ -2,8 +2,8 @@
 
 import re
 
-from shared.events import DedupeKey
-from shared.jsonbody import Json
+from shared.event.canonical import DedupeKey
+from shared.event.jsonbody import Json
 
 MAX_NAME_CHARS = 512
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -12,11 +12,13 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import ClassVar
 
-from shared import jsonbody, money, signing
+from shared.delivery import signing
 from shared.errors import NotVerified, Unreadable
-from shared.events import UNKNOWN, DedupeKey, Event, Money
-from shared.expressions import Context, Expression, Scope
-from shared.jsonbody import Number
+from shared.event import jsonbody, money
+from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.expressions import Context, Expression, Scope
+from shared.event.jsonbody import Number
+from shared.event.times import to_utc
 from shared.providers.base import (
     BODY_DECIDES,
     Adapter,
@@ -24,13 +26,12 @@ from shared.providers.base import (
     InboundRequest,
     RawEvent,
     RequestHead,
-    SourceSettings,
     Verdict,
 )
 from shared.providers.credentials import check_no_path_token, one_header
 from shared.providers.fields import identifier, name
 from shared.secrets import Secret
-from shared.times import to_utc
+from shared.settings import SourceSettings
 
 ID_HEADERS = ("webhook-id", "svix-id")
 

@@ -6,15 +6,16 @@ Source: Trustap's webhooks page for v1 (`basic_tx`, `p2p_tx`); `tx` is API v2.
 from base64 import b64encode
 from typing import ClassVar
 
-from shared import jsonbody, money
-from shared.events import UNKNOWN, DedupeKey, Event, Money
-from shared.jsonbody import Json
-from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead, SourceSettings
+from shared.event import jsonbody, money
+from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.jsonbody import Json
+from shared.event.lifecycle import Lifecycle, stages
+from shared.event.times import to_utc
+from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import check_basic, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text
 from shared.secrets import Secret
-from shared.times import to_utc
+from shared.settings import SourceSettings
 
 TYPES: dict[str, str] = {
     # online transactions

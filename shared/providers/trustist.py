@@ -6,14 +6,15 @@ Source: Trustist's partner-webhooks page; the `payment.*` events are its merchan
 from collections.abc import Mapping
 from typing import ClassVar
 
-from shared import jsonbody, money
 from shared.errors import Unreadable
-from shared.events import UNKNOWN, Event
-from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead, SourceSettings
+from shared.event import jsonbody, money
+from shared.event.canonical import UNKNOWN, Event
+from shared.event.lifecycle import Lifecycle, stages
+from shared.event.times import to_utc
+from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, name, present
-from shared.times import to_utc
+from shared.settings import SourceSettings
 
 TYPES: dict[tuple[str, str | None], str] = {
     # partner hooks

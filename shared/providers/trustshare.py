@@ -6,11 +6,11 @@ Source: trustshare's webhooks page; the `wh_evt_` form is its newer API's.
 import re
 from typing import ClassVar
 
-from shared import jsonbody, money
 from shared.errors import NotVerified
-from shared.events import UNKNOWN, DedupeKey, Event, Money
-from shared.jsonbody import Json
-from shared.lifecycle import Lifecycle, stages
+from shared.event import jsonbody, money
+from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.jsonbody import Json
+from shared.event.lifecycle import Lifecycle, stages
 from shared.providers.base import (
     PROVEN,
     Adapter,
@@ -18,12 +18,12 @@ from shared.providers.base import (
     InboundRequest,
     RawEvent,
     RequestHead,
-    SourceSettings,
     Verdict,
 )
 from shared.providers.credentials import check_header, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text
 from shared.secrets import Secret
+from shared.settings import SourceSettings
 
 TYPES: dict[str, str] = {
     "transaction_initiated": "transaction.initiated",

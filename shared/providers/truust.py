@@ -10,14 +10,15 @@ from typing import ClassVar
 
 import msgspec
 
-from shared import jsonbody, money
 from shared.errors import Unreadable
-from shared.events import UNKNOWN, DedupeKey, Event, Money
-from shared.jsonbody import Json
-from shared.lifecycle import Lifecycle, stages
-from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead, SourceSettings
+from shared.event import jsonbody, money
+from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.jsonbody import Json
+from shared.event.lifecycle import Lifecycle, stages
+from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present
+from shared.settings import SourceSettings
 
 TYPES: dict[str, str] = {
     "Order Published": "payment.received",

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from shared.events import JSON, DedupeKey, EventRecord
-from shared.ids import event_id
+from shared.event.canonical import JSON, DedupeKey, EventRecord
+from shared.event.ids import event_id
 from shared.store import keys
 from shared.store.client import NamedCall, RedisClient
 

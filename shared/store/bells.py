@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from shared.doorbell import Doorbell, envelope
 from shared.errors import StoreUnavailable
 from shared.store import keys
 from shared.store.client import RedisClient, translated
+from shared.store.doorbell import Doorbell, envelope
 
 OUTSTANDING_MS = 1000
 LONGEST_QUEUE = 1000

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.ids import source_tag
+from shared.event.ids import source_tag
 
 _PREFIX = "/sources/"
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
+from shared.delivery.verdicts import Reason
 from shared.errors import StoreUnavailable
-from shared.events import JSON, EventRecord
+from shared.event.canonical import JSON, EventRecord
 from shared.store import keys
 from shared.store.client import NamedCall, RedisClient, translated
-from shared.verdicts import Reason
 
 READ_AT_ONCE = 16
 LEASE_BEYOND_TIMEOUT_MS = 10_000

@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 from redis.exceptions import ResponseError
 
-from shared.doorbell import ADMIT, Doorbell
 from shared.errors import StoreUnavailable
-from shared.ids import event_id
+from shared.event.ids import event_id
 from shared.store import keys
 from shared.store.admission import (
     TURN_MS,
@@ -25,6 +24,7 @@ from shared.store.admission import (
 )
 from shared.store.bells import ring_arguments
 from shared.store.client import Call, NamedCall, RedisClient, translated, unavailable
+from shared.store.doorbell import ADMIT, Doorbell
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 128

@@ -18,7 +18,7 @@ What came in
                             `+` and by how many milliseconds (hexadecimal) it was admitted late, if it was
     hr:dedupe:<source>:<d>  string, by earlier versions: the id of the event that holds this dedupe key
     hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
-    hr:event:<id>           hash: attributes, data, body (shared.events), digest (of the body),
+    hr:event:<id>           hash: attributes, data, body (shared.event.canonical), digest (of the body),
                             type (content type, where it is not JSON's), targets (names, with commas),
                             open (how many of its deliveries are neither done nor out of here),
                             transaction (the end of its index's key, where it has one), copies (suppressed
@@ -31,7 +31,8 @@ What came in
                             end:<target> (`done`, `dead`, `disk`: a dead letter that was moved to the disk
                             (shared.archive), `expired`: a dead letter past retention, `discarded`, or
                             `ended`: a replay brought the record back, and nobody knew how it had ended),
-                            why:<target> (of what was given up: a word and a sentence, shared.verdicts.Reason)
+                            why:<target> (of what was given up: a word and a sentence,
+                            shared.delivery.verdicts.Reason)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
     hr:open                 zset: event id by receipt, while a delivery of it is not done
     hr:finished             zset: event id by receipt, once none is

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from shared.archive.letter import StoredLetter, ends_of
-from shared.ids import received_ms
+from shared.delivery.verdicts import Reason
+from shared.event.ids import received_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import read_context
 from shared.store.walk import Place, Span, walk
-from shared.verdicts import Reason
 
 READ_BYTES = 4 * 1024 * 1024
 READ_MOST = 500

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from shared.events import JSON, EventRecord, Money, rfc3339_ms
-from shared.ids import received_ms, stream_id
+from shared.event.canonical import JSON, EventRecord, Money, rfc3339_ms
+from shared.event.ids import received_ms, stream_id
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context

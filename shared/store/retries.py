@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from shared.doorbell import DELIVER, Doorbell
 from shared.store import keys
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
+from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.walk import Span, walk
 
 AT_ONCE = 500

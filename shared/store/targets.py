@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from shared.ids import received_ms
+from shared.delivery.verdicts import REMOVED, Reason
+from shared.event.ids import received_ms
 from shared.store import keys
 from shared.store.audit import note
 from shared.store.client import RedisClient, translated
 from shared.store.lanes import Lanes
-from shared.verdicts import REMOVED, Reason
 
 GIVE_UP_AT_ONCE = 500
 FORGOTTEN_AFTER_MS = 300_000

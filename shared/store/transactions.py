@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from shared.events import Money, rfc3339_ms
-from shared.ids import received_ms
+from shared.event.canonical import Money, rfc3339_ms
+from shared.event.ids import received_ms
+from shared.event.timeline import Happened
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import Context
-from shared.transactions import Happened
 
 AT_ONCE = 50  # `data` may be as large as a body
 

@@ -1,14 +1,14 @@
 """Why a delivery is not done: one word of a fixed set, with its facts. Computes only; others read the store.
 
 The words of what waits: `due`, `paused`, `disabled`, `breaker`, `rate`, `concurrency`, `held`. Those of a
-dead letter are `shared.verdicts.GivenUp`.
+dead letter are `shared.delivery.verdicts.GivenUp`.
 """
 
 import msgspec
 
-from shared.events import rfc3339_ms
+from shared.delivery.verdicts import GONE, REMOVED, GivenUp, Reason
+from shared.event.canonical import rfc3339_ms
 from shared.store.due import Attempt
-from shared.verdicts import GONE, REMOVED, GivenUp, Reason
 
 
 class Why(msgspec.Struct, frozen=True):

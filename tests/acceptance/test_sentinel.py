@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from shared.embedded import find_server
+from shared.process.embedded import find_server
 from tests.acceptance.gateway import HEADRACE, SOURCES, TRUSTSHARE_SECRET, clean_env, free_port, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for

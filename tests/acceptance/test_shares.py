@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.ids import event_id
+from shared.event.ids import event_id
 from tests.acceptance.gateway import SOURCES, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.conftest import MEMORY, RedisServer

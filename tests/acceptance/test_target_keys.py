@@ -9,8 +9,8 @@ from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from shared.delivery.signing import new_asymmetric_secret, signing_key
 from shared.secrets import Secret
-from shared.signing import new_asymmetric_secret, signing_key
 from tests.acceptance.gateway import SECRET, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.faults.misbehaving import Misbehaving

@@ -4,8 +4,8 @@ import subprocess
 import sys
 import time
 
-from shared.doorbell import ADMIT, Doorbell, envelope
 from shared.store import keys
+from shared.store.doorbell import ADMIT, Doorbell, envelope
 from tests.acceptance.gateway import clean_env, target
 from tests.bench.events import SOURCE, fill
 from tests.bench.machine import nginx_version

@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import msgspec
 
-from shared.config import Config
-from shared.configfile import read_config
-from shared.events import EventRecord, compose
-from shared.reading import Reader
+from shared.config.file import read_config
+from shared.event.canonical import EventRecord, compose
+from shared.routing.reading import Reader
+from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Terms
 from shared.store.client import RedisClient

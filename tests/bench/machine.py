@@ -10,7 +10,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from shared.embedded import find_server, server_version
+from shared.process.embedded import find_server, server_version
 from tests.bench.load import generator
 
 SYNCS = 300

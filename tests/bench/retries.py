@@ -3,8 +3,8 @@
 import time
 from time import perf_counter
 
-from shared.configfile import read_config
-from shared.egress import Egress
+from shared.config.file import read_config
+from shared.http import Egress
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
 from shared.store.inbox import Inbox

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from shared.cli.processes import listen
-from shared.embedded import find_server
+from shared.process.embedded import find_server
 from tests.acceptance.gateway import SOURCES, clean_env, free_port
 
 START_S = 20.0

@@ -5,10 +5,10 @@ what ingress and Redis notice of it.
 import time
 from typing import Any, NamedTuple
 
-from shared.doorbell import DELIVER, Doorbell
 from shared.store import keys
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
+from shared.store.doorbell import DELIVER, Doorbell
 from tests.acceptance.gateway import target
 from tests.bench.events import admit, with_client
 from tests.bench.report import Result

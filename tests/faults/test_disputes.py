@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.ids import received_ms
+from shared.event.ids import received_ms
 from tests.acceptance.gateway import SOURCES, target
 from tests.acceptance.sink import Sink
 from tests.faults.watched import Watched

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from shared.doorbell import ADMIT, DELIVER, Doorbell, envelope
+from shared.store.doorbell import ADMIT, DELIVER, Doorbell, envelope
 from tests.acceptance.gateway import target
 from tests.acceptance.sink import Sink
 from tests.faults.watched import Watched, body

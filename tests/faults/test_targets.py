@@ -13,7 +13,7 @@ import pytest
 import trustme
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from shared.signing import new_secret
+from shared.delivery.signing import new_secret
 from tests.acceptance.gateway import SECRET, SOURCES, TRUSTSHARE_SECRET, target
 from tests.acceptance.sink import Sink
 from tests.faults.watched import Watched, body

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from shared.egress.proxy import Proxy
+from shared.http.proxy import Proxy
 from shared.secrets import Secret
 
 from .raw_targets import Target, target

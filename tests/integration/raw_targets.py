@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
-from shared.egress import Answer, Egress, Endpoint
 from shared.errors import EgressError
+from shared.http import Answer, Egress, Endpoint
 from shared.values import Private
 
 T = TypeVar("T")

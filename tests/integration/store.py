@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from shared.events import DedupeKey
+from shared.event.canonical import DedupeKey
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome, Terms
 from shared.store.client import RedisClient

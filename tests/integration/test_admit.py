@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.configcheck import parse_config
-from shared.doorbell import DELIVER, Doorbell
+from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
-from shared.ids import stream_id
-from shared.reading import POISON, Reader
+from shared.event.ids import stream_id
+from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
+from shared.routing.reading import POISON, Reader
 from shared.store import keys
 from shared.store.admission import Entry, Outcome, Place, Quarantine, Terms, admit
+from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.inbox import Received
-from shared.store.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.store.records import CopyView, EventView, QuarantineView, Records
 from shared.store.transactions import Transactions
 from shared.store.walk import Span

@@ -16,7 +16,7 @@ from starlette.types import Message, Scope
 from structlog.testing import capture_logs
 
 from ingress.app import create_app
-from shared.reload import ConfigFile
+from shared.config.reload import ConfigFile
 from tests.acceptance.gateway import REQUESTS, SOURCES, clean_env, free_port
 from tests.waiting import wait_for
 

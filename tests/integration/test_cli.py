@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shared.cli import COMMANDS, cli
-from shared.ids import event_id
+from shared.delivery.signing import new_asymmetric_secret, signing_key
+from shared.event.ids import event_id
 from shared.secrets import Secret
-from shared.signing import new_asymmetric_secret, signing_key
 from shared.store import keys
 from shared.store.due import Attempt, End
 

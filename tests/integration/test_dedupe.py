@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.events import DedupeKey
+from shared.event.canonical import DedupeKey
 from shared.store.admission import Admission, Terms
 from tests.conftest import RedisServer
 from tests.integration.store import (

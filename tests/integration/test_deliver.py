@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.configcheck import parse_config
-from shared.egress import Egress
+from shared.config.check import parse_config
+from shared.http import Egress
 from shared.store.bells import Bells
 from shared.store.deliveries import Deliveries
 from workers.deliver import Deliverer

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from shared.delivery.verdicts import GivenUp, Reason
 from shared.store.due import READ_AT_ONCE, Attempt, Claimed, End, Limits, Patience, Settlement, Wish
 from shared.store.upkeep import Removed
-from shared.verdicts import GivenUp, Reason
 from tests.integration.due import Claims
 from tests.integration.store import Store, with_store
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from shared.egress import Answer, Egress
-from shared.egress.connection import Connection, Ended
+from shared.http import Answer, Egress
+from shared.http.connection import Connection, Ended
 
 from .raw_targets import (
     AMPLE_S,

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from shared.egress import Endpoint, dial
-from shared.egress.addresses import Address
 from shared.errors import EgressError
+from shared.http import Endpoint, dial
+from shared.http.addresses import Address
 from shared.values import Private
 
 from .raw_targets import OK, SOON_S, answering, at, client, deaf, post, refused, run_on, target

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import trustme
 
-from shared.egress import Answer, Endpoint
-from shared.egress.proxy import Proxy
+from shared.http import Answer, Endpoint
+from shared.http.proxy import Proxy
 from shared.secrets import Secret
 
 from .connect_proxy import CONNECTED, connect_proxy

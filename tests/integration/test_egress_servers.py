@@ -13,7 +13,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from shared.egress import Answer
+from shared.http import Answer
 
 from ..acceptance.gateway import free_port
 from ..waiting import wait_for

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import trustme
 
-from shared.egress import Answer, Endpoint
 from shared.errors import EgressError
+from shared.http import Answer, Endpoint
 
 from .raw_targets import OK, SOON_S, Target, answering, at, client, gone, post, refused, run_on, target
 

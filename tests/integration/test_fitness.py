@@ -6,8 +6,8 @@ import time
 from itertools import count, islice, takewhile
 from pathlib import Path
 
-from shared.config import RedisSettings
 from shared.errors import StoreUnavailable
+from shared.settings import RedisSettings
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.fitness import inspect, refuse_unfit

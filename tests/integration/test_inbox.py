@@ -9,12 +9,12 @@ import pytest
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
-from shared.doorbell import ADMIT, Doorbell, envelope
 from shared.errors import StoreUnavailable
-from shared.events import DedupeKey
+from shared.event.canonical import DedupeKey
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Quarantine, Terms
 from shared.store.bells import Bells
+from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.inbox import Inbox, Received
 from tests.integration.store import (
     ATTRIBUTES,

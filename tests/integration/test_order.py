@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from shared.delivery.verdicts import REMOVED
 from shared.errors import StoreUnavailable
 from shared.store.deliveries import Deliveries
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.lanes import Lanes
-from shared.verdicts import REMOVED
 from tests.integration.store import SOURCE, WORKER, Store, with_store
 
 LIMITS = Limits(lease_ms=60_000, concurrency=100)

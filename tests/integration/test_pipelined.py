@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ingress.commit import AT_ONCE, WORTHWHILE, Committer
-from shared.configcheck import parse_config
+from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
 from shared.store import keys
 from shared.store.address import parse_address

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 import ingress.http
 from ingress.gate import Gate
 from ingress.serving import serve
-from shared.config import IngressSettings
+from shared.settings import IngressSettings
 from shared.values import Duration
 from tests.waiting import wait_for
 
@@ -483,7 +483,7 @@ def test_who_never_reads_answers_is_closed_in_time() -> None:
 
 
 def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
-    """It comes seldom here (`shared.garbage`): what it alone can free is memory that grows under load."""
+    """It comes seldom here (`shared.process.garbage`): what it alone can free is memory that grows under load."""
     with served() as (port, _), connect(port) as connection:
         ask(connection)
         gc.collect()

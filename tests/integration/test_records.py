@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.doorbell import DELIVER, Doorbell
-from shared.ids import event_id, received_ms
+from shared.event.ids import event_id, received_ms
 from shared.operations.replays import Replayed, Replays, Selection
 from shared.store import keys
 from shared.store.deliveries import Deliveries
+from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.due import End
 from shared.store.records import (
     CopyView,

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from shared.config import Config
-from shared.providers.base import SourceSettings
+from shared.settings import Config, SourceSettings
 from shared.store.upkeep import REMOVE_AT_ONCE
 from tests.conftest import RedisServer
 from tests.integration.store import Store, with_store

@@ -11,8 +11,10 @@ from structlog.testing import capture_logs
 
 from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.schema import VERSION
-from shared.configcheck import parse_config
+from shared.config.check import parse_config
+from shared.delivery.verdicts import GivenUp, Reason
 from shared.errors import ArchiveUnavailable
+from shared.event.timeline import Happened
 from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.events import Events
 from shared.operations.moves import Moves, new_move
@@ -25,8 +27,6 @@ from shared.store.letters import Letters
 from shared.store.records import EventView, Selected
 from shared.store.shares import Shares, Verdict
 from shared.store.walk import Span
-from shared.transactions import Happened
-from shared.verdicts import GivenUp, Reason
 from tests.integration.filled import Filled, with_redis
 from tests.waiting import wait_for
 from workers.shares import ShareKeeper

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from shared.config import Config, Target
-from shared.egress import Egress
+from shared.http import Egress
+from shared.settings import Config, Target
 from shared.store.bells import Bells
 from shared.store.due import DueSets, Patience, Settlement, Turn, Wish
 from shared.values import Private, Secrets

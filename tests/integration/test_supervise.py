@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from shared.supervise import Child, Supervisor
+from shared.process.supervisor import Child, Supervisor
 
 SLEEPS = [sys.executable, "-c", "import time; time.sleep(600)"]
 

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from ingress.app import create_app
 from ingress.gate import Gate
-from shared.reload import NEED_RESTART, ConfigFile
+from shared.config.reload import NEED_RESTART, ConfigFile
 from tests.unit.config_keys import Key, keys, toml
 from tests.unit.test_config_keys import files
 from workers.runtime import Runtime
@@ -41,7 +41,7 @@ Held = dict[str, Any]
 @pytest.fixture(autouse=True)
 def log_is_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker's watch knows where to write its last words, as in a process that has set up its log."""
-    monkeypatch.setattr("shared.logs.fileno", lambda: 2)
+    monkeypatch.setattr("shared.process.logs.fileno", lambda: 2)
 
 
 def held_by(*roots: Any) -> Held:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from shared.delivery.verdicts import REMOVED, GivenUp, Reason
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.targets import State, TargetView
-from shared.verdicts import REMOVED, GivenUp, Reason
 from tests.integration.store import Store, with_store
 
 LIMITS = Limits(lease_ms=60_000, concurrency=100)

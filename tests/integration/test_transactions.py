@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.configcheck import parse_config
-from shared.reading import Reader
+from shared.config.check import parse_config
+from shared.routing.reading import Reader
 from shared.store import keys
 from shared.store.transactions import Transactions
 

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.ids import event_id
+from shared.event.ids import event_id
 from shared.store import keys
 from tests.soak.records import Held
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import msgspec
 
-from shared.ids import stream_id
+from shared.event.ids import stream_id
 from tests.soak.records import Arrival, Held, Request, Rule
 
 HANDSHAKE = "handshake"

@@ -13,8 +13,8 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from shared.configfile import read_config
-from shared.embedded import data_folder, find_server, server_version, socket_path
+from shared.config.file import read_config
+from shared.process.embedded import data_folder, find_server, server_version, socket_path
 from shared.providers import make_adapter
 from tests.acceptance.gateway import SECRET, SOURCES, Gateway, target
 from tests.soak.behaviour import TARGETS

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from msgspec import inspect
 
-from shared.config import Config
-from shared.expressions import Expression
+from shared.event.expressions import Expression
 from shared.providers import ADAPTERS
 from shared.secrets import Secret
+from shared.settings import Config
 from shared.values import Duration, Rate
 
 from .sources import DEFAULTS

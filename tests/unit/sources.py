@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shared.events import Event
+from shared.event.canonical import Event
 from shared.providers import ADAPTERS, make_adapter
 from shared.providers.base import Adapter, InboundRequest, RawEvent
 from shared.values import decode_value

@@ -4,7 +4,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from shared.egress.addresses import refusal
+from shared.http.addresses import refusal
 from shared.values import Private
 
 GLOBAL = ["1.1.1.1", "93.184.216.34", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:1.1.1.1"]

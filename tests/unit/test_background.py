@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.background import BackgroundTasks
+from shared.process.background import BackgroundTasks
 
 
 async def _raises() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from shared.backoff import Backoff, Retry
+from shared.delivery.backoff import Backoff
+from shared.settings import Retry
 from shared.values import Duration
 
 

@@ -14,7 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from shared.cli.mistakes import warnings_of
-from shared.config import (
+from shared.config.check import parse_config
+from shared.config.file import find_config, find_running_config, read_config
+from shared.delivery.outgoing import endpoint_of, proxy_of
+from shared.errors import ConfigError
+from shared.process.embedded import data_folder, socket_path
+from shared.settings import (
     AdmissionSettings,
     Config,
     DedupeSettings,
@@ -22,10 +27,6 @@ from shared.config import (
     RedisSettings,
     RetentionSettings,
 )
-from shared.configcheck import parse_config
-from shared.configfile import find_config, find_running_config, read_config
-from shared.embedded import data_folder, socket_path
-from shared.errors import ConfigError
 from shared.store.address import parse_address
 from shared.values import Duration
 
@@ -289,8 +290,8 @@ def test_credentials_for_targets_and_proxies_show_nowhere() -> None:
         + 'headers = { "x-key" = "canary" }\nauth = { username = "canary", password = "canary" }'
     )
     [target] = config.targets
-    assert "canary" not in f"{config!r} {config.proxy!r} {config.endpoint_of(target)!r}"
-    assert config.proxy == config.endpoint_of(target).proxy
+    assert "canary" not in f"{config!r} {proxy_of(config)!r} {endpoint_of(config, target)!r}"
+    assert proxy_of(config) == endpoint_of(config, target).proxy
 
 
 def test_certificate_files_lie_beside_the_configuration_and_are_read_at_the_start(tmp_path: Path) -> None:

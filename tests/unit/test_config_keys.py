@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from shared.configcheck import parse_config
-from shared.configfile import read_config
-from shared.reload import ConfigFile
+from shared.config.check import parse_config
+from shared.config.file import read_config
+from shared.config.reload import ConfigFile
+from shared.delivery.outgoing import endpoint_of
 
 from .config_keys import Key, keys, toml
 
@@ -60,4 +61,4 @@ def test_a_target_that_may_reach_private_addresses_may_no_more_after_a_reload(tm
     path.write_text(toml(key.tree(False)))
     assert file.reload(always=True)
     [target] = file.config.targets
-    assert file.config.endpoint_of(target).allow_private == ()
+    assert endpoint_of(file.config, target).allow_private == ()

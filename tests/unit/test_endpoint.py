@@ -5,7 +5,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from shared.egress import Endpoint
+from shared.http import Endpoint
 from shared.values import Private
 
 

@@ -11,8 +11,8 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.events import Event, EventRecord, Money, attributes_of, compose, data_of, rfc3339_ms
-from shared.ids import event_id, received_ms, source_tag, stream_id
+from shared.event.canonical import Event, EventRecord, Money, attributes_of, compose, data_of, rfc3339_ms
+from shared.event.ids import event_id, received_ms, source_tag, stream_id
 
 # What a parser and a printer would change: key order, a repeated key, number tokens, escapes, white space.
 AWKWARD = b' {"b":1.10,"a":1e2,"a":12345678901234567890123,\n"\\u00e9":"\\/"} '

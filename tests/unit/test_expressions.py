@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import jsonbody
-from shared.expressions import Expression, Scope
+from shared.event import jsonbody
+from shared.event.expressions import Expression, Scope
 
 
 class Of(Expression):

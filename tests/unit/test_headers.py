@@ -4,10 +4,11 @@ from base64 import b64decode
 
 import pytest
 
-from shared.egress import Endpoint
+from shared.delivery.headers import own_headers
 from shared.errors import ConfigError
-from shared.headers import Auth, own_headers
+from shared.http import Endpoint
 from shared.secrets import Secret
+from shared.settings import Auth
 
 
 def test_headers_and_credentials_are_sent_as_they_are_written() -> None:

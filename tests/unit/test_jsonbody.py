@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import jsonbody
-from shared.configcheck import parse_config
+from shared.config.check import parse_config
 from shared.errors import Unreadable
-from shared.jsonbody import MAX_DEPTH, Json, Number
-from shared.reading import Reader
+from shared.event import jsonbody
+from shared.event.jsonbody import MAX_DEPTH, Json, Number
+from shared.routing.reading import Reader
 from shared.store.admission import Admission, Entry
 
 MANY = 100_000

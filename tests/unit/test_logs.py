@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.logs import redact
+from shared.process.logs import redact
 from tests.acceptance.gateway import clean_env
 
 TOKEN = "canary-token-0123456789"
@@ -27,7 +27,7 @@ TEXTS = {
 
 def lines(code: str, *, form: str = "json", **env: str) -> list[str]:
     """Run code in a process that logs as ours do; return what it wrote to standard error."""
-    start = "import asyncio, gc, logging, structlog, sys, threading, warnings\nfrom shared import logs\nlogs.configure('test')\nlog = structlog.get_logger()\n"
+    start = "import asyncio, gc, logging, structlog, sys, threading, warnings\nfrom shared.process import logs\nlogs.configure('test')\nlog = structlog.get_logger()\n"
     done = subprocess.run(
         [sys.executable, "-c", start + code],
         env=clean_env() | {"HEADRACE_LOG_FORMAT": form, **env},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.logwriter import LogWriter
+from shared.process.logwriter import LogWriter
 from tests.waiting import wait_for
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.events import STATUS_OF, Money
-from shared.mapping import filled_in, main, table
+from shared.event.canonical import STATUS_OF, Money
 from shared.providers import ADAPTERS
+from tests.mapping import filled_in, main, table
 from tests.unit.sources import PAYLOADS, read, source
 
 README = Path(__file__).parents[2] / "README.md"
@@ -17,7 +17,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 def test_the_provider_page_is_current() -> None:
     page = README.read_text()
-    assert filled_in(page) == page, "bring it up to date: python -m shared.mapping"
+    assert filled_in(page) == page, "bring it up to date: python -m tests.mapping"
 
 
 def test_the_table_holds_every_row_of_every_mapping() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.matching import Filter, Matcher, why_not
+from shared.routing.matching import Filter, Matcher, why_not
 
 
 class Target(msgspec.Struct):

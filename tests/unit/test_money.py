@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared import money
 from shared.errors import Unreadable
-from shared.events import Money
-from shared.jsonbody import Json, Number
+from shared.event import money
+from shared.event.canonical import Money
+from shared.event.jsonbody import Json, Number
 
 SEVERAL = 10**5
 

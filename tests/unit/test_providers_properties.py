@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from iso4217 import Currency
 
-from shared import money
 from shared.errors import NoSuchSource, NotVerified, Unreadable
-from shared.events import STATUS_OF, Event, Money
-from shared.jsonbody import Number
+from shared.event import money
+from shared.event.canonical import STATUS_OF, Event, Money
+from shared.event.jsonbody import Number
 from shared.providers import ADAPTERS
 from shared.providers.base import Adapter, HeadVerdict, Verdict
 from tests.unit.sources import PAYLOADS, SAMPLES, basic, read, request, sample, source

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
 from shared.cli.mistakes import warnings_of
-from shared.configcheck import parse_config
+from shared.config.check import parse_config
+from shared.delivery.signing import new_asymmetric_secret
 from shared.errors import ConfigError, NoSuchSource, NotVerified, Unreadable
-from shared.events import DedupeKey, Event, Money, data_of
+from shared.event.canonical import DedupeKey, Event, Money, data_of
 from shared.providers.base import Adapter, InboundRequest, RawEvent, Verdict
-from shared.signing import new_asymmetric_secret
 from tests.unit.sources import DEFAULTS, NOW, source
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

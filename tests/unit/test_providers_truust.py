@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from shared.errors import NoSuchSource, Unreadable
-from shared.events import STATUS_OF, DedupeKey, Money
+from shared.event.canonical import STATUS_OF, DedupeKey, Money
 from shared.providers.base import Verdict
 from shared.providers.truust import ESCROW_STATUSES, TYPES, plain_name
 from tests.unit.sources import PAYLOADS, read, request, sample, source

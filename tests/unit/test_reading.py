@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.configcheck import parse_config
+from shared.config.check import parse_config
 from shared.errors import ConfigError, Unreadable
-from shared.reading import ADAPTER_FAILED, Reader
+from shared.routing.reading import ADAPTER_FAILED, Reader
 from shared.store import keys
 from shared.store.admission import Admission, Entry, Quarantine
 

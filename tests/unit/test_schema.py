@@ -8,8 +8,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from shared import schema
-from shared.events import (
+from shared.event.canonical import (
     HANDSHAKE,
     STATUS_OF,
     Attributes,
@@ -20,7 +19,8 @@ from shared.events import (
     compose,
     data_of,
 )
-from shared.ids import event_id, received_ms
+from shared.event.ids import event_id, received_ms
+from shared.operations import schema
 from shared.providers.base import Adapter, RawEvent
 from shared.simulation.catalogue import CATALOGUE
 from shared.simulation.scenarios import Fresh

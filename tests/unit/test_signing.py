@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook
 
+from shared.delivery.signing import new_asymmetric_secret, new_secret, sign, signing_key, verify
 from shared.secrets import Secret, matches_any
-from shared.signing import new_asymmetric_secret, new_secret, sign, signing_key, verify
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ASYMMETRIC = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
@@ -55,7 +55,7 @@ def test_35_while_rotating_each_secret_signs_newest_first_whatever_its_kind() ->
 
 def test_ed25519_is_loaded_only_where_it_is_used() -> None:
     code = (
-        "import sys; from shared.secrets import Secret; from shared.signing import signing_key\n"
+        "import sys; from shared.secrets import Secret; from shared.delivery.signing import signing_key\n"
         f"signing_key(Secret('{SECRET}')); assert 'cryptography' not in sys.modules\n"
         f"signing_key(Secret('{ASYMMETRIC}')); assert 'cryptography' in sys.modules"
     )

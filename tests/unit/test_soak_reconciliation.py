@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from shared.ids import event_id
+from shared.event.ids import event_id
 from tests.soak.reconcile import Problem, Reconciliation, reconcile
 from tests.soak.records import Arrival, Held, Request, Rule
 

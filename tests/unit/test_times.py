@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.times import to_utc
+from shared.event.times import to_utc
 
 
 @pytest.mark.parametrize(

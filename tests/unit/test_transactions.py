@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.events import STATUS_OF, Money, rfc3339_ms
-from shared.ids import event_id
-from shared.lifecycle import ANY, Lifecycle
+from shared.event.canonical import STATUS_OF, Money, rfc3339_ms
+from shared.event.ids import event_id
+from shared.event.lifecycle import ANY, Lifecycle
+from shared.event.timeline import Happened, Sum, Timeline, timeline
 from shared.providers import ADAPTERS
 from shared.providers.trustap import LIFECYCLE as TRUSTAP
 from shared.providers.trustist import LIFECYCLE as TRUSTIST
 from shared.providers.trustshare import LIFECYCLE as TRUSTSHARE
 from shared.providers.truust import LIFECYCLE as TRUUST
-from shared.transactions import Happened, Sum, Timeline, timeline
 
 START_MS = 1_767_225_600_000
 LIFECYCLES = {name: adapter.lifecycle for name, adapter in ADAPTERS.items()}

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.backoff import Backoff, Retry
+from shared.delivery.backoff import Backoff
+from shared.delivery.verdicts import Outcome, Policy, Verdict, asked_wait_s
+from shared.settings import Retry
 from shared.values import Duration
-from shared.verdicts import Outcome, Policy, Verdict, asked_wait_s
 
 NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 RETRY = Retry(initial=Duration(5), factor=4.0, max=Duration(3600), attempts=5, jitter=0.0)

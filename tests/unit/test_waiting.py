@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress.gate import Gate, Waiting, client_key
-from shared.config import IngressSettings
+from shared.settings import IngressSettings
 
 
 class Connection:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from shared.delivery.verdicts import GivenUp, Reason
 from shared.store.due import Attempt
 from shared.store.why import Stands, why_given_up, why_waiting
 from shared.values import duration_text
-from shared.verdicts import GivenUp, Reason
 
 NOW = 1_800_000_000_000
 LATER, MUCH_LATER = NOW + 60_000, NOW + 3_600_000

@@ -24,8 +24,8 @@ import redis.connection
 from redis.exceptions import ResponseError
 
 import shared
-from shared.egress.connection import Connection, Ended
-from shared.egress.dial import Dialler
+from shared.http.connection import Connection, Ended
+from shared.http.dial import Dialler
 from shared.store.client import _source
 
 ROOT = Path(shared.__file__).parents[1]

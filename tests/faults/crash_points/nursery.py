@@ -25,8 +25,8 @@ import workers.__main__
 import workers.deliver
 import workers.runtime
 import workers.sweep
-from shared import logs
 from shared.cli import cli
+from shared.process import logs
 from tests.faults.crash_points import hook
 from tests.faults.crash_points.scenario import STOP_WITHIN_S
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shared.configfile import read_config
-from shared.ids import stream_id
-from shared.reading import Reader
+from shared.config.file import read_config
+from shared.event.ids import stream_id
+from shared.routing.reading import Reader
 from shared.store import keys
 from shared.store.admission import Admission, Terms
 from shared.store.due import Limits

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from shared.ids import event_id
+from shared.event.ids import event_id
 from shared.store import keys
 
 ALL = ("healthy", "slow", "flaky", "failing", "gone", "ordered", "removed")

@@ -21,4 +21,4 @@ def _said(module: Any) -> None:
     module.configure = configured
 
 
-after("shared.logs", _said)
+after("shared.process.logs", _said)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shared.ids import received_ms
+from shared.event.ids import received_ms
 from shared.store.admission import Admission, Place, Quarantine
 from tests.faults.model.records import Copy, Delivery, Event, Kept, Quarantined, Received, World
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shared.ids import event_id, received_ms
+from shared.event.ids import event_id, received_ms
 from tests.dedupe import dedupe_keys
 from tests.faults.model.records import Delivery, Event, Kept, State, World
 

@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from shared.events import DedupeKey
-from shared.reading import POISON, Reader
+from shared.event.canonical import DedupeKey
+from shared.routing.reading import POISON, Reader
 from shared.store.admission import Admission, Entry, Quarantine
 
 ATTRIBUTES, DATA = b'{"source":"/sources/x","type":"payment.received"}', b'{"provider":"x"}'

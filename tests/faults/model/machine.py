@@ -7,11 +7,11 @@ import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from shared.ids import stream_id
+from shared.event.ids import stream_id
+from shared.operations.readmissions import Held as HeldBack
 from shared.operations.replays import Selection
-from shared.reading import POISON
+from shared.routing.reading import POISON
 from shared.store.admission import Admission, Entry, Place
-from shared.store.readmissions import Held as HeldBack
 from shared.store.targets import FORGOTTEN_AFTER_MS
 from shared.store.targets import State as TargetState
 from shared.store.walk import Span

@@ -6,8 +6,8 @@ method answers, it answers what the store must answer.
 
 from collections.abc import Iterable, Iterator
 
-from shared.ids import received_ms
-from shared.verdicts import REMOVED, GivenUp, Reason
+from shared.delivery.verdicts import REMOVED, GivenUp, Reason
+from shared.event.ids import received_ms
 from tests.faults.model.intake import EVENTS_MS, Intake
 from tests.faults.model.records import Delivery, Event, State, Target
 

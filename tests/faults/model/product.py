@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import pytest
 
 from shared.errors import StoreUnavailable
+from shared.operations.readmissions import Held, Readmissions, Readmitted
 from shared.operations.replays import Replayed, Replays, Selection
 from shared.store import client, due, keys
 from shared.store.address import parse_address
@@ -15,7 +16,6 @@ from shared.store.client import RedisClient
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Received
 from shared.store.lanes import Lanes
-from shared.store.readmissions import Held, Readmissions, Readmitted
 from shared.store.targets import State, Targets
 from shared.store.upkeep import Removed, Upkeep
 from tests.faults.model.clock import Clock, told

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from shared.ids import received_ms
+from shared.event.ids import received_ms
 
 
 class State(Enum):

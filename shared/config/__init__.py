@@ -1,0 +1,1 @@
+"""The configuration: its types, its file, its checks, and taking up a change."""

@@ -1,0 +1,258 @@
+"""Typing and checking a configuration, whole, before anything starts; a mistake is named by its key."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shared.config.errors import from_msgspec, one_of
+from shared.delivery.headers import own_headers
+from shared.delivery.outgoing import endpoint_of, proxy_of
+from shared.delivery.signing import signing_key
+from shared.errors import ConfigError
+from shared.event.ids import source_tag
+from shared.event.jsonbody import MAX_DEPTH
+from shared.http.tls import check_ca_file, check_client_cert
+from shared.process.embedded import data_folder
+from shared.providers import ADAPTERS
+from shared.routing.matching import Filter
+from shared.settings import EMBEDDED, Config, IngressSettings, SourceSettings, Target
+from shared.store.address import parse_address
+from shared.values import Duration, decode_value, parse_network
+
+SQLITE = "sqlite:///"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+LEAST_SHARE, MOST_SHARE = 0.001, 0.8  # beyond 80 % of its memory in use, Redis gets nothing more anyway
+LARGEST_BODY = 64 * 1024 * 1024  # what a worker takes out of an inbox at once
+# Key → the least and the most. With less than the least, no provider's request would pass.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "ingress.max_body_bytes": (1, LARGEST_BODY),
+    "ingress.max_header_bytes": (1024, 65535),  # the parser holds no longer request line
+    "ingress.max_header_count": (16, 1000),
+    "ingress.header_timeout": (0, 600),
+    "ingress.body_timeout": (0, 600),
+    "ingress.max_requests_in_flight": (1, 1_000_000),
+    "ingress.max_connections": (1, 1_000_000),
+    "ingress.max_incomplete_requests": (1, 1_000_000),
+    "ingress.max_incomplete_bytes": (1, 2**40),
+    "ingress.max_inbox_events": (1, 10**9),
+    "ingress.max_inbox_bytes": (1, 2**50),
+    "admission.max_json_bytes": (1, LARGEST_BODY),
+    "admission.max_json_depth": (1, MAX_DEPTH),
+    "retention.max_answer_bytes": (0, 65536),  # no more is read of an answer
+    "retention.max_error_bytes": (64, 65536),
+    "limits.memory_share": (LEAST_SHARE, MOST_SHARE),
+}
+
+T = TypeVar("T")
+
+
+def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
+    """Check a configuration tree (as TOML gives it, variables filled in) and type it.
+
+    Files that it names lie relative to `folder`, the configuration's own.
+
+    Raises: ConfigError naming the path of the first key that is wrong.
+    """
+    tree = dict(tree)
+    sources = tuple(
+        _parse_source(entry, f"sources[{i}]")
+        for i, entry in enumerate(_tables(tree.pop("sources", []), "sources"))
+    )
+    config = _convert(tree, Config, "")
+    targets = tuple(_with_files(target, folder) for target in config.targets)
+    archive = msgspec.structs.replace(config.archive, dead_letters=_sqlite_url(config, folder))
+    config = msgspec.structs.replace(config, sources=sources, targets=targets, archive=archive)
+    _check(config)
+    return config
+
+
+def _with_files(target: Target, folder: Path) -> Target:
+    """Return a target whose files are named from here."""
+    ca_file, client_cert = (
+        str(folder / file) if file else file for file in (target.ca_file, target.client_cert)
+    )
+    return msgspec.structs.replace(target, ca_file=ca_file, client_cert=client_cert)
+
+
+def _sqlite_url(config: Config, folder: Path) -> str:
+    """Return the URL of the file of dead letters, its path made absolute; by default in the data folder.
+
+    Raises: ConfigError.
+    """
+    given = config.archive.dead_letters
+    if not given:
+        return f"{SQLITE}{data_folder(folder / 'headrace.toml') / 'dead-letters.db'}"
+    path = given.removeprefix(SQLITE)
+    if path == given or not path or path.endswith("/") or set(path) & set("?#"):
+        raise ConfigError("archive.dead_letters", "must be the URL of a file: sqlite:///dead-letters.db")
+    return f"{SQLITE}{(folder / path).absolute()}"
+
+
+def _tables(value: object, path: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+        raise ConfigError(path, f"must be a list of tables: write [[{path}]]")
+    return value
+
+
+def _parse_source(entry: dict[str, Any], path: str) -> SourceSettings:
+    provider = entry.get("provider")
+    if not isinstance(provider, str):
+        raise ConfigError(f"{path}.provider", f"must be one of {', '.join(sorted(ADAPTERS))}")
+    adapter = ADAPTERS.get(provider)
+    if adapter is None:
+        raise ConfigError(f"{path}.provider", one_of(provider, list(ADAPTERS)))
+    return _convert(entry, adapter.Settings, path)
+
+
+def _convert(tree: object, type_: type[T], path: str) -> T:
+    try:
+        return msgspec.convert(tree, type=type_, dec_hook=decode_value)
+    except msgspec.ValidationError as error:
+        raise from_msgspec(str(error), type_, path) from None
+
+
+def _check(config: Config) -> None:
+    if config.redis.url != EMBEDDED:
+        _value(parse_address, config.redis.url, "redis.url")
+    _check_bounds(config)
+    _check_ingress(config.ingress)
+    _value(proxy_of, config, "egress.proxy")
+    if config.egress.proxy_resolves and config.egress.proxy is None:
+        raise ConfigError("egress.proxy_resolves", "says nothing without egress.proxy")
+    _at_least(config.redis.wait_replicas, 0, "redis.wait_replicas")
+    _check_names(config.sources, "sources")
+    _check_names(config.targets, "targets")
+    tags: dict[str, str] = {}
+    for i, source in enumerate(config.sources):
+        _check_source(source, f"sources[{i}]")
+        other = tags.setdefault(source_tag(source.name), source.name)
+        if other != source.name:
+            raise ConfigError(
+                f"sources[{i}].name", f"cannot stand beside {other!r}: their event ids could meet"
+            )
+    for i, target in enumerate(config.targets):
+        _check_target(target, config, f"targets[{i}]")
+
+
+def _check_bounds(config: Config) -> None:
+    for path, (least, most) in BOUNDS.items():
+        section, _, key = path.partition(".")
+        value = getattr(getattr(config, section), key)
+        if isinstance(value, Duration) and value > most:
+            raise ConfigError(path, f"must be at most {most}s")
+        if not least <= value <= most:
+            raise ConfigError(path, f"must be from {least} to {most}")
+
+
+def _check_ingress(ingress: IngressSettings) -> None:
+    if not 0 < ingress.port < 65536:
+        raise ConfigError("ingress.port", "must be from 1 to 65535")
+    if ingress.max_inbox_bytes < ingress.max_body_bytes:
+        raise ConfigError("ingress.max_inbox_bytes", "must not be smaller than ingress.max_body_bytes")
+    for i, network in enumerate(ingress.trusted_proxies):
+        _value(parse_network, network, f"ingress.trusted_proxies[{i}]")
+    if ingress.public_url is not None:
+        url = urlsplit(ingress.public_url)
+        if url.scheme not in ("http", "https") or not url.netloc or url.query or url.fragment:
+            raise ConfigError("ingress.public_url", "must be an http(s) URL without query or fragment")
+
+
+def _check_names(entries: Sequence[SourceSettings | Target], path: str) -> None:
+    seen: dict[str, int] = {}
+    for i, entry in enumerate(entries):
+        if not NAME.fullmatch(entry.name):
+            raise ConfigError(
+                f"{path}[{i}].name", "must be 1 to 64 letters, digits, dots, dashes or underscores"
+            )
+        first = seen.setdefault(entry.name, i)
+        if first != i:
+            raise ConfigError(f"{path}[{i}].name", f"{entry.name!r} is the name of {path}[{first}] already")
+
+
+def _check_share(share: float | None, path: str) -> None:
+    if share is not None and not LEAST_SHARE <= share <= MOST_SHARE:
+        raise ConfigError(f"{path}.share", f"must be from {LEAST_SHARE} to {MOST_SHARE}")
+
+
+def _check_source(source: SourceSettings, path: str) -> None:
+    _check_share(source.share, path)
+    for i, network in enumerate(source.allow_ips):
+        _value(parse_network, network, f"{path}.allow_ips[{i}]")
+    # The credentials' fields belong to the provider, but an empty list of them never verifies anything.
+    for field in msgspec.structs.fields(source):
+        value = getattr(source, field.name)
+        if field.required and isinstance(value, tuple | str) and not value:
+            raise ConfigError(f"{path}.{field.name}", "is empty")
+
+
+def _check_target(target: Target, config: Config, path: str) -> None:
+    ingress = config.ingress
+    for i, secret in enumerate(target.secret):
+        _value(signing_key, secret, f"{path}.secret" + (f"[{i}]" if len(target.secret) > 1 else ""))
+    endpoint = _value(partial(endpoint_of, config), target, f"{path}.url")
+    _check_files(target, path)
+    try:
+        own_headers(target.headers, target.auth)
+    except ConfigError as error:
+        raise ConfigError(f"{path}.{error.path}", error.problem) from None
+    own = [(ingress.host, ingress.port)]
+    if ingress.public_url is not None:
+        public = urlsplit(ingress.public_url)
+        own.append((public.hostname or "", public.port or (443 if public.scheme == "https" else 80)))
+    loopback = ("127.0.0.1", "::1", "localhost")
+    if ingress.host in (*loopback, "0.0.0.0", "::"):  # noqa: S104
+        own += [(host, ingress.port) for host in loopback]
+    if (endpoint.host, endpoint.port) in own:
+        raise ConfigError(f"{path}.url", "points at this gateway itself: events would go round for ever")
+    if target.filter is not None:
+        _value(Filter, target.filter, f"{path}.filter")
+    for key, patterns in (("events", target.events), ("sources", target.sources)):
+        if not patterns or not all(patterns):
+            raise ConfigError(f"{path}.{key}", "is empty: nothing would ever match")
+    _check_share(target.share, path)
+    _at_least(target.concurrency, 1, f"{path}.concurrency")
+    for i, status in enumerate(target.give_up_on):
+        if not 300 <= status <= 599:
+            raise ConfigError(f"{path}.give_up_on[{i}]", "must be a status from 300 to 599")
+    _at_least(target.breaker.failures, 1, f"{path}.breaker.failures")
+    if target.breaker.max < target.breaker.initial:
+        raise ConfigError(f"{path}.breaker.max", "must not be shorter than breaker.initial")
+    retry = target.retry
+    _at_least(retry.attempts, 1, f"{path}.retry.attempts")
+    if not 1 <= retry.factor < math.inf:
+        raise ConfigError(f"{path}.retry.factor", "must be a number of at least 1")
+    if not 0 <= retry.jitter <= 1:
+        raise ConfigError(f"{path}.retry.jitter", "must be from 0 to 1")
+    if retry.max < retry.initial:
+        raise ConfigError(f"{path}.retry.max", "must not be shorter than retry.initial")
+
+
+def _check_files(target: Target, path: str) -> None:
+    for key, file, check in (
+        ("ca_file", target.ca_file, check_ca_file),
+        ("client_cert", target.client_cert, check_client_cert),
+    ):
+        if file is None:
+            continue
+        if not file or not target.url.lower().startswith("https://"):
+            raise ConfigError(f"{path}.{key}", "is empty" if not file else "needs an https:// url")
+        _value(check, file, f"{path}.{key}")
+
+
+def _at_least(value: float, least: float, path: str) -> None:
+    if value < least:
+        raise ConfigError(path, f"must be at least {least}")
+
+
+def _value(parse: Callable[[Any], T], value: object, path: str) -> T:
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ConfigError(path, str(error)) from None

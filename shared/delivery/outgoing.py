@@ -1,0 +1,53 @@
+"""What a target is sent, and where: the request of one delivery, signed."""
+
+from shared import __version__
+from shared.delivery.headers import own_headers
+from shared.delivery.signing import sign, signing_key
+from shared.event.canonical import EventRecord, compose
+from shared.http import Endpoint, header_lines
+from shared.http.proxy import Proxy
+from shared.settings import Config, Target
+
+USER_AGENT = f"Headrace/{__version__}".encode()
+
+
+class Outgoing:
+    """One target's requests. `endpoint` is where they go; `private` names headers not to be shown."""
+
+    def __init__(self, config: Config, target: Target) -> None:
+        self.endpoint = endpoint_of(config, target)
+        self._format = target.format
+        self._keys = [signing_key(secret) for secret in target.secret]
+        own = own_headers(target.headers, target.auth)
+        self._lines = header_lines([(b"user-agent", USER_AGENT), *own])
+        self.private = frozenset(name for name, _ in own)
+
+    def request(self, event: EventRecord, at_ms: int) -> bytes:
+        """Return the whole request: the bytes that are signed are the bytes that are sent."""
+        headers, body = compose(event, self._format)
+        timestamp = at_ms // 1000
+        # An id and a signature of ours begin no new line.
+        lines = b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n%b" % (
+            event.id.encode(),
+            timestamp,
+            sign(self._keys, event.id, timestamp, body),
+            self._lines,
+        )
+        return self.endpoint.request(headers, body, lines)
+
+
+def proxy_of(config: Config) -> Proxy | None:
+    """Return the way out, None for the direct one. Raises: ValueError."""
+    settings = config.egress
+    return Proxy.parse(settings.proxy, resolves=settings.proxy_resolves) if settings.proxy else None
+
+
+def endpoint_of(config: Config, target: Target) -> Endpoint:
+    """Return where a target lives, and the way there. Raises: ValueError."""
+    return Endpoint.parse(
+        target.url,
+        allow_private=target.allow_private,
+        ca_file=target.ca_file,
+        client_cert=target.client_cert,
+        proxy=proxy_of(config),
+    )

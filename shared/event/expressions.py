@@ -1,0 +1,159 @@
+"""CEL expressions of the configuration: compiled once, and their mistakes named when it is read.
+
+What an expression sees, and what a result is good for, is its user's business.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self, TypeAlias
+
+import cel
+
+from shared.event.jsonbody import Json, Number
+
+_PLACE = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_UNDEFINED = re.compile(r"Undefined variable or function: '([^']*)'")
+_MACRO_VARIABLE = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(\s*([A-Za-z_]\w*)\s*,")
+_TYPES = frozenset(
+    (
+        *("bool", "bytes", "double", "duration", "int", "list", "map", "null_type", "optional", "string"),
+        *("timestamp", "type", "uint"),
+    )
+)
+_INT64 = range(-(2**63), 2**63)
+
+
+def compile_expression(text: str, shape: Mapping[str, Any]) -> Any:
+    """Compile a CEL expression to a program. `shape` holds the names it may use, each with an empty value.
+
+    Raises: ValueError naming line and column where it does not compile, or the name it does not know.
+    """
+    try:
+        program = cel.compile(text)
+    except ValueError as error:
+        place = _PLACE.search(str(error))
+        raise ValueError(
+            f"does not compile: line {place[1]}, column {place[2]}: {place[3]}"
+            if place
+            else "does not compile"
+        ) from None
+    known = {*shape, *_TYPES, *_MACRO_VARIABLE.findall(text)}
+    unknown = next((name for name in program.variables() if name not in known), None)
+    if unknown is None:
+        unknown = _unknown_function(program, shape)
+    if unknown is not None:
+        raise ValueError(f"knows no {unknown!r}: it may use {', '.join(shape)}")
+    return program
+
+
+def _unknown_function(program: Any, shape: Mapping[str, Any]) -> str | None:
+    """Return the name of a function that does not exist, where the empty values lead to it."""
+    try:
+        program.execute(dict(shape))
+    except RuntimeError as error:
+        undefined = _UNDEFINED.search(str(error))
+        return undefined[1] if undefined else None
+    except Exception:  # the values are empty: a missing field is no mistake yet
+        return None
+    return None
+
+
+class Expression:
+    """A configured expression that finds a value. A subclass says which names it may use."""
+
+    names: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._program = compile_expression(text, self.names)
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read an expression. Raises: ValueError."""
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError("must be a CEL expression, written as a string")
+        return cls(value)
+
+    def find(self, context: "Context") -> object:
+        """Return what the expression makes of `context`; None where a field it names is not there.
+
+        None too for every other way to fail: what a stranger's body holds is no mistake of the expression.
+        """
+        try:
+            value: object = self._program.execute(context)
+        except Exception:
+            return None
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Expression) and (type(self), self.text) == (type(other), other.text)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+
+Context = cel.Context
+_Parts: TypeAlias = "dict[str, _Parts] | None"
+
+
+class Scope:
+    """What some expressions see of JSON values: the parts that they name, converted once for all of them.
+
+    CEL has 64-bit integers and floats. A number that would have to become a float (one with a fraction,
+    an exponent, or more digits) is shown as its text, digit for digit: an amount stays exact, and
+    arithmetic on it fails instead of rounding. A large body costs only what is named of it.
+    """
+
+    def __init__(self, expressions: Iterable[Expression]) -> None:
+        self._parts: dict[str, _Parts] = {}
+        for expression in expressions:
+            for name in expression.names:
+                for keys in _paths(name, expression.text):
+                    _widen(self._parts, [name, *keys])
+
+    def context(self, **values: Json) -> Context:
+        """Return the context in which all of the expressions can be evaluated."""
+        return Context(
+            variables={name: _named(value, self._parts.get(name, {})) for name, value in values.items()}
+        )
+
+
+def _paths(name: str, text: str) -> Iterator[list[str]]:
+    """Return the keys by which each mention of `name` goes on; what is a function's name is no key."""
+    for match in re.finditer(rf"\b{name}\b((?:\.[A-Za-z_]\w*(?!\w*\s*\())*)", text):
+        yield match[1].split(".")[1:]
+
+
+def _widen(parts: dict[str, "_Parts"], keys: Sequence[str]) -> None:
+    first, *rest = keys
+    if not rest:
+        parts[first] = None
+        return
+    inner = parts.setdefault(first, {})
+    if inner is not None:
+        _widen(inner, rest)
+
+
+def _named(value: Json, parts: "_Parts") -> Any:
+    """Return what is named of a value: all of it where `parts` is None."""
+    if parts is None:
+        return _visible(value)
+    if isinstance(value, dict):
+        return {key: _named(value[key], inner) for key, inner in parts.items() if key in value}
+    # A list has no keys: an empty one answers whatever was going to be asked of it.
+    return [] if isinstance(value, list) else _visible(value)
+
+
+def _visible(value: Json) -> Any:
+    if isinstance(value, dict):
+        return {key: _visible(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_visible(item) for item in value]
+    if isinstance(value, Number):
+        return value.text
+    if isinstance(value, int) and not isinstance(value, bool) and value not in _INT64:
+        return str(value)
+    return value

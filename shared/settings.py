@@ -1,0 +1,184 @@
+"""The typed configuration: what a process of Headrace is told. Frozen; shared by all that it is told to.
+
+`shared.config.file` reads the file, `shared.config.check` types and checks it; the keys of a source belong to
+its provider's adapter.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from shared.secrets import Secret
+from shared.values import Duration, Private, Rate, Secrets
+
+EMBEDDED = "embedded"
+WILDCARDS = ("*",)
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the configuration file."""
+
+
+class RedisSettings(Section, frozen=True):
+    """Where the records are kept, and what it must promise."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+    require_aof: bool = True
+    wait_replicas: int = 0
+
+
+class IngressSettings(Section, frozen=True):
+    """Where providers POST to, and how much at once: of a request, a process, a source."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    public_url: str | None = None
+    max_body_bytes: int = 262144
+    max_header_bytes: int = 16384
+    max_header_count: int = 100
+    header_timeout: Duration = Duration.parse("10s")
+    body_timeout: Duration = Duration.parse("20s")
+    max_requests_in_flight: int = 1024
+    max_connections: int = 4096
+    max_incomplete_requests: int = 2048
+    max_incomplete_bytes: int = 64 * 1024 * 1024
+    max_inbox_events: int = 1_000_000
+    max_inbox_bytes: int = 1024 * 1024 * 1024
+    trusted_proxies: tuple[str, ...] = ()
+
+
+class AdmissionSettings(Section, frozen=True):
+    """What a worker reads; a request beyond it goes to quarantine."""
+
+    max_json_bytes: int = 1024 * 1024
+    max_json_depth: int = 128
+
+
+class DedupeSettings(Section, frozen=True):
+    """How long a copy is recognised as one; `resend_window`, by its bytes alone (see DedupeKey.counts)."""
+
+    window: Duration = Duration.parse("7d")
+    resend_window: Duration = Duration.parse("1h")
+
+
+class RetentionSettings(Section, frozen=True):
+    """How long what is finished is kept, and how much of what was said about it."""
+
+    events: Duration = Duration.parse("7d")
+    dead_letters: Duration = Duration.parse("30d")
+    max_answer_bytes: int = 1024
+    max_error_bytes: int = 1024
+
+
+class LimitsSettings(Section, frozen=True):
+    """What one target or one source may have of what all share.
+
+    `memory_share` is a fraction of Redis's `maxmemory`; a target's or a source's own `share` goes before it.
+    """
+
+    memory_share: float = 0.25
+
+
+class ArchiveSettings(Section, frozen=True):
+    """What is kept outside of Redis. `dead_letters`: the URL of a SQLite file, empty before it is checked."""
+
+    dead_letters: str = ""
+
+
+class EgressSettings(Section, frozen=True):
+    """How deliveries leave: straight, or through an HTTP proxy."""
+
+    proxy: Secret | None = None
+    proxy_resolves: bool = False
+
+
+class Retry(Section, frozen=True):
+    """A target's retry table: `initial` × `factor`ⁿ, at most `max`, `attempts` in all."""
+
+    initial: Duration = Duration.parse("5s")
+    factor: float = 4.0
+    max: Duration = Duration.parse("12h")
+    attempts: int = 14
+    jitter: float = 0.2
+
+
+class Breaker(Section, frozen=True):
+    """A target's circuit breaker: it opens after `failures` in a row, for `initial`, doubling up to `max`."""
+
+    failures: int = 10
+    initial: Duration = Duration.parse("5s")
+    max: Duration = Duration.parse("5m")
+
+
+class Auth(Section, frozen=True):
+    """How a target knows us besides by the signature: `bearer`, or `username` and `password`."""
+
+    bearer: Secret | None = None
+    username: Secret | None = None
+    password: Secret | None = None
+
+
+class Target(Section, frozen=True):
+    """A configured receiver."""
+
+    name: str
+    url: str
+    secret: Secrets
+    events: tuple[str, ...] = WILDCARDS
+    sources: tuple[str, ...] = WILDCARDS
+    filter: str | None = None
+    format: Literal["cloudevents", "cloudevents-binary", "standard", "raw"] = "cloudevents"
+    timeout: Duration = Duration.parse("15s")
+    concurrency: int = 32
+    retry: Retry = Retry()
+    allow_private: Private = Private()
+    ca_file: str | None = None
+    client_cert: str | None = None
+    headers: Mapping[str, Secret] = {}
+    auth: Auth | None = None
+    rate: Rate | None = None
+    give_up_on: tuple[int, ...] = ()
+    max_age: Duration | None = None
+    disable_after: Duration = Duration.parse("5d")
+    breaker: Breaker = Breaker()
+    ordering: Literal["none", "transaction"] = "none"
+    on_dead: Literal["continue", "hold"] = "continue"
+    share: float | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether a dead letter holds the later events of its transaction."""
+        return self.ordering == "transaction" and self.on_dead == "hold"
+
+
+class SourceSettings(Section, frozen=True):
+    """The keys that every source takes. A provider's own `Settings` add its credentials.
+
+    `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
+    `dedupe.window` and `dedupe.resend_window`.
+    `share` is the fraction of Redis's memory that what waits of this source may take, where that is not
+    `limits.memory_share`.
+    """
+
+    name: str
+    provider: str
+    allow_ips: tuple[str, ...] = ()
+    window: Duration | None = None
+    resend_window: Duration | None = None
+    share: float | None = None
+
+
+class Config(Section, frozen=True):
+    """Everything that a process of Headrace is told."""
+
+    redis: RedisSettings = RedisSettings()
+    ingress: IngressSettings = IngressSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    egress: EgressSettings = EgressSettings()
+    dedupe: DedupeSettings = DedupeSettings()
+    retention: RetentionSettings = RetentionSettings()
+    limits: LimitsSettings = LimitsSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    sources: tuple[SourceSettings, ...] = ()
+    targets: tuple[Target, ...] = ()
