@@ -91,8 +91,8 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
 
     app = Starlette(
         routes=[
-            Route("/webhooks/{source}", webhooks.take, methods=["POST"]),
-            Route("/webhooks/{source}/{token}", webhooks.take, methods=["POST"]),
+            Route("/webhooks/{source}", webhooks, methods=["POST"]),
+            Route("/webhooks/{source}/{token}", webhooks, methods=["POST"]),
             Route("/livez", live),
             Route("/readyz", ready),
         ],

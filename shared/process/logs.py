@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -30,8 +31,6 @@ AT_EXIT_S = 1.0
 
 # What must not pass even if a library's message quotes it: our secrets' form, URL userinfo, path tokens.
 _SECRETS = re.compile(r"whsec_[A-Za-z0-9+/=]+|(?<=://)[^/@\s]+@|(?<=/webhooks/)([^/\s?\"']+)/[^\s?\"']+")
-# A line without any of these has nothing of that, and they are found in no time.
-_SIGNS = (b"whsec_", b"://", b"/webhooks/")
 
 # Without locals: they hold payloads and secrets.
 _exceptions = structlog.processors.ExceptionRenderer(
@@ -80,16 +79,18 @@ def configure(process: str, stream: TextIO | None = None) -> None:
     level = logging.getLevelNamesMapping()[_choice(LEVEL_ENV, LEVELS, "info").upper()]
     text = _choice(FORMAT_ENV, FORMATS, "text" if terminal else "json") == "text"
 
-    def add_process(_logger: Any, _method: str, event: EventDict) -> EventDict:
-        event["process"] = process
-        event["pid"] = os.getpid()
+    said_by_all = {"process": process, "pid": os.getpid()}
+
+    def add_origin(_logger: Any, method: str, event: EventDict) -> EventDict:
+        """Do what three of structlog's processors would: one of them a line is a third of its cost."""
+        event["level"] = "error" if method == "exception" else method
+        event["timestamp"] = datetime.now(UTC)
+        event.update(said_by_all)
         return event
 
     processors: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        add_process,
+        add_origin,
         _rendered_by(_text(colors=terminal) if text else _json),
     ]
 
@@ -172,8 +173,12 @@ def _rendered_by(render: _Render) -> Processor:
 
 
 def _json(method: str, event: EventDict) -> bytes:
-    line = _encoder.encode(_exceptions(None, method, event))
-    if any(sign in line for sign in _SIGNS):
+    if "exc_info" in event:
+        event = _exceptions(None, method, event)
+    line = _encoder.encode(event)
+    if (
+        b"://" in line or b"/webhooks/" in line or b"whsec_" in line
+    ):  # all that `_SECRETS` finds has one of them
         line = _encoder.encode(redacted(msgspec.json.decode(line)))
     return line + b"\n"
 
@@ -182,6 +187,7 @@ def _text(*, colors: bool) -> _Render:
     console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
 
     def render(method: str, event: EventDict) -> bytes:
+        event["timestamp"] = msgspec.to_builtins(event["timestamp"])
         event = redacted(structlog.processors.format_exc_info(None, method, event))
         return f"{console(None, method, event)}\n".encode(errors="backslashreplace")
 

@@ -8,6 +8,7 @@ are dropped and counted, and the count is written once lines go out again.
 import os
 import select
 import signal
+import stat
 import threading
 import time
 from collections import deque
@@ -16,8 +17,9 @@ from collections.abc import Callable
 MOST_BYTES = 1024 * 1024
 # One write takes what came in this time: to wake a thread costs more than to make a line.
 GATHER_S = 0.01
-# Writes of at most this size are not mixed with those of other processes that share the pipe.
-_AT_ONCE_BYTES = select.PIPE_BUF
+# Writes of at most this size are not mixed with those of other processes that share the pipe; a file takes any
+# in one piece. Few and large ones: each has the other threads wait for Python's lock.
+_AT_ONCE_BYTES, _AT_ONCE_INTO_A_FILE_BYTES = select.PIPE_BUF, 256 * 1024
 
 
 class LogWriter:
@@ -29,7 +31,9 @@ class LogWriter:
         self._dropped_line = dropped
         self._most_bytes = most_bytes
         # Reentrant: a signal handler or a destructor may log while its thread puts a line.
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._at_once_bytes = _AT_ONCE_INTO_A_FILE_BYTES if _is_file(fd) else _AT_ONCE_BYTES
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._dropped = 0
@@ -45,7 +49,7 @@ class LogWriter:
 
     def put(self, line: bytes) -> None:
         """Have a line written, its newline included. Returns at once and raises nothing."""
-        with self._changed:
+        with self._lock:
             if self._bytes + len(line) > self._most_bytes:
                 self._dropped += 1
                 return
@@ -87,7 +91,7 @@ class LogWriter:
         """Return the next lines: as many as go into one write."""
         lines: list[bytes] = []
         size = 0
-        while self._lines and (not lines or size + len(self._lines[0]) <= _AT_ONCE_BYTES):
+        while self._lines and (not lines or size + len(self._lines[0]) <= self._at_once_bytes):
             line = self._lines.popleft()
             size += len(line)
             lines.append(line)
@@ -115,3 +119,10 @@ class LogWriter:
             return min(lost, len(lines))
         self._broken_line = False
         return 0
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # there is none
+        return False
