@@ -18,7 +18,7 @@ class Connection(Protocol):
 
     @property
     def leaving(self) -> bool:
-        """Whether the process is to end, and the connection with it after this answer."""
+        """Whether the process is to end, and the connection with it after the answer to come."""
 
     def write(self, data: bytes) -> None:
         """Send bytes; drop them if nobody is there."""
@@ -26,17 +26,17 @@ class Connection(Protocol):
     async def drained(self) -> None:
         """Wait until the client has read enough of what was sent."""
 
-    def has_read(self) -> None:
-        """The application has taken what there was of a body."""
+    def regulate(self) -> None:
+        """Read from the client, or let it wait: the application has taken what there was of a body."""
 
     def proven(self) -> None:
-        """The request that is being answered has shown its credentials."""
+        """Note that the request that is being answered has shown its credentials."""
 
     def answered(self, exchange: "Exchange") -> None:
-        """The answer is written, whole."""
+        """Go on: the answer is written, whole."""
 
     def failed(self, exchange: "Exchange") -> None:
-        """The application has ended without a whole answer."""
+        """End: the application has ended without a whole answer."""
 
 
 @lru_cache
@@ -72,10 +72,6 @@ class Exchange:
         self._start: Message | None = None
         self.head_sent = self._chunked = False
 
-    def start(self, app: ASGIApp) -> None:
-        """Have the application answer."""
-        self.task = asyncio.get_running_loop().create_task(self._run(app))
-
     def add(self, body: bytes) -> None:
         """Take a part of the body; drop it if it was answered without."""
         self.received += len(body)
@@ -99,7 +95,8 @@ class Exchange:
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
 
-    async def _run(self, app: ASGIApp) -> None:
+    async def run(self, app: ASGIApp) -> None:
+        """Have the application answer."""
         try:
             await app(self.scope, self.receive, self.send)
         except Exception:
@@ -123,7 +120,7 @@ class Exchange:
         self.unread = 0
         self._given = self.whole
         if not self.whole:
-            self._connection.has_read()
+            self._connection.regulate()
         return {"type": "http.request", "body": body, "more_body": not self.whole}
 
     async def send(self, message: Message) -> None:

@@ -1,23 +1,22 @@
 """One HTTP/1.1 connection in front of an ASGI application, with limits on what is not complete yet.
 
-It stands on `asyncio.Protocol` and httptools (`ingress.reader`). A general ASGI server leaves partial heads
-and bodies open for long. Here a request has `ingress.header_timeout` for its head and `ingress.body_timeout`
-for its body, in wall-clock time, so that a drip does not extend it; `ingress.gate` says what all connections
-may cost.
+A general ASGI server leaves partial heads and bodies open for long. Here a request has
+`ingress.header_timeout` for its head and `ingress.body_timeout` for its body, in wall-clock time, so that a
+drip does not extend it. `ingress.gate` says what all connections may cost together, `ingress.reader` reads
+requests, `ingress.exchange` is one of them as the application knows it.
 """
 
 import asyncio
 import math
 from collections import deque
 from typing import Any, cast
-from urllib.parse import unquote
 
 from starlette.types import ASGIApp
 
 from ingress.exchange import Exchange, status_line
 from ingress.gate import LINGERING_AT_MOST, Gate, client_key
 from ingress.limits import client_address, parse_address
-from ingress.reader import BadRequest, Head, RequestReader
+from ingress.reader import BadRequest, RequestReader
 
 KEEP_ALIVE_S = 5.0
 LAST_CALL_S = 0.5
@@ -56,19 +55,17 @@ class Connection(asyncio.BufferedProtocol):
         self.deadline = math.inf
         self._app, self._gate, self._state = app, gate, state
         self._loop = asyncio.get_running_loop()
-        self._reader = RequestReader(gate, self)
+        self._reader = RequestReader(gate, self._begin)
         self._unread = b""
-        # Those that are not answered, the first of them by the application now; and the one that comes in.
+        # Those that are not answered; the first of them the application answers now.
         self._exchanges: deque[Exchange] = deque()
-        self._current: Exchange | None = None
-        self._requests = 0
         self._last_words = b""
         self._doing: tuple[str, int, bool] | None = None
         self._ending = False  # the process is
         self._eof = self._turned_away = self._reading_paused = self._writing_paused = False
         self._drained: asyncio.Future[None] | None = None
 
-    # What asyncio says
+    # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the clock: a connection that sends nothing counts as one that drips its headers."""
@@ -121,52 +118,27 @@ class Connection(asyncio.BufferedProtocol):
             self._drained.set_result(None)
         self._read()
 
-    # What the reader says
-
-    def request_begins(self) -> None:
-        """Count it: each has its own time."""
-        self._requests += 1
-        self._current = None
-
-    def head_is_here(self, head: Head) -> None:
-        """Let the application begin, if all before it is answered."""
+    def _begin(self, head: dict[str, Any], keep_alive: bool, expects_continue: bool) -> Exchange:
+        """Line up a request whose head is here."""
         if trusted := self._gate.trusted:
             self._gate.go_on(self)
             self._doing = None
-            self.client = client_key(client_address(self._peer and self._peer[0], head.headers, trusted))
-        path = head.path.decode("ascii")
+            self.client = client_key(client_address(self._peer and self._peer[0], head["headers"], trusted))
         scope = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": head.version,
-            "method": head.method,
             "scheme": "http",
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": head.path,
-            "query_string": head.query,
             "root_path": "",
-            "headers": head.headers,
             "client": self._peer,
             "server": self._server,
             "state": self._state.copy(),
+            **head,
         }
-        self._current = Exchange(
-            self, scope, keep_alive=head.keep_alive, expects_continue=head.expects_continue
-        )
-        self._exchanges.append(self._current)
+        exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=expects_continue)
+        self._exchanges.append(exchange)
+        return exchange
 
-    def body_is_here(self, body: bytes) -> None:
-        """Pass it on."""
-        assert self._current is not None  # noqa: S101
-        self._current.add(body)
-
-    def request_ends(self) -> bool:
-        """Pass it on. Returns whether another may follow."""
-        assert self._current is not None  # noqa: S101
-        self._current.complete()
-        return self._current.keep_alive
-
-    # What an exchange says
+    # What an exchange calls
 
     @property
     def leaving(self) -> bool:
@@ -184,19 +156,15 @@ class Connection(asyncio.BufferedProtocol):
             self._drained = self._loop.create_future()
             await self._drained
 
-    def has_read(self) -> None:
-        """The application has taken what there was of a body."""
-        self._regulate()
-
     def proven(self) -> None:
-        """The request that is being answered has shown its credentials."""
+        """Note that the request that is being answered has shown its credentials."""
         if self._exchanges:
             self._exchanges[0].proven = True
             if not self._exchanges[0].whole:
                 self._settle()
 
     def answered(self, exchange: Exchange) -> None:
-        """The answer is written: go on with the next request, or with the rest of this one's body."""
+        """Go on with the next request, or with the rest of this one's body: the answer is written."""
         self._exchanges.popleft()
         if exchange.waits_for_continue:
             self._close()
@@ -206,7 +174,7 @@ class Connection(asyncio.BufferedProtocol):
         self._read()
 
     def failed(self, exchange: Exchange) -> None:
-        """The application has ended without a whole answer."""
+        """End: the application has ended without a whole answer."""
         if exchange in self._exchanges and not self._transport.is_closing():
             self._close(b"" if exchange.head_sent else FAILED)
 
@@ -221,50 +189,53 @@ class Connection(asyncio.BufferedProtocol):
         except BadRequest as error:
             self._refuse(error.status)
         self._unread = b"" if self._reader.ended else data[at:]
-        may_answer = not self._writing_paused and not self._transport.is_closing()
-        if may_answer and self._exchanges and self._exchanges[0].task is None:
-            self._exchanges[0].start(self._app)
+        first = self._exchanges[0] if self._exchanges else None
+        if first and not (first.task or self._writing_paused or self._transport.is_closing()):
+            first.task = self._loop.create_task(first.run(self._app))
         self._settle()
 
     def _refuse(self, status: int) -> None:
         """Say so once all before it is answered."""
         self._gate.tell("bad_requests")
         self._last_words = REFUSALS[status]
-        if self._reader.part == "body" and self._current is not None:
-            if self._current.answered:
+        current = self._reader.current
+        if self._reader.part == "body" and current is not None:
+            if current.answered:
                 self._last_words = b""
             else:
-                self._exchanges.remove(self._current)
-                self._current.lose()
+                self._exchanges.remove(current)
+                current.lose()
         self._reader.part = ""
 
     def _settle(self) -> None:
         """Say at the gate what is waited for, set the time for it, and read on or not."""
         if self._transport.is_closing() or self._turned_away:
             return
-        part, first = self._reader.part, self._exchanges[0] if self._exchanges else None
-        if first is None and (self._eof or (self._reader.ended and not part)):
+        reader, first = self._reader, self._exchanges[0] if self._exchanges else None
+        if first is None and (self._eof or (reader.ended and not reader.part)):
             self._close(self._last_words)
             return
-        gate, current = self._gate, self._current
-        what = (
-            "reading" if self._writing_paused else "nothing" if first and first.whole else part or "request"
-        )
-        proven = current is not None and current.proven
-        doing = (what, self._requests, proven)
+        if self._writing_paused:
+            what = "reading"
+        elif first is not None and first.whole:
+            what = "nothing"
+        else:
+            what = reader.part or "request"
+        gate, current = self._gate, reader.current
+        doing = (what, reader.requests, current is not None and current.proven)
         if doing != self._doing:
             before, self._doing = self._doing, doing
             if what == "nothing":
                 gate.go_on(self)
             else:
-                gate.wait(self, incomplete=what != "request", proven=proven)
+                gate.wait(self, incomplete=what != "request", proven=doing[2])
             if before is None or before[:2] != doing[:2]:
                 self.deadline = self._loop.time() + self._time_s(what)
         if what not in ("request", "nothing") and not self._transport.is_closing():
             body = current.received if current is not None and not current.answered else 0
             queued = len(self._unread) + self._transport.get_write_buffer_size()
-            gate.hold(self, self._reader.head_bytes + body + queued + REQUEST_BYTES * len(self._exchanges))
-        self._regulate()
+            gate.hold(self, reader.head_bytes + body + queued + REQUEST_BYTES * len(self._exchanges))
+        self.regulate()
 
     def _time_s(self, what: str) -> float:
         """Return how long it is waited for."""
@@ -272,9 +243,9 @@ class Connection(asyncio.BufferedProtocol):
         times = {"head": gate.header_timeout_s, "nothing": math.inf, "request": KEEP_ALIVE_S}
         return times.get(what, gate.body_timeout_s)
 
-    def _regulate(self) -> None:
+    def regulate(self) -> None:
         """Read from the client, or let it wait."""
-        current = self._current
+        current = self._reader.current
         full = current is not None and not current.answered and current.unread > MAX_UNREAD_BYTES
         pause = full or self._writing_paused or bool(self._unread)
         if pause != self._reading_paused and not self._transport.is_closing() and not self._eof:

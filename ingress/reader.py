@@ -4,50 +4,22 @@ A head and its trailers have `ingress.max_header_bytes` in at most `max_header_c
 two readers could read in two ways is refused.
 """
 
-from typing import Protocol, cast
+from collections.abc import Callable
+from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
-import msgspec
 
+from ingress.exchange import Exchange
+from ingress.gate import Gate
 from ingress.limits import Headers
 
 # What is sent beside a field's name and value, and beside a byte in a chunk of its own.
 FIELD_FRAMING_BYTES, CHUNK_FRAMING_BYTES = 4, 8
 
-
-class Head(msgspec.Struct):
-    """The head of a request. Header names are lower-case; `path` is not unquoted."""
-
-    method: str
-    version: str
-    path: bytes
-    query: bytes
-    headers: Headers
-    keep_alive: bool
-    expects_continue: bool
-
-
-class Limits(Protocol):
-    """How much a head with its trailers may be."""
-
-    max_header_bytes: int
-    max_header_count: int
-
-
-class Receiver(Protocol):
-    """What is told of requests."""
-
-    def request_begins(self) -> None:
-        """The first byte of a request is here."""
-
-    def head_is_here(self, head: Head) -> None:
-        """A head is complete."""
-
-    def body_is_here(self, body: bytes) -> None:
-        """A part of the body is here."""
-
-    def request_ends(self) -> bool:
-        """The request is complete. Returns whether another may follow; if not, what comes is dropped."""
+Begin = Callable[[dict[str, Any], bool, bool], Exchange]
+"""Takes the head as a part of ASGI's scope, whether another request may follow, and whether the client waits
+to be told to go on. Returns what takes the body."""
 
 
 class BadRequest(Exception):
@@ -60,25 +32,23 @@ class BadRequest(Exception):
 class RequestReader:
     """Reads the requests of one connection."""
 
-    def __init__(self, limits: Limits, receiver: Receiver) -> None:
+    def __init__(self, gate: Gate, begin: Begin) -> None:
         self.part = ""
         """What of a request comes in: "head", "body", or nothing."""
         self.ended = False
         """Whether nothing more is read."""
-        self._limits, self._receiver = limits, receiver
+        self.requests = 0
+        """How many have begun."""
+        self.current: Exchange | None = None
+        """The one that comes in, or came last, once its head is here."""
+        self.head_bytes = 0
+        """How much came of its head and its trailers."""
+        self._gate, self._begin = gate, begin
         self._parser = httptools.HttpRequestParser(self)
         self._head_again = False
         self._status = 400
-        self._start()
-
-    def _start(self) -> None:
         self._url, self._headers = b"", cast("Headers", [])
-        self._header_bytes = self._header_count = self._framing_bytes = 0
-
-    @property
-    def head_bytes(self) -> int:
-        """How much came of the head and the trailers of the request that comes in."""
-        return self._header_bytes
+        self._fields = self._framing_bytes = 0
 
     def feed(self, data: bytes) -> int:
         """Read data; return how much of it was read: the rest is to be fed again. Raises: BadRequest."""
@@ -94,8 +64,8 @@ class RequestReader:
             self.ended = True
             raise BadRequest(self._status) from None
         # What never ends, a field or a chunk's extension, reaches no callback below.
-        limits = self._limits
-        most = limits.max_header_bytes + FIELD_FRAMING_BYTES * limits.max_header_count
+        gate = self._gate
+        most = gate.max_header_bytes + FIELD_FRAMING_BYTES * gate.max_header_count
         if self.part and self._framing_bytes > most:
             self.ended = True
             raise BadRequest(431 if self.part == "head" else 400)
@@ -119,23 +89,26 @@ class RequestReader:
         if self.ended:
             raise BadRequest(400)
         if not self._head_again:
-            self._start()
-            self.part = "head"
-            self._receiver.request_begins()
+            self.part, self.current = "head", None
+            self.requests += 1
+            self._url, self._headers = b"", []
+            self.head_bytes = self._fields = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A part of the target is here."""
         if not self._head_again:
             self._url += url
-            self._header_bytes += len(url)
+            self.head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header is here; or a trailer, which counts as one and is dropped: it must not pass for one."""
         if self._head_again:
             return
-        self._header_bytes += len(name) + len(value)
-        self._header_count += 1
-        self._insist_on_limits()
+        self.head_bytes += len(name) + len(value)
+        self._fields += 1
+        if self._fields > self._gate.max_header_count:
+            self._status = 431
+            raise BadRequest(431)
         if self.part == "head":
             self._headers.append((name.lower(), value))
 
@@ -144,30 +117,9 @@ class RequestReader:
         if self._head_again:
             self._head_again = False
             return
-        self._insist_on_limits()
-        head = self._head()
-        self.part = "body"
-        self._framing_bytes = 0
-        self._receiver.head_is_here(head)
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body is here."""
-        self._framing_bytes = max(0, self._framing_bytes - len(body) * (1 + CHUNK_FRAMING_BYTES))
-        self._receiver.body_is_here(body)
-
-    def on_message_complete(self) -> None:
-        """The request has ended; or only its head has, if it asks for an upgrade."""
-        if not self._parser.should_upgrade():
-            self.part = ""
-            self.ended = not self._receiver.request_ends()
-
-    def _insist_on_limits(self) -> None:
-        limits = self._limits
-        if self._header_count > limits.max_header_count or self._header_bytes > limits.max_header_bytes:
+        if self.head_bytes > self._gate.max_header_bytes:
             self._status = 431
             raise BadRequest(431)
-
-    def _head(self) -> Head:
         version, method = self._parser.get_http_version(), self._parser.get_method()
         hosts, expects_continue, codings = 0, False, []
         for name, value in self._headers:
@@ -178,22 +130,34 @@ class RequestReader:
             elif name == b"expect":
                 expects_continue = version == "1.1" and value.lower() == b"100-continue"
         # RFC 9112, 3.2 and 6.1.
-        if (
-            version not in ("1.0", "1.1")
-            or method == b"CONNECT"
-            or hosts > 1
-            or (version == "1.1" and not hosts)
-        ):
+        if version not in ("1.0", "1.1") or method == b"CONNECT" or hosts > 1 or hosts < (version == "1.1"):
             raise BadRequest(400)
         if codings and (version == "1.0" or codings != [b"chunked"]):
             raise BadRequest(400)
         url = httptools.parse_url(self._url)
-        return Head(
-            method=method.decode("ascii"),
-            version=version,
-            path=url.path or b"/",
-            query=url.query or b"",
-            headers=self._headers,
-            keep_alive=version == "1.1" and self._parser.should_keep_alive(),
-            expects_continue=expects_continue,
-        )
+        path = url.path or b"/"
+        text = path.decode("ascii")
+        head = {
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "path": unquote(text) if "%" in text else text,
+            "raw_path": path,
+            "query_string": url.query or b"",
+            "headers": self._headers,
+        }
+        self.part, self._framing_bytes = "body", 0
+        keep_alive = version == "1.1" and self._parser.should_keep_alive()
+        self.current = self._begin(head, keep_alive, expects_continue)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body is here."""
+        self._framing_bytes = max(0, self._framing_bytes - len(body) * (1 + CHUNK_FRAMING_BYTES))
+        if self.current is not None:
+            self.current.add(body)
+
+    def on_message_complete(self) -> None:
+        """The request has ended; or only its head has, if it asks for an upgrade."""
+        if self.current is not None and not self._parser.should_upgrade():
+            self.part = ""
+            self.current.complete()
+            self.ended = not self.current.keep_alive

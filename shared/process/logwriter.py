@@ -17,8 +17,8 @@ from collections.abc import Callable
 MOST_BYTES = 1024 * 1024
 # One write takes what came in this time: to wake a thread costs more than to make a line.
 GATHER_S = 0.01
-# Writes of at most this size are not mixed with those of other processes that share the pipe; a file takes any
-# in one piece. Few and large ones: each has the other threads wait for Python's lock.
+# Writes of at most this size are not mixed with those of other processes that share the pipe. A file takes
+# any in one piece, and few large ones cost less: at each one, threads wait for Python's lock.
 _AT_ONCE_BYTES, _AT_ONCE_INTO_A_FILE_BYTES = select.PIPE_BUF, 256 * 1024
 
 

@@ -18,8 +18,8 @@ def said(port: int, data: bytes, *, timeout_s: float = 20, ends: bool = True) ->
     """
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
-        # The server may have refused, and closed, before all was sent.
-        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        # The server may have refused, and closed, before all was sent, or before we close our side.
+        with contextlib.suppress(OSError):
             connection.sendall(data)
             if ends:
                 connection.shutdown(socket.SHUT_WR)

@@ -18,8 +18,8 @@ from tests.bench.run import Run
 
 SHARE = 0.7
 # What is reached where a goal is not: the guard keeps that, which is no reason to let it go.
-# Ingress is to reach 0.75 of a bare Starlette route. On a quiet machine it reached 0.48: still to be mended.
-REACHED = {"ingest ÷ bare route": 0.48, "deliver ÷ aiohttp alone": 0.85}
+# Ingress is to reach 0.75 of a bare Starlette route; by processor time a request it reached 0.62.
+REACHED = {"ingest ÷ bare route": 0.6, "deliver ÷ aiohttp alone": 0.85}
 BENCHMARKS: tuple[Callable[[Run], Result], ...] = (ingest.main, deliver.main)
 
 Benchmark = Callable[[], Result]
