@@ -74,6 +74,11 @@ class LazyGroup(click.Group):
 
         Whatever is wrong is one line on standard error.
         """
+        args = sys.argv[1:] if args is None else args
+        if any(
+            "\udc80" <= letter <= "\udcff" for letter in "".join(args)
+        ):  # Python's stand-ins for odd bytes
+            _fail("an argument is not UTF-8", 2)
         try:
             result = super().main(args, *rest, **options | {"standalone_mode": False})
         except click.Abort:
@@ -83,6 +88,8 @@ class LazyGroup(click.Group):
             sys.exit(error.exit_code)
         except click.ClickException as error:
             _fail(_one_line(error), error.exit_code)
+        except OSError as error:  # such as a full disk that standard output goes to
+            _fail(f"stopped: {error}", 1)
         except HeadraceError as error:
             _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
         sys.exit(result if isinstance(result, int) else 0)

@@ -144,3 +144,20 @@ def test_sighup_on_a_terminal_that_is_there_is_a_reload(folder: Path, sink: Sink
     assert terminal.process.poll() is None
     terminal.close()
     assert terminal.process.wait(60) == 0
+
+
+def test_an_argument_that_is_not_utf_8_and_an_output_that_is_full_are_one_line_each(folder: Path) -> None:
+    config = folder / "headrace.toml"
+    config.write_text("")
+    with open("/dev/full", "wb") as full:
+        calls: dict[int, list[str | bytes]] = {2: ["transaction", "trustshare", b"\xff"], 1: ["schema"]}
+        for code, argv in calls.items():
+            done = subprocess.run(
+                [HEADRACE, *argv],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env=clean_env() | {"HEADRACE_CONFIG": str(config)},
+                check=False,
+            )
+            assert (done.returncode, done.stderr.count(b"\n")) == (code, 1), done.stderr
+            assert done.stderr.startswith(b"headrace: ")
