@@ -5,15 +5,33 @@ its provider's adapter.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from shared.event.jsonbody import MAX_DEPTH
 from shared.secrets import Secret
-from shared.values import Duration, Private, Rate, Secrets
+from shared.values import Duration, Private, Rate, RequestTimeout, Secrets
 
 EMBEDDED = "embedded"
 WILDCARDS = ("*",)
+LARGEST_BODY = 64 * 1024 * 1024  # what a worker takes out of an inbox at once
+
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z",
+        description="1 to 64 letters, digits, dots, dashes or underscores",
+    ),
+]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+BodyBytes = Annotated[int, Meta(ge=1, le=LARGEST_BODY)]
+Share = Annotated[float, Meta(ge=0.001, le=0.8)]
+"""A fraction of Redis's memory: with more than 80 % of it in use, Redis is given nothing more anyway."""
+Status = Annotated[int, Meta(ge=300, le=599)]
+"""An HTTP status that is no success."""
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -25,34 +43,35 @@ class RedisSettings(Section, frozen=True):
 
     url: str = "redis://127.0.0.1:6379/0"
     require_aof: bool = True
-    wait_replicas: int = 0
+    wait_replicas: Annotated[int, Meta(ge=0)] = 0
 
 
 class IngressSettings(Section, frozen=True):
     """Where providers POST to, and how much at once: of a request, a process, a source."""
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: Port = 8000
     public_url: str | None = None
-    max_body_bytes: int = 262144
-    max_header_bytes: int = 16384
-    max_header_count: int = 100
-    header_timeout: Duration = Duration.parse("10s")
-    body_timeout: Duration = Duration.parse("20s")
-    max_requests_in_flight: int = 1024
-    max_connections: int = 4096
-    max_incomplete_requests: int = 2048
-    max_incomplete_bytes: int = 64 * 1024 * 1024
-    max_inbox_events: int = 1_000_000
-    max_inbox_bytes: int = 1024 * 1024 * 1024
+    # With less than the least of these, no request would pass; a longer line the parser does not hold.
+    max_body_bytes: BodyBytes = 262144
+    max_header_bytes: Annotated[int, Meta(ge=1024, le=65535)] = 16384
+    max_header_count: Annotated[int, Meta(ge=16, le=1000)] = 100
+    header_timeout: RequestTimeout = RequestTimeout.parse("10s")
+    body_timeout: RequestTimeout = RequestTimeout.parse("20s")
+    max_requests_in_flight: Count = 1024
+    max_connections: Count = 4096
+    max_incomplete_requests: Count = 2048
+    max_incomplete_bytes: Annotated[int, Meta(ge=1, le=2**40)] = 64 * 1024 * 1024
+    max_inbox_events: Annotated[int, Meta(ge=1, le=10**9)] = 1_000_000
+    max_inbox_bytes: Annotated[int, Meta(ge=1, le=2**50)] = 1024 * 1024 * 1024
     trusted_proxies: tuple[str, ...] = ()
 
 
 class AdmissionSettings(Section, frozen=True):
     """What a worker reads; a request beyond it goes to quarantine."""
 
-    max_json_bytes: int = 1024 * 1024
-    max_json_depth: int = 128
+    max_json_bytes: BodyBytes = 1024 * 1024
+    max_json_depth: Annotated[int, Meta(ge=1, le=MAX_DEPTH)] = 128
 
 
 class DedupeSettings(Section, frozen=True):
@@ -67,8 +86,8 @@ class RetentionSettings(Section, frozen=True):
 
     events: Duration = Duration.parse("7d")
     dead_letters: Duration = Duration.parse("30d")
-    max_answer_bytes: int = 1024
-    max_error_bytes: int = 1024
+    max_answer_bytes: Annotated[int, Meta(ge=0, le=65536)] = 1024
+    max_error_bytes: Annotated[int, Meta(ge=64, le=65536)] = 1024
 
 
 class LimitsSettings(Section, frozen=True):
@@ -77,7 +96,7 @@ class LimitsSettings(Section, frozen=True):
     `memory_share` is a fraction of Redis's `maxmemory`; a target's or a source's own `share` goes before it.
     """
 
-    memory_share: float = 0.25
+    memory_share: Share = 0.25
 
 
 class ArchiveSettings(Section, frozen=True):
@@ -97,16 +116,16 @@ class Retry(Section, frozen=True):
     """A target's retry table: `initial` × `factor`ⁿ, at most `max`, `attempts` in all."""
 
     initial: Duration = Duration.parse("5s")
-    factor: float = 4.0
+    factor: Annotated[float, Meta(ge=1, le=1_000_000)] = 4.0
     max: Duration = Duration.parse("12h")
-    attempts: int = 14
-    jitter: float = 0.2
+    attempts: Annotated[int, Meta(ge=1)] = 14
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.2
 
 
 class Breaker(Section, frozen=True):
     """A target's circuit breaker: it opens after `failures` in a row, for `initial`, doubling up to `max`."""
 
-    failures: int = 10
+    failures: Annotated[int, Meta(ge=1)] = 10
     initial: Duration = Duration.parse("5s")
     max: Duration = Duration.parse("5m")
 
@@ -122,7 +141,7 @@ class Auth(Section, frozen=True):
 class Target(Section, frozen=True):
     """A configured receiver."""
 
-    name: str
+    name: Name
     url: str
     secret: Secrets
     events: tuple[str, ...] = WILDCARDS
@@ -130,7 +149,7 @@ class Target(Section, frozen=True):
     filter: str | None = None
     format: Literal["cloudevents", "cloudevents-binary", "standard", "raw"] = "cloudevents"
     timeout: Duration = Duration.parse("15s")
-    concurrency: int = 32
+    concurrency: Annotated[int, Meta(ge=1)] = 32
     retry: Retry = Retry()
     allow_private: Private = Private()
     ca_file: str | None = None
@@ -138,13 +157,13 @@ class Target(Section, frozen=True):
     headers: Mapping[str, Secret] = {}
     auth: Auth | None = None
     rate: Rate | None = None
-    give_up_on: tuple[int, ...] = ()
+    give_up_on: tuple[Status, ...] = ()
     max_age: Duration | None = None
     disable_after: Duration = Duration.parse("5d")
     breaker: Breaker = Breaker()
     ordering: Literal["none", "transaction"] = "none"
     on_dead: Literal["continue", "hold"] = "continue"
-    share: float | None = None
+    share: Share | None = None
 
     @property
     def holds(self) -> bool:
@@ -161,12 +180,12 @@ class SourceSettings(Section, frozen=True):
     `limits.memory_share`.
     """
 
-    name: str
+    name: Name
     provider: str
     allow_ips: tuple[str, ...] = ()
     window: Duration | None = None
     resend_window: Duration | None = None
-    share: float | None = None
+    share: Share | None = None
 
 
 class Config(Section, frozen=True):

@@ -2,7 +2,7 @@
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from shared.secrets import Secret
 
@@ -13,7 +13,9 @@ _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(float):
-    """Seconds, written as in `0.5s`, `15s`, `10m`, `12h` or `7d`."""
+    """Seconds, written as in `0.5s`, `15s`, `10m`, `12h` or `7d`. `longest` is the most that one may be."""
+
+    longest: ClassVar[str] = "3650d"
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -22,14 +24,20 @@ class Duration(float):
         if match is None:
             raise ValueError('is not a duration: write a number and s, m, h or d, as in "15s"')
         seconds = cls(float(match[1]) * _UNITS_S[match[2]])
-        if not 0 < seconds <= 3650 * 86400:
-            raise ValueError("must be longer than 0s and at most 3650d")
+        if not 0 < seconds <= int(cls.longest[:-1]) * _UNITS_S[cls.longest[-1]]:
+            raise ValueError(f"must be longer than 0s and at most {cls.longest}")
         return seconds
 
     @property
     def ms(self) -> int:
         """The duration in whole milliseconds, at least one."""
         return max(1, round(self * 1000))
+
+
+class RequestTimeout(Duration):
+    """How long a provider may take for a part of its request."""
+
+    longest = "600s"
 
 
 class Secrets(tuple[Secret, ...]):

@@ -1,7 +1,5 @@
 """Typing and checking a configuration, whole, before anything starts; a mistake is named by its key."""
 
-import math
-import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,39 +14,15 @@ from shared.delivery.outgoing import endpoint_of, proxy_of
 from shared.delivery.signing import signing_key
 from shared.errors import ConfigError
 from shared.event.ids import source_tag
-from shared.event.jsonbody import MAX_DEPTH
 from shared.http.tls import check_ca_file, check_client_cert
 from shared.process.embedded import data_folder
 from shared.providers import ADAPTERS
 from shared.routing.matching import Filter
 from shared.settings import EMBEDDED, Config, IngressSettings, SourceSettings, Target
 from shared.store.address import parse_address
-from shared.values import Duration, decode_value, parse_network
+from shared.values import decode_value, parse_network
 
 SQLITE = "sqlite:///"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-LEAST_SHARE, MOST_SHARE = 0.001, 0.8  # beyond 80 % of its memory in use, Redis gets nothing more anyway
-LARGEST_BODY = 64 * 1024 * 1024  # what a worker takes out of an inbox at once
-# Key → the least and the most. With less than the least, no provider's request would pass.
-BOUNDS: dict[str, tuple[float, float]] = {
-    "ingress.max_body_bytes": (1, LARGEST_BODY),
-    "ingress.max_header_bytes": (1024, 65535),  # the parser holds no longer request line
-    "ingress.max_header_count": (16, 1000),
-    "ingress.header_timeout": (0, 600),
-    "ingress.body_timeout": (0, 600),
-    "ingress.max_requests_in_flight": (1, 1_000_000),
-    "ingress.max_connections": (1, 1_000_000),
-    "ingress.max_incomplete_requests": (1, 1_000_000),
-    "ingress.max_incomplete_bytes": (1, 2**40),
-    "ingress.max_inbox_events": (1, 10**9),
-    "ingress.max_inbox_bytes": (1, 2**50),
-    "admission.max_json_bytes": (1, LARGEST_BODY),
-    "admission.max_json_depth": (1, MAX_DEPTH),
-    "retention.max_answer_bytes": (0, 65536),  # no more is read of an answer
-    "retention.max_error_bytes": (64, 65536),
-    "limits.memory_share": (LEAST_SHARE, MOST_SHARE),
-}
 
 T = TypeVar("T")
 
@@ -121,12 +95,10 @@ def _convert(tree: object, type_: type[T], path: str) -> T:
 def _check(config: Config) -> None:
     if config.redis.url != EMBEDDED:
         _value(parse_address, config.redis.url, "redis.url")
-    _check_bounds(config)
     _check_ingress(config.ingress)
     _value(proxy_of, config, "egress.proxy")
     if config.egress.proxy_resolves and config.egress.proxy is None:
         raise ConfigError("egress.proxy_resolves", "says nothing without egress.proxy")
-    _at_least(config.redis.wait_replicas, 0, "redis.wait_replicas")
     _check_names(config.sources, "sources")
     _check_names(config.targets, "targets")
     tags: dict[str, str] = {}
@@ -141,19 +113,7 @@ def _check(config: Config) -> None:
         _check_target(target, config, f"targets[{i}]")
 
 
-def _check_bounds(config: Config) -> None:
-    for path, (least, most) in BOUNDS.items():
-        section, _, key = path.partition(".")
-        value = getattr(getattr(config, section), key)
-        if isinstance(value, Duration) and value > most:
-            raise ConfigError(path, f"must be at most {most}s")
-        if not least <= value <= most:
-            raise ConfigError(path, f"must be from {least} to {most}")
-
-
 def _check_ingress(ingress: IngressSettings) -> None:
-    if not 0 < ingress.port < 65536:
-        raise ConfigError("ingress.port", "must be from 1 to 65535")
     if ingress.max_inbox_bytes < ingress.max_body_bytes:
         raise ConfigError("ingress.max_inbox_bytes", "must not be smaller than ingress.max_body_bytes")
     for i, network in enumerate(ingress.trusted_proxies):
@@ -167,22 +127,12 @@ def _check_ingress(ingress: IngressSettings) -> None:
 def _check_names(entries: Sequence[SourceSettings | Target], path: str) -> None:
     seen: dict[str, int] = {}
     for i, entry in enumerate(entries):
-        if not NAME.fullmatch(entry.name):
-            raise ConfigError(
-                f"{path}[{i}].name", "must be 1 to 64 letters, digits, dots, dashes or underscores"
-            )
         first = seen.setdefault(entry.name, i)
         if first != i:
             raise ConfigError(f"{path}[{i}].name", f"{entry.name!r} is the name of {path}[{first}] already")
 
 
-def _check_share(share: float | None, path: str) -> None:
-    if share is not None and not LEAST_SHARE <= share <= MOST_SHARE:
-        raise ConfigError(f"{path}.share", f"must be from {LEAST_SHARE} to {MOST_SHARE}")
-
-
 def _check_source(source: SourceSettings, path: str) -> None:
-    _check_share(source.share, path)
     for i, network in enumerate(source.allow_ips):
         _value(parse_network, network, f"{path}.allow_ips[{i}]")
     # The credentials' fields belong to the provider, but an empty list of them never verifies anything.
@@ -216,20 +166,9 @@ def _check_target(target: Target, config: Config, path: str) -> None:
     for key, patterns in (("events", target.events), ("sources", target.sources)):
         if not patterns or not all(patterns):
             raise ConfigError(f"{path}.{key}", "is empty: nothing would ever match")
-    _check_share(target.share, path)
-    _at_least(target.concurrency, 1, f"{path}.concurrency")
-    for i, status in enumerate(target.give_up_on):
-        if not 300 <= status <= 599:
-            raise ConfigError(f"{path}.give_up_on[{i}]", "must be a status from 300 to 599")
-    _at_least(target.breaker.failures, 1, f"{path}.breaker.failures")
     if target.breaker.max < target.breaker.initial:
         raise ConfigError(f"{path}.breaker.max", "must not be shorter than breaker.initial")
     retry = target.retry
-    _at_least(retry.attempts, 1, f"{path}.retry.attempts")
-    if not 1 <= retry.factor < math.inf:
-        raise ConfigError(f"{path}.retry.factor", "must be a number of at least 1")
-    if not 0 <= retry.jitter <= 1:
-        raise ConfigError(f"{path}.retry.jitter", "must be from 0 to 1")
     if retry.max < retry.initial:
         raise ConfigError(f"{path}.retry.max", "must not be shorter than retry.initial")
 
@@ -244,11 +183,6 @@ def _check_files(target: Target, path: str) -> None:
         if not file or not target.url.lower().startswith("https://"):
             raise ConfigError(f"{path}.{key}", "is empty" if not file else "needs an https:// url")
         _value(check, file, f"{path}.{key}")
-
-
-def _at_least(value: float, least: float, path: str) -> None:
-    if value < least:
-        raise ConfigError(path, f"must be at least {least}")
 
 
 def _value(parse: Callable[[Any], T], value: object, path: str) -> T:

@@ -27,6 +27,8 @@ def from_msgspec(message: str, type_: type, path: str) -> ConfigError:
         problem = f"must be {wrong[1]}, not {wrong[2]}"
     elif value := re.match(r"Invalid enum value '(.*)'", problem):
         problem = one_of(value[1], _values_at(type_, at))
+    elif problem.startswith("Expected"):  # a bound, or a pattern
+        problem = _bounds_at(type_, at)
     return ConfigError(where.replace("[...]", "").lstrip("."), problem)  # msgspec's for any key of a table
 
 
@@ -55,6 +57,15 @@ def _keys_at(type_: type, at: str) -> list[str]:
 def _values_at(type_: type, at: str) -> list[str]:
     kind = _kind_at(type_, at)
     return [str(value) for value in kind.values] if isinstance(kind, inspect.LiteralType) else []
+
+
+def _bounds_at(type_: type, at: str) -> str:
+    """Return what a value must be that is of the right type, and out of its bounds."""
+    kind = _kind_at(type_, at)
+    if isinstance(kind, inspect.Metadata):
+        return f"must be {(kind.extra_json_schema or {})['description']}"
+    least, most = getattr(kind, "ge", None), getattr(kind, "le", None)
+    return f"must be at least {least}" if most is None else f"must be from {least} to {most}"
 
 
 def _kind_at(type_: type, at: str) -> inspect.Type | None:

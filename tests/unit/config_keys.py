@@ -150,7 +150,7 @@ def _values(key: str, kind: inspect.Type, default: Any) -> list[Any]:
     if isinstance(kind, inspect.CustomType):
         if kind.cls is Secret:
             return ["one", "two"]
-        if kind.cls is Duration:
+        if issubclass(kind.cls, Duration):
             seconds = default or 60
             return [f"{seconds:f}s", f"{seconds * 1.1:f}s"]
         if kind.cls is Rate:
