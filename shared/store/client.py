@@ -4,15 +4,13 @@ Nothing is retried here. A command whose reply was lost may have run, and only i
 saying it twice is harmless; redis-py's default of ten retries held a write for 58 s.
 """
 
-import asyncio
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -83,37 +81,6 @@ def enough(replies: list[Any], replicas: int) -> list[Any]:
     return replies
 
 
-class _Packed:
-    """A connection that packs its commands in C, as redis-py does for its synchronous connections only.
-
-    A batch of admissions has thousands of arguments: packed in Python, they took a tenth of a worker's time.
-    """
-
-    socket_timeout: float | None
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command as it is sent; its name may be of several words."""
-        name, *rest = args
-        return [hiredis.pack_command((*name.split(), *rest))]
-
-    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        """Return several commands as they are sent, a piece each."""
-        return [self.pack_command(*args)[0] for args in commands]
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send, in time.
-
-        redis-py's own time limit makes a task of it, which waits behind all that this loop has to do by then:
-        Redis stood idle while a worker sent what it had just claimed.
-        """
-        timeout_s, self.socket_timeout = self.socket_timeout, None
-        try:
-            async with asyncio.timeout(timeout_s):
-                await super().send_packed_command(command, check_health)  # type: ignore[misc]
-        finally:
-            self.socket_timeout = timeout_s
-
-
 class RedisClient:
     """A connection pool and the scripts. Belongs to one event loop."""
 
@@ -125,16 +92,15 @@ class RedisClient:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # replies as the scripts and this package read them, on 6.2 and on 7
         }
+        self.address = address
         if address.sentinels:
             login = {"username": address.username, "password": address.password}
-            self._sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            self.sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
                 list(address.sentinels), sentinel_kwargs={**options}, **options, **login
             )
-            self.redis: Redis = self._sentinel.master_for(address.master, db=address.db)
+            self.redis: Redis = self.sentinel.master_for(address.master, db=address.db)
         else:
             self.redis = Redis.from_url(address.url, **options)
-        pool = self.redis.connection_pool
-        pool.connection_class = type("Packed", (_Packed, pool.connection_class), {})
         self._scripts: dict[str, AsyncScript] = {}
 
     def script(self, name: str) -> AsyncScript:
@@ -145,8 +111,10 @@ class RedisClient:
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
         """Run a script. Raises: StoreUnavailable."""
-        with translated():
-            return await self.script(name)(keys=list(keys), args=list(args))
+        [reply] = await self.run_each([(name, keys, args)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     async def run_many(self, name: str, calls: Sequence[Call], *, replicas: int = 0) -> list[Any]:
         """Run a script several times in one round trip; see `run_each`."""

@@ -1,23 +1,38 @@
 """A client whose scripts follow each other on one connection, without waiting for the replies before.
 
-Redis runs them in the order in which they were called, but for those that it has to be given first.
-redis-py's pool gives each caller a connection to itself, and has a task and timers for each command.
+Redis runs them in the order in which they were called, but for those that it has to be given first. The
+connection is asyncio's, and hiredis reads and packs: redis-py's own gives each caller a connection to itself,
+has several tasks and timers for each command, and packs what it sends in Python.
 """
 
 import asyncio
+import ssl
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import hiredis
-from redis.exceptions import ResponseError
+from redis import exceptions
 
 from shared.errors import StoreUnavailable
 from shared.store.address import RedisAddress
 from shared.store.client import WAIT_REPLICAS_MS, NamedCall, RedisClient, enough
 
+# What redis-py makes of an error by its first word. The word goes, as there.
+_ERRORS: dict[str, type[exceptions.RedisError]] = {
+    "ERR": exceptions.ResponseError,
+    "NOSCRIPT": exceptions.NoScriptError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+    "LOADING": exceptions.BusyLoadingError,
+    "NOAUTH": exceptions.AuthenticationError,
+    "WRONGPASS": exceptions.AuthenticationError,
+    "NOPERM": exceptions.NoPermissionError,
+}
+
 
 class PipelinedClient(RedisClient):
-    """A RedisClient whose `run_many` and `run_each` share one connection.
+    """A RedisClient whose scripts share one connection.
 
     When one fails, those that are under way fail with it: they must not be sent to whatever answers next.
     """
@@ -26,10 +41,8 @@ class PipelinedClient(RedisClient):
         """`timeout_s` bounds each of these, with its waiting, and each reply of the other commands."""
         super().__init__(address, timeout_s=timeout_s)
         self._timeout_s = timeout_s
-        self._connection: Any = None
-        self._sending, self._reading = asyncio.Lock(), asyncio.Lock()
-        self._under_way = 0
-        self._failures = 0
+        self._connection: ScriptConnection | None = None
+        self._connecting = asyncio.Lock()
 
     async def _evaluate(self, calls: Sequence[NamedCall], replicas: int) -> list[Any]:
         commands = [
@@ -38,52 +51,106 @@ class PipelinedClient(RedisClient):
         if replicas:
             commands.append(_packed("WAIT", replicas, WAIT_REPLICAS_MS))
         async with asyncio.timeout(self._timeout_s):
-            return enough(await self._speak(commands), replicas)
-
-    async def _speak(self, commands: Sequence[bytes]) -> list[Any]:
-        before = self._failures
-        self._under_way += 1
-        try:
-            async with self._sending:
-                self._insist_that_none_failed_since(before)
+            connection = self._connection
+            if connection is None or connection.broken:
                 connection = await self._connected()
-                await connection.send_packed_command(commands, check_health=False)
-            # Locks are given in the order in which they were asked for: each reads its own replies.
-            async with self._reading:
-                self._insist_that_none_failed_since(before)
-                return [await _reply(connection) for _ in commands]
-        except BaseException:  # a caller that gave up leaves replies unread, too
-            if before == self._failures:
-                self._failures += 1
-                await self._disconnect()
-            raise
-        finally:
-            self._under_way -= 1
+            replies = await connection.ask(commands)
+        if any(isinstance(reply, exceptions.ReadOnlyError) for reply in replies):
+            connection.break_off()  # a master no more: the next is looked for
+        return enough(replies, replicas)
 
-    def _insist_that_none_failed_since(self, before: int) -> None:
-        if before != self._failures:
-            raise StoreUnavailable("the connection to Redis broke")
+    async def _connected(self) -> "ScriptConnection":
+        async with self._connecting:
+            if self._connection is None or self._connection.broken:
+                self._connection = await self._connect()
+            return self._connection
 
-    async def _connected(self) -> Any:
-        # Where nothing is awaited there is nothing to read but the end.
-        if self._connection is not None and self._under_way == 1 and await self._connection.can_read():
-            await self._disconnect()
-        if self._connection is None:
-            connection = self.redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]
-            await connection.connect()
-            connection.socket_timeout = None
-            self._connection = connection
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+    async def _connect(self) -> "ScriptConnection":
+        loop = asyncio.get_running_loop()
+        where: dict[str, Any] = self.redis.get_connection_kwargs()  # type: ignore[no-untyped-call]
+        if "path" in where:
+            _, connection = await loop.create_unix_connection(ScriptConnection, where["path"])
+        else:
+            host, port = where.get("host", "localhost"), where.get("port", 6379)
+            if self.address.sentinels:
+                host, port = await self.sentinel.discover_master(self.address.master)
+            tls = _tls(where) if self.address.url.startswith("rediss:") else None
+            _, connection = await loop.create_connection(ScriptConnection, host, port, ssl=tls)
+        user, password = where.get("username"), where.get("password")
+        greeting = [_packed("AUTH", *([user] if user else []), password)] if password else []
+        greeting += [_packed("SELECT", where["db"])] if where.get("db") else []
+        for reply in await connection.ask(greeting) if greeting else []:
+            if isinstance(reply, Exception):
+                connection.break_off()
+                raise reply
+        return connection
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._disconnect()
+        if self._connection is not None:
+            self._connection.break_off()
         await super().close()
+
+
+class ScriptConnection(asyncio.Protocol):
+    """One connection to Redis. Replies go to whoever said the commands, in their order."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.broken = False
+        self._reader = hiredis.Reader(replyError=_error)
+        self._waiting: deque[tuple[asyncio.Future[list[Any]], list[Any], int]] = deque()
+
+    async def ask(self, commands: Sequence[bytes]) -> list[Any]:
+        """Say commands, and return their replies; an error stands in its reply's place.
+
+        Raises: StoreUnavailable if the connection breaks. Whoever gives up waiting breaks it.
+        """
+        if self.broken:
+            raise StoreUnavailable("the connection to Redis broke")
+        told: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((told, [], len(commands)))
+        self._transport.writelines(commands)
+        try:
+            return await told
+        except asyncio.CancelledError:
+            self.break_off()
+            raise
+
+    def break_off(self) -> None:
+        """Close at once; all who wait are told."""
+        self._transport.abort()
+        self._fail()
+
+    def _fail(self) -> None:
+        self.broken = True
+        for told, _, _ in self._waiting:
+            if not told.done():
+                told.set_exception(StoreUnavailable("the connection to Redis broke"))
+        self._waiting.clear()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take up the connection."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell all who wait."""
+        self._fail()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out the replies that are whole."""
+        self._reader.feed(data)
+        while self._waiting:
+            told, replies, count = self._waiting[0]
+            while len(replies) < count:
+                reply = self._reader.gets()
+                if reply is False:  # not whole yet
+                    return
+                replies.append(reply)
+            self._waiting.popleft()
+            if not told.done():
+                told.set_result(replies)
 
 
 def _packed(*words: str | bytes | int | float) -> bytes:
@@ -91,8 +158,25 @@ def _packed(*words: str | bytes | int | float) -> bytes:
     return packed
 
 
-async def _reply(connection: Any) -> Any:
-    try:
-        return await connection.read_response()
-    except ResponseError as error:
-        return error
+def _error(text: str) -> exceptions.RedisError:
+    word, _, rest = text.partition(" ")
+    kind = _ERRORS.get(word)
+    return kind(rest) if kind else exceptions.ResponseError(text)
+
+
+def _tls(options: dict[str, Any]) -> ssl.SSLContext:
+    """Return what the options of a `rediss://` URL ask for, with redis-py's names and defaults."""
+    context = ssl.create_default_context(
+        cafile=options.get("ssl_ca_certs"),
+        capath=options.get("ssl_ca_path"),
+        cadata=options.get("ssl_ca_data"),
+    )
+    if options.get("ssl_cert_reqs", "required") == "none":
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    else:
+        context.check_hostname = options.get("ssl_check_hostname", True)
+    if options.get("ssl_certfile"):
+        context.load_cert_chain(
+            options["ssl_certfile"], options.get("ssl_keyfile"), options.get("ssl_password")
+        )
+    return context

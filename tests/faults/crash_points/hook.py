@@ -1,7 +1,7 @@
 """Inside the process under test: names every operation on Redis and on a target, and kills the process at one.
 
-It sits below the store and the egress client, in redis-py's connections (the asynchronous ones and Kombu's) and
-in the egress connection, so that an operation which is new is found without anybody telling this file. A point is
+It sits below the store and the egress client, in redis-py's connections (the asynchronous ones and Kombu's), in
+the connection of scripts and in the egress connection, so that an operation which is new is found without anybody telling this file. A point is
 `<what> in <who>:<side>`: `settle in deliver.Deliverer._take_turn:after`. Sides: `before` it is sent; `amid`, a pipeline of
 which only the first command was sent; `after` its reply or answer has come, and nothing was made of it yet.
 """
@@ -27,6 +27,7 @@ import shared
 from shared.http.connection import Connection, Ended
 from shared.http.dial import Dialler
 from shared.store.client import _source
+from shared.store.pipelined import ScriptConnection
 
 ROOT = Path(shared.__file__).parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "shared/store/scripts").glob("*.lua"))
@@ -137,7 +138,7 @@ def _who(frame: FrameType | None) -> tuple[str, list[str]]:
     outside = ""
     while frame is not None:
         file = frame.f_code.co_filename
-        if frame.f_code.co_name == "on_connect_check_health":
+        if frame.f_code.co_name in {"on_connect_check_health", "_connect"}:
             return "a new connection", []
         if file.startswith(_OURS) and file not in _PASSED:
             name = f"{Path(file).stem}.{frame.f_code.co_qualname}".replace("<locals>.", "")
@@ -200,6 +201,26 @@ def _hook_asynchronous() -> None:
     kind.send_packed_command, kind.read_response = send_packed_command, read_response
 
 
+def _hook_scripts() -> None:
+    kind: Any = ScriptConnection
+    ask: Callable[..., Awaitable[list[Any]]] = kind.ask
+
+    async def ask_(self: Any, commands: Sequence[bytes]) -> list[Any]:
+        named = _split(list(commands))
+        point, methods = _point(named, sys._getframe(1))
+        _reach(f"{point}:before", methods)
+        if len(named) > 1 and _armed.at(f"{point}:amid", methods):
+            asking = asyncio.ensure_future(ask(self, commands[:1]))
+            await asyncio.sleep(0.005)  # the transport writes when the loop comes round
+            del asking
+            _die()
+        replies = await ask(self, commands)
+        _reach(f"{point}:after", methods)
+        return replies
+
+    kind.ask = ask_
+
+
 def _hook_synchronous() -> None:
     kind: Any = redis.connection.AbstractConnection
     send: Callable[..., None] = kind.send_packed_command
@@ -259,5 +280,6 @@ def _hook_egress() -> None:
 def install() -> None:
     """Hook redis-py and the egress connection of this process. Once."""
     _hook_asynchronous()
+    _hook_scripts()
     _hook_synchronous()
     _hook_egress()
