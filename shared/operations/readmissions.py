@@ -22,7 +22,7 @@ from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.walk import Span, walk
 
 AT_ONCE = 50  # with their bodies
-CHAIN = 8  # as in admit.lua
+CHAIN = 8  # as in copies.lua
 
 _headers = msgspec.json.Decoder(dict[str, str]).decode
 

@@ -125,11 +125,12 @@ async def admit(
 
 def admit_call(place: Place, source: str, part: Sequence[Admission | Quarantine], terms: Terms) -> NamedCall:
     """Return the call that admits one of the `parts` of a batch."""
-    args: list[str | bytes | int | float] = [source, keys.GROUP, terms.window_ms, terms.resend_ms]
-    args += [terms.retention_ms, place.value, terms.fence, TURN_MS]
-    for item in part:
-        args += _arguments(item)
-    return "admit", [keys.inbox(source), keys.alone(source), keys.turn(source)], args
+    head: list[str | bytes | int | float] = [source, terms.window_ms, terms.resend_ms, terms.retention_ms]
+    requests = [argument for item in part for argument in _arguments(item)]
+    if place is not Place.INBOX:
+        return "readmit", [], [*head, place.value, *requests]
+    inbox = [keys.inbox(source), keys.alone(source), keys.turn(source)]
+    return "admit", inbox, [*head, keys.GROUP, terms.fence, TURN_MS, *requests]
 
 
 def outcomes_of(part: Sequence[Admission | Quarantine], reply: Sequence[Any]) -> list[Outcome]:

@@ -416,14 +416,18 @@ def test_a_call_that_is_wrong_writes_nothing(redis_url: str, place: str) -> None
         [id] = await desk.receive(PAYMENT, by=reader("JPY"))
         before = await desk.state()
         good = [stream_id(id), id, "k", "", "", "d", "event", "ledger", "{}", "{}", "", "", ""]
-        head: list[Any] = ["trustist", keys.GROUP, 1000, 1000, 1000]
-        for args in (
-            [*head, place, "", 1000, *good],
-            [*head, "quarantine", "", 1000, *good, "x"],
-            [*head, "quarantine", "", 1000, *good, *["x"] * 13],
-        ):
+        head: list[Any] = ["trustist", 1000, 1000, 1000]
+        inbox = [keys.inbox("trustist"), keys.alone("trustist"), keys.turn("trustist")]
+        calls: list[tuple[str, list[Any]]] = [
+            ("readmit", [*head, place, *good]),
+            ("readmit", [*head, "quarantine", *good, "x"]),
+            ("readmit", [*head, "quarantine", *good, *["x"] * 13]),
+            ("admit", [*head, keys.GROUP, "", 1000, *good, "x"]),
+            ("admit", ["trustist", "", 1000, 1000, keys.GROUP, "", 1000, *good]),
+        ]
+        for script, args in calls:
             with pytest.raises(StoreUnavailable, match="admit: wrong"):
-                await desk.store.client.run("admit", [keys.inbox("trustist"), keys.alone("trustist")], args)
+                await desk.store.client.run(script, inbox if script == "admit" else [], args)
         assert await desk.state() == before
 
     with_desk(redis_url, check)

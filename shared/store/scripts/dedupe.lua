@@ -1,5 +1,5 @@
 -- Dedupe keys: which event holds each, in small hashes, which Redis packs (see shared/store/keys.py).
--- Included by admit.lua, which has set `source`, `tag`, `window` and `now` (numbers: ms) before.
+-- Included by admission.lua, which has set `source`, `tag`, `window` and `now` (numbers: ms) before.
 -- Touches hr:dedupe:<source> and hr:dedupe:<source>:*.
 --
 -- A key in a packed hash takes some 33 bytes, where one with a name of its own took 136. A hash has a table's place

@@ -13,14 +13,19 @@
 -- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
 -- the token is spent, or the end is written. The first write (of what was leased) frees memory, which lets
 -- Redis finish a script when it is full.
-local WIDTH, TARGET_WIDTH = 8, 7
-local first = 2 + tonumber(ARGV[1]) * TARGET_WIDTH
+-- What stands where in the arguments, of a target and of a delivery.
+local RULES_WIDTH = 7
+local NAME, FAILURES, FIRST_MS, LONGEST_MS, DISABLE_AFTER_MS, DISABLE_REASON, HOLD = 0, 1, 2, 3, 4, 5, 6
+local WIDTH = 8
+local TARGET, EVENT, TOKEN, OUTCOME, DELAY, ATTEMPT, WRONG, NOTE = 0, 1, 2, 3, 4, 5, 6, 7
+
+local first = 2 + tonumber(ARGV[1]) * RULES_WIDTH
 if (#ARGV - first + 1) % WIDTH ~= 0 then
     return redis.error_reply('ERR settle: wrong arguments')
 end
 for i = first, #ARGV, WIDTH do
-    local retry = ARGV[i + 3] == 'retry'
-    if not tonumber(ARGV[i + 2]) or retry and not (tonumber(ARGV[i + 4]) and tonumber(ARGV[i + 7])) then
+    local retry = ARGV[i + OUTCOME] == 'retry'
+    if not tonumber(ARGV[i + TOKEN]) or retry and not (tonumber(ARGV[i + DELAY]) and tonumber(ARGV[i + NOTE])) then
         return redis.error_reply('ERR settle: wrong delivery')
     end
 end
@@ -30,9 +35,17 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- What the batch says of each target; written once a target, below.
 local news, order = {}, {}
-for i = 2, first - 1, TARGET_WIDTH do
-    order[#order + 1] = ARGV[i]
-    news[ARGV[i]] = {done = 0, failed = 0, run = 0, policy = i + 1, hold = ARGV[i + 6] == 'hold'}
+for i = 2, first - 1, RULES_WIDTH do
+    local name = ARGV[i + NAME]
+    order[#order + 1] = name
+    local rules = {
+        failures = tonumber(ARGV[i + FAILURES]),
+        first_ms = tonumber(ARGV[i + FIRST_MS]),
+        longest_ms = tonumber(ARGV[i + LONGEST_MS]),
+        disable_after_ms = tonumber(ARGV[i + DISABLE_AFTER_MS]),
+        disable_reason = ARGV[i + DISABLE_REASON],
+    }
+    news[name] = {done = 0, failed = 0, run = 0, rules = rules, hold = ARGV[i + HOLD] == 'hold'}
 end
 
 -- include: lanes.lua
@@ -42,24 +55,25 @@ local HOLDS, WAS_LOST = 1, 2
 local counts, ended, spent, tried = {}, {}, {}, {}
 local asked, leases, place = {}, {}, {}
 for i = first, #ARGV, WIDTH do
-    local ids = asked[ARGV[i]] or {}
-    asked[ARGV[i]] = ids
-    ids[#ids + 1] = ARGV[i + 1]
+    local target = ARGV[i + TARGET]
+    local ids = asked[target] or {}
+    asked[target] = ids
+    ids[#ids + 1] = ARGV[i + EVENT]
     place[i] = #ids
 end
 for target, ids in pairs(asked) do
     leases[target] = redis.call('ZMSCORE', 'hr:leased:' .. target, unpack(ids))
 end
 for i = first, #ARGV, WIDTH do
-    local target, id, token = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+    local target, id, token, outcome = ARGV[i + TARGET], ARGV[i + EVENT], ARGV[i + TOKEN], ARGV[i + OUTCOME]
     local claim = target .. ' ' .. id
     local held = not spent[claim] and leases[target][place[i]]
     if held and tonumber(held) == tonumber(token) then
         counts[i] = HOLDS
         spent[claim] = true
-        tried[claim] = ARGV[i + 3] ~= 'back' and token
+        tried[claim] = outcome ~= 'back' and token
     -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
-    elseif ARGV[i + 3] == 'done' and tried[claim] ~= token
+    elseif outcome == 'done' and tried[claim] ~= token
         and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 0 then
         counts[i] = WAS_LOST
     end
@@ -74,7 +88,9 @@ end
 
 local finished = {}
 
-local function settle(count, target, id, token, outcome, delay, attempt, _, note)
+local function settle(count, i)
+    local target, id, token, outcome = ARGV[i + TARGET], ARGV[i + EVENT], ARGV[i + TOKEN], ARGV[i + OUTCOME]
+    local attempt, note = ARGV[i + ATTEMPT], ARGV[i + NOTE]
     local due, event = 'hr:due:' .. target, 'hr:event:' .. id
     local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction', 'end:' .. target)
     if not known[1] then
@@ -86,7 +102,7 @@ local function settle(count, target, id, token, outcome, delay, attempt, _, note
     if outcome == 'back' then
         redis.call('ZADD', due, now, id)
     elseif outcome == 'retry' then
-        redis.call('ZADD', due, now + tonumber(delay), id)
+        redis.call('ZADD', due, now + tonumber(ARGV[i + DELAY]), id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
         redis.call('HSET', event, 'age:' .. target, note)
     elseif outcome ~= 'done' then
@@ -120,14 +136,14 @@ end
 
 local results = {}
 for i = first, #ARGV, WIDTH do
-    local changed = counts[i] and settle(counts[i], unpack(ARGV, i, i + WIDTH - 1)) or 0
+    local changed = counts[i] and settle(counts[i], i) or 0
     results[#results + 1] = changed
-    local of, outcome = news[ARGV[i]], ARGV[i + 3]
+    local of, outcome = news[ARGV[i + TARGET]], ARGV[i + OUTCOME]
     if of and changed == 1 and outcome ~= 'back' then
         if outcome == 'done' then
             of.done, of.run, of.succeeded = of.done + 1, 0, true
         else
-            of.failed, of.run, of.wrong = of.failed + 1, of.run + 1, ARGV[i + 6]
+            of.failed, of.run, of.wrong = of.failed + 1, of.run + 1, ARGV[i + WRONG]
             of.gone = of.gone or outcome == 'gone'
         end
     end
@@ -146,53 +162,7 @@ if #finished > 0 then
     redis.call('ZADD', 'hr:finished', unpack(received))
 end
 
--- The breaker and the counts of one target. The counts are of this hour and of the one before.
-local function learn(name, of)
-    local key, policy = 'hr:target:' .. name, of.policy
-    local hour = math.floor(now / 3600000)
-    local known = redis.call('HMGET', key, 'hour', 'done', 'failed', 'failures', 'failing_since', 'trips',
-        'open_until', 'state')
-    local done, failed = tonumber(known[2] or 0), tonumber(known[3] or 0)
-    if tonumber(known[1]) ~= hour then
-        local last = tonumber(known[1]) == hour - 1
-        redis.call('HSET', key, 'hour', hour, 'done_before', last and done or 0, 'failed_before', last and failed or 0)
-        done, failed = 0, 0
-    end
-    redis.call('HSET', key, 'done', done + of.done, 'failed', failed + of.failed)
-    local failures, since = tonumber(known[4] or 0), tonumber(known[5])
-    local change = ''
-    if of.succeeded then
-        failures, since = 0, nil
-        if known[4] then
-            redis.call('HDEL', key, 'failures', 'failing_since', 'trips', 'open_until')
-        end
-        change = known[7] and 'closed' or ''
-    end
-    if of.failed > 0 then
-        redis.call('HSET', key, 'last_error', of.wrong, 'last_failed', now)
-    end
-    if of.run == 0 and not of.gone then  -- a 410 counts whatever else this batch brought after it
-        return change
-    end
-    failures, since = failures + of.run, since or now
-    redis.call('HSET', key, 'failures', failures, 'failing_since', since)
-    if known[8] then
-        return change
-    end
-    if of.gone or now - since >= tonumber(ARGV[policy + 3]) then
-        local reason = of.gone and 'answered 410 Gone' or ARGV[policy + 4]
-        redis.call('HSET', key, 'state', 'disabled', 'reason', reason, 'state_since', now)
-        return 'disabled'
-    end
-    local open_until = not of.succeeded and tonumber(known[7])
-    if failures >= tonumber(ARGV[policy]) and not (open_until and open_until > now) then
-        local trips = of.succeeded and 0 or tonumber(known[6] or 0)
-        local wait = math.min(tonumber(ARGV[policy + 1]) * 2 ^ math.min(trips, 30), tonumber(ARGV[policy + 2]))
-        redis.call('HSET', key, 'trips', trips + 1, 'open_until', string.format('%.0f', now + wait))
-        return open_until and '' or 'opened'
-    end
-    return change
-end
+-- include: breaker.lua
 
 local changes = {}
 for _, name in ipairs(order) do

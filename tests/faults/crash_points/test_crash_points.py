@@ -12,9 +12,9 @@ from tests.faults.crash_points.runs import Troupe, new_seed, report
 
 PAIRS = 40
 
-INCLUDED = dict.fromkeys(("bell", "dedupe", "lanes"), "a text that other scripts include") | {
-    "drop_queued": "only for what is no doorbell of ours; doorbells may be lost"
-}
+INCLUDED = dict.fromkeys(
+    ("admission", "bell", "breaker", "copies", "dedupe", "lanes"), "a text that other scripts include"
+) | {"drop_queued": "only for what is no doorbell of ours; doorbells may be lost"}
 """Scripts that no play comes to, and why."""
 
 MOVES = "tests/integration/test_shares.py breaks each move to the disk and back off between its steps"

@@ -1,0 +1,189 @@
+-- Admission: dedupe, event, one due entry for each target; or a duplicate; or quarantine.
+-- Included by scripts that take requests from where they stand, one script for each such place. Set before:
+--   place                    `inbox`, `quarantine`, or `duplicates` (what is admitted unchecked, by hand)
+--   source, window, resend, retention
+--   HEAD                     how many arguments stand before the first request's
+--   find(entry, id)          returns a request's body (nil: it is gone), its headers, how many copies of it were
+--                            suppressed, and how many of these had another body
+--   leave(entry, id)         takes a request away from where it stood
+--   and what copies.lua has
+-- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:lane:*, hr:transaction:*,
+-- hr:duplicates, hr:duplicate:*, hr:quarantine, hr:quarantined:*.
+
+-- What stands where in a request's arguments: the entry that it was in the inbox, the id that its event has, its
+-- dedupe key (a letter and 16 bytes of SHA-256), the counter that the key counts and the one that it raises
+-- (digests, or ''), its body's digest, and its kind: `event` or `quarantine`.
+local WIDTH = 13
+local ENTRY, EVENT, DEDUPE, COUNTS, RAISES, DIGEST, KIND = 0, 1, 2, 3, 4, 5, 6
+-- Of an event: the targets' names with commas; attributes; data; the body's content type ('' for JSON's); its
+-- transaction (the key without `hr:transaction:`, or ''); and those of the targets that want the transaction's
+-- events in order (`,names,`, or '').
+local TARGETS, ATTRIBUTES, DATA, CONTENT_TYPE, TRANSACTION, ORDERED = 7, 8, 9, 10, 11, 12
+-- Of what goes to quarantine; the rest is ''.
+local CODE, DETAIL, HEADERS = 7, 8, 9
+
+-- A script that fails keeps what it wrote: so whatever can be wrong with the call is found first.
+if (#ARGV - HEAD) % WIDTH ~= 0 or not (window and resend and tonumber(retention) and find) then
+    return redis.error_reply('ERR admit: wrong arguments')
+end
+for i = HEAD + 1, #ARGV, WIDTH do
+    local kind = ARGV[i + KIND]
+    if not string.match(ARGV[i + ENTRY], '^%d+%-%d+$') or (kind ~= 'event' and kind ~= 'quarantine') then
+        return redis.error_reply('ERR admit: wrong entry')
+    end
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local due_now = string.format('%d', now)  -- once: Redis would write a number out for each event
+local tag = string.sub(ARGV[HEAD + 1 + EVENT] or '', 16, 23)  -- stands for the source in all of its events' ids
+
+-- include: dedupe.lua
+
+-- What is written for many at once, when all have been looked at: name of a key → scores and ids. A command
+-- costs more than what it does.
+local added = {}
+
+local function add(key, score, id)
+    local members = added[key] or {}
+    added[key] = members
+    members[#members + 1] = score
+    members[#members + 1] = id
+end
+
+-- The key of a body's bytes, made from their digest in hexadecimal.
+local function resend_key(digest)
+    return 'r' .. string.gsub(digest, '..', function(pair)
+        return string.char(tonumber(pair, 16))
+    end)
+end
+
+local function counter(digest)
+    return 'hr:count:' .. source .. ':' .. digest
+end
+
+-- Records a duplicate of `first`; its body is kept where it is not the first's. Returns 1 where it differs.
+local function record(id, received, first, digest, body, headers, copies, differing)
+    local known = redis.call('HGET', 'hr:event:' .. first, 'digest')
+        or redis.call('HGET', 'hr:quarantined:' .. first, 'digest')
+    local fields = {'of', first, 'source', source, 'digest', digest}
+    local function keep(name, value)
+        fields[#fields + 1] = name
+        fields[#fields + 1] = value
+    end
+    local differs = 0
+    if known ~= digest then
+        keep('body', body)
+        if known then  -- else the first is gone, and nobody can tell
+            differs = 1
+            keep('differs', '1')
+        end
+    end
+    if headers ~= '' then
+        keep('headers', headers)
+    end
+    redis.call('HSET', 'hr:duplicate:' .. id, unpack(fields))
+    redis.call('PEXPIRE', 'hr:duplicate:' .. id, retention)
+    redis.call('ZADD', 'hr:duplicates', received, id)
+    count_copies(first, 1 + copies, differs + differing)
+    return differs
+end
+
+local function admit(i)
+    local entry, id, digest, kind = ARGV[i + ENTRY], ARGV[i + EVENT], ARGV[i + DIGEST], ARGV[i + KIND]
+    local key, counts, raises = ARGV[i + DEDUPE], ARGV[i + COUNTS], ARGV[i + RAISES]
+    local body, headers, copies, differing = find(entry, id)
+    if not body then
+        return 'gone', '', 0
+    end
+    if kind == 'quarantine' and place ~= 'inbox' then
+        if place == 'quarantine' then  -- for another reason now, maybe
+            redis.call('HSET', 'hr:quarantined:' .. id, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL])
+        end
+        return 'quarantined', '', 0
+    end
+    local received = string.match(entry, '^%d+')
+    local received_ms = tonumber(received)
+
+    -- A key that counts is another one after each round: so its event holds one for its bytes too, for a while.
+    local first
+    if counts ~= '' then
+        key = key .. (redis.call('GET', counter(counts)) or '0')
+        first = resend > 0 and hold(resend_key(digest), id, received_ms, resend)
+    end
+    first = first or hold(key, id, received_ms, window)
+    first = first and first_of(first)
+    -- What was quarantined may hold the key itself: its body's digest.
+    if first and first ~= id and place ~= 'duplicates' then
+        local differs = record(id, received, first, digest, body, headers, copies, differing)
+        leave(entry, id)
+        return 'duplicate', first, differs
+    end
+    if kind == 'quarantine' then
+        redis.call('HSET', 'hr:quarantined:' .. id, 'source', source, 'body', body,
+            'digest', digest, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL], 'headers', ARGV[i + HEADERS])
+        redis.call('ZADD', 'hr:quarantine', received, id)
+    else
+        local targets, content_type = ARGV[i + TARGETS], ARGV[i + CONTENT_TYPE]
+        local transaction, ordered = ARGV[i + TRANSACTION], ARGV[i + ORDERED]
+        local open = 0
+        for target in string.gmatch(targets, '[^,]+') do
+            open = open + 1
+            -- In a lane it is due only if it is the first of its transaction there.
+            if ordered == '' or not string.find(ordered, ',' .. target .. ',', 1, true)
+                or redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
+                add('hr:due:' .. target, due_now, id)
+            end
+        end
+        local fields = {'attributes', ARGV[i + ATTRIBUTES], 'data', ARGV[i + DATA], 'body', body, 'digest', digest,
+            'targets', targets, 'open', open}
+        local n = #fields
+        local function set(name, value)
+            fields[n + 1], fields[n + 2] = name, value
+            n = n + 2
+        end
+        if ordered ~= '' then
+            set('ordered', ordered)
+        end
+        if content_type ~= '' then
+            set('type', content_type)
+        end
+        if transaction ~= '' then
+            set('transaction', transaction)
+            add('hr:transaction:' .. transaction, received, id)
+        end
+        if copies > 0 then
+            set('copies', copies)
+            set('differing', differing)
+        end
+        if place == 'duplicates' then
+            set('copy_of', first_of(id))
+        end
+        redis.call('HSET', 'hr:event:' .. id, unpack(fields))
+        add(open > 0 and 'hr:open' or 'hr:finished', received, id)
+        if raises ~= '' then
+            redis.call('INCR', counter(raises))
+            redis.call('PEXPIRE', counter(raises), window)
+        end
+    end
+    leave(entry, id)
+    return kind == 'event' and 'admitted' or 'quarantined', '', 0
+end
+
+-- Admits all. Returns for each that was not admitted its place among them (from 0), what became of it
+-- (`quarantined`, `duplicate`, `gone`), of what, and 1 if it is a duplicate with another body, else 0; in one list.
+local function admit_all()
+    local results = {}
+    for i = HEAD + 1, #ARGV, WIDTH do
+        local what, of, differs = admit(i)
+        if what ~= 'admitted' then
+            local n = #results
+            results[n + 1], results[n + 2] = (i - HEAD - 1) / WIDTH, what
+            results[n + 3], results[n + 4] = of, differs
+        end
+    end
+    for key, members in pairs(added) do
+        redis.call('ZADD', key, unpack(members))
+    end
+    return results
+end
