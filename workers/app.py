@@ -6,8 +6,9 @@ from socket import gethostname
 from typing import Any
 
 import structlog
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
+from celery.worker.request import Request
 from kombu.entity import Exchange, Queue
 
 from shared.config.reload import ConfigFile
@@ -19,6 +20,24 @@ from workers.consumer import make_consumer
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
+
+
+class DoorbellRequest(Request):  # type: ignore[misc]
+    """A doorbell on its way to its task: what a `no_ack` queue gave needs no acknowledgement.
+
+    Celery sends one for each message all the same, and Kombu has Redis forget what it never noted: a round
+    trip, and an eighth of what a worker did at 50 events a second.
+    """
+
+    def acknowledge(self) -> None:
+        """Say nothing to Redis."""
+        self.acknowledged = True
+
+
+class DoorbellTask(Task):  # type: ignore[misc]
+    """A task whose messages are doorbells."""
+
+    Request = DoorbellRequest
 
 
 def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
@@ -59,11 +78,11 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     )
 
     # Any arguments, since Celery would log those that do not fit.
-    @app.task(name=ADMIT)
+    @app.task(name=ADMIT, base=DoorbellTask)
     def admit(*args: object, **others: object) -> None:
         _answer(runtime, ADMIT, args, others)
 
-    @app.task(name=DELIVER)
+    @app.task(name=DELIVER, base=DoorbellTask)
     def deliver(*args: object, **others: object) -> None:
         _answer(runtime, DELIVER, args, others)
 

@@ -1,6 +1,7 @@
 """What is in Celery's queue and is no doorbell: it is dropped and logged without its content, and work goes on."""
 
 import json
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -155,3 +156,29 @@ def test_a_worker_starts_beside_a_queue_that_is_no_list(folder: Path, sink: Sink
         gateway.kill("workers")
         post(gateway, sink, 2)
         assert len(gateway.lines("child died, starting it again")) == 1
+
+
+def test_a_doorbell_costs_redis_no_acknowledgement(gateway: Watched, sink: Sink) -> None:
+    """Its queue is `no_ack`: nothing is noted when it is taken, so nothing is to be forgotten."""
+    said: list[str] = []
+
+    def listen() -> None:
+        monitor: Any = gateway.redis.monitor()  # type: ignore[no-untyped-call]
+        with monitor:
+            for command in monitor.listen():
+                said.append(command["command"])
+                if "the-end" in said[-1]:
+                    return
+
+    listening = threading.Thread(target=listen, daemon=True)
+    listening.start()
+    gateway.redis.set("the-beginning", 1)
+    wait_for(lambda: any("BRPOP" in command.upper() for command in said), "the worker to wait for doorbells")
+    for _ in range(3):
+        gateway.post("trustshare", body())
+    sink.wait_for("all", 3)
+    gateway.drain()
+    gateway.redis.set("the-end", 1)
+    listening.join(30)
+    # What Kombu does now and then to bring back what was not acknowledged is another matter.
+    assert [command for command in said if command.upper().startswith(("ZREM UNACKED", "HDEL UNACKED"))] == []
