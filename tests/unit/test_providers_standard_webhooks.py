@@ -152,7 +152,7 @@ HEADRACE = {
     "currency": "body.data.money.currency",
     "status": "body.data.status",
 }
-"""What README.md tells to write for another Headrace's events."""
+"""What shared/providers/README.md tells to write for another Headrace's events."""
 
 STANDARD = (
     b'{"type":"payment.received","timestamp":"2026-03-02T10:01:44.123Z","data":{"provider":"trustshare",'

@@ -1,6 +1,6 @@
 """What the store must do, said as simply as can be: dicts, lists and sets, one process, no expiry by itself.
 
-Written from the contract (README, "What is promised"; `shared/store/keys.py`), to be obviously right. Where a
+Written from the contract (README.md, "What it promises"; `shared/store/keys.py`), to be obviously right. Where a
 method answers, it answers what the store must answer.
 """
 

@@ -1,19 +1,14 @@
 """The fault catalogue: what the gateway must survive, and the tests that show it.
 
-A test is tied to its case by a mark: `@pytest.mark.case(n=17)`. `python -m tests.catalogue` writes the table
-of all cases and their tests into README.md between its two markers; a test fails where it is not current, or
-where a case has no test.
+A mark ties a test to its case: `@pytest.mark.case(n=17)`. tests/README.md has the table of all cases.
 """
 
 import ast
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-BEGIN = "<!-- cases:begin -->"
-END = "<!-- cases:end -->"
+from tests.documents.markers import ROOT
 
 CASES = {
     1: "ingress killed before its commit: no 200, and the provider's retry is taken",
@@ -42,7 +37,7 @@ CASES = {
     24: "`Retry-After` in seconds, as a date, negative, huge, junk: honoured within bounds",
     25: "failures for ever: the schedule, then a dead letter with its history",
     26: "one dead target among 50: the others keep their pace",
-    27: "a target removed or moved while retries wait, mixed configurations: nothing lost or buried",
+    27: "a target removed or moved while retries wait, mixed configurations: nothing lost or given up",
     28: "500 half-open requests: closed by a deadline, and ingress keeps answering",
     29: "a body over the limit, however it is announced: 413 before it is held",
     30: "CL+TE, a header of 100 KB, credentials given twice: 400 or 431",
@@ -105,19 +100,8 @@ def _rows() -> Iterator[str]:
         by_file: defaultdict[Path, list[str]] = defaultdict(list)
         for path, name in tests.get(number, []):
             by_file[path].append(f"`{name.removeprefix('test_')}`")
-        shown = "<br>".join(f"[{path}]({path}): {', '.join(names)}" for path, names in by_file.items())
+        shown = "<br>".join(
+            f"[{path.relative_to('tests')}]({path.relative_to('tests')}): {', '.join(names)}"
+            for path, names in by_file.items()
+        )
         yield f"| {number} | {text} | {shown} |"
-
-
-def filled_in(page: str) -> str:
-    """Return a page with the current table between its markers. Raises: ValueError without them."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{table()}{END}{after}"
-
-
-if __name__ == "__main__":
-    page = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "README.md")
-    page.write_text(filled_in(page.read_text()))
