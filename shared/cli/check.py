@@ -139,7 +139,7 @@ def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceRepo
         name=source.name,
         provider=source.provider,
         urls=[_provider_url(config, source, path, show=show) for path in adapter.paths()],
-        proof=_proof(source, [name for name, _ in adapter.credential_headers(b"", id="", now=0)], show=show),
+        proof=_proof(source, adapter.proof(), show=show),
         allow_ips=list(source.allow_ips),
     )
 
@@ -160,15 +160,11 @@ def _provider_url(config: Config, source: SourceSettings, path: str, *, show: bo
     return f"{base}/webhooks/{name}{slash}{token}"
 
 
-def _proof(source: SourceSettings, headers: list[str], *, show: bool) -> list[str]:
-    """Return what a request must carry besides its URL, in words."""
-    if not headers:
+def _proof(source: SourceSettings, what: list[str], *, show: bool) -> list[str]:
+    """Return what a request must carry besides its URL, in words, and the secrets."""
+    if not what:
         return []
-    user = getattr(source, "username", None)
-    what = [
-        f"HTTP Basic, user name {user}" if name.lower() == "authorization" and user else f"header {name}"
-        for name in headers
-    ]
+    what = list(what)
     for key, secrets in credentials(source).items():
         values = (secret.reveal().decode(errors="replace") if show else secret.masked() for secret in secrets)
         what.append(f"{key}: {', '.join(values)}")

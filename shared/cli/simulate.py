@@ -21,12 +21,11 @@ from shared.cli.output import (
 )
 from shared.errors import CommandFailed
 from shared.nearest import nearest_first
-from shared.providers import make_adapter
+from shared.providers import make_adapter, simulations
 from shared.providers.base import AnyAdapter
+from shared.providers.scenarios import Scenario
 from shared.settings import Config
-from shared.simulation.catalogue import CATALOGUE
 from shared.simulation.plan import Chances, Plan, check_playable
-from shared.simulation.scenarios import Scenario
 from shared.simulation.sending import Sending
 from shared.simulation.summary import Summary, Tally
 
@@ -94,7 +93,7 @@ def command(
     plan = Plan(
         adapters,
         _chosen(adapters, names),
-        CATALOGUE[provider].write,
+        simulations()[provider].write,
         Chances(duplicates=duplicates, corrupt=corrupt, shuffle=shuffle),
         count=count,
         random=Random(seed),  # noqa: S311 — chance, not secrets
@@ -121,7 +120,7 @@ def _adapters(config: Config, who: str) -> list[AnyAdapter]:
         raise click.UsageError(
             f"{who!r} is neither a source nor the provider of one; configured: {names or 'none'}"
         )
-    if found[0].provider not in CATALOGUE:
+    if found[0].provider not in simulations():
         raise CommandFailed(f"there are no scenarios for the provider {found[0].provider!r}")
     return [make_adapter(source) for source in found]
 
@@ -132,7 +131,7 @@ def _chosen(adapters: list[AnyAdapter], names: tuple[str, ...]) -> list[Scenario
     Raises: CommandFailed where that is none.
     """
     provider = adapters[0].provider
-    known = {scenario.name: scenario for scenario in CATALOGUE[provider].scenarios}
+    known = {scenario.name: scenario for scenario in simulations()[provider].scenarios}
     for name in names:
         if name not in known:
             raise click.UsageError(
@@ -222,11 +221,10 @@ def _print(summary: Summary) -> None:
 
 
 def _describe(who: str | None, *, as_json: bool) -> None:
-    if who is not None and who not in CATALOGUE:
-        raise click.UsageError(
-            f"{who!r} is no provider with scenarios; those are: {', '.join(nearest_first(who, CATALOGUE))}"
-        )
-    plays = {provider: play for provider, play in CATALOGUE.items() if who in (None, provider)}
+    if who is not None and who not in simulations():
+        known = ", ".join(nearest_first(who, simulations()))
+        raise click.UsageError(f"{who!r} is no provider with scenarios; those are: {known}")
+    plays = {provider: play for provider, play in simulations().items() if who in (None, provider)}
     if as_json:
         print_json(
             [

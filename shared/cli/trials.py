@@ -2,13 +2,13 @@
 
 import fnmatch
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 
 import msgspec
 
 from shared.event.canonical import HANDSHAKE, STATUS_OF, Attributes, Data, filter_context
 from shared.nearest import did_you_mean
 from shared.providers import ADAPTERS
+from shared.providers import samples as sample_bodies
 from shared.routing.matching import NO_BOOLEAN, NO_FIELD, Filter, source_matches
 from shared.routing.reading import Reader
 from shared.settings import Config, Target
@@ -23,8 +23,7 @@ def samples(config: Config) -> Samples:
     reader = Reader(config)
     found: dict[str, list[dict[str, object]]] = {}
     for source in config.sources:
-        folder = files("shared") / "providers" / "samples" / source.provider
-        bodies = [file.read_bytes() for file in folder.iterdir()] if folder.is_dir() else []
+        bodies = sample_bodies(source.provider).values()
         read = [reader.read(Entry("1-0", source.name, body, {})) for body in bodies]
         found[source.name] = [_context(each) for each in read if isinstance(each, Admission)]
     return found

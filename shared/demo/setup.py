@@ -6,8 +6,8 @@ from pathlib import Path
 
 from shared.delivery.signing import new_secret
 from shared.process.embedded import FOLDER
+from shared.providers import simulations
 
-_CREDENTIALS = ("trustshare", "trustap", "truust", "trustist")
 _TARGETS = ("all", "ledger", "flaky")
 
 _CONFIG = """\
@@ -21,29 +21,7 @@ url = "embedded"
 host = "{host}"
 port = {port}
 
-[[sources]]
-name = "trustshare"
-provider = "trustshare"
-secrets = ["${{file:{secrets}/trustshare}}"]
-
-[[sources]]
-name = "trustap"
-provider = "trustap"
-username = "headrace"
-passwords = ["${{file:{secrets}/trustap}}"]
-
-[[sources]]
-name = "truust"
-provider = "truust"
-path_tokens = ["${{file:{secrets}/truust}}"]
-
-[[sources]]
-name = "trustist"
-provider = "trustist"
-path_tokens = ["${{file:{secrets}/trustist}}"]
-currency = "GBP"
-
-# The demo's own receiver verifies every signature. `headrace up --receiver {receiver_port}` runs it too.
+{sources}# The demo's receiver verifies every signature (`headrace up --receiver {receiver_port}` runs it).
 [[targets]]
 name = "all"
 url = "http://127.0.0.1:{receiver_port}/all"
@@ -68,20 +46,36 @@ allow_private = ["127.0.0.1/32"]
 """
 
 
+_SOURCE = """\
+[[sources]]
+name = "{provider}"
+provider = "{provider}"
+{keys}
+
+"""
+
+
 def write_demo(*, host: str, port: int, receiver_port: int) -> Path:
     """Write the demo's configuration into `./.headrace` and return its path. Secrets are made once."""
     folder = Path(FOLDER).absolute()
     vault = folder / "secrets"
     vault.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    for name in _CREDENTIALS:
-        _keep(vault / name, secrets.token_urlsafe(24))
+    demos = {provider: each.demo for provider, each in simulations().items() if each.demo is not None}
+    for provider in demos:
+        _keep(vault / provider, secrets.token_urlsafe(24))
     for name in _TARGETS:
         _keep(vault / name, new_secret())
     path = folder / "headrace.toml"
     # The whole path, so that a copy elsewhere finds them; a name that would need escapes stays relative.
     where = vault if re.fullmatch(r"[^\"\\{}\x00-\x1f\x7f]+", str(vault)) else vault.name
-    path.write_text(_CONFIG.format(host=host, port=port, receiver_port=receiver_port, secrets=where))
+    sources = "".join(
+        _SOURCE.format(provider=provider, keys=demo.source.format(secret=f"${{file:{where}/{provider}}}"))
+        for provider, demo in demos.items()
+    )
+    path.write_text(
+        _CONFIG.format(host=host, port=port, receiver_port=receiver_port, secrets=where, sources=sources)
+    )
     return path
 
 

@@ -1,10 +1,16 @@
-"""The providers that Headrace knows. A new one is a new module here that names its `ADAPTER`."""
+"""The providers that Headrace knows, each in a folder of its own that is found by being here.
+
+A folder's package names its `ADAPTER`; its module `simulation` names a `SIMULATION`; `samples/` has bodies.
+"""
 
 import pkgutil
+from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from typing import Any
 
 from shared.providers.base import Adapter
+from shared.providers.scenarios import Simulation
 from shared.settings import SourceSettings
 
 
@@ -32,3 +38,19 @@ def make_adapter(settings: SourceSettings) -> Adapter[Any]:
     `settings` is an instance of that adapter's own `Settings`, and `settings.provider` a key of `ADAPTERS`.
     """
     return ADAPTERS[settings.provider](settings)
+
+
+@cache
+def simulations() -> dict[str, Simulation]:
+    """Return every provider's simulation, by the provider's name."""
+    return {
+        name: import_module(f"{adapter.__module__}.simulation").SIMULATION
+        for name, adapter in ADAPTERS.items()
+    }
+
+
+@cache
+def samples(provider: str) -> dict[str, bytes]:
+    """Return a provider's sample bodies, by their names: the files' without `.json`."""
+    folder = files(ADAPTERS[provider].__module__) / "samples"
+    return {file.name.removesuffix(".json"): file.read_bytes() for file in folder.iterdir()}

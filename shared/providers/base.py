@@ -1,6 +1,6 @@
 """What a provider's adapter is: bytes in, values out. No clock, no I/O, no logger.
 
-A provider is one module of this package. It defines its `Settings` (the keys its sources take in the
+A provider is one folder of this package. It defines its `Settings` (the keys its sources take in the
 configuration) and its adapter class, and names that class `ADAPTER`; nothing else knows the provider.
 """
 
@@ -122,6 +122,14 @@ class Adapter(ABC, Generic[S]):
     def paths(self) -> list[str]:
         """Return the URL paths below `/webhooks/` that this source may be given, one a credential."""
         return [self.settings.name]
+
+    def proof(self) -> list[str]:
+        """Return, in words and without secrets, what a request must carry besides its URL."""
+        return [f"header {name}" for name, _ in self.credential_headers(b"", id="", now=0)]
+
+    def bound(self, event: str) -> bool | None:
+        """Tell whether this source is given only this event, a key of `mapping`; None if it is given all."""
+        return None
 
     def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
         """Return the headers by which an authentic request proves itself: what a simulated one must carry.

@@ -8,9 +8,7 @@ import msgspec
 
 from shared.errors import CommandFailed
 from shared.providers.base import AnyAdapter
-from shared.providers.truust import Settings as TruustSettings
-from shared.providers.truust import plain_name
-from shared.simulation.scenarios import Fresh, Message, Scenario, Write
+from shared.providers.scenarios import Fresh, Message, Scenario, Write
 
 Fate = Literal["sound", "cut", "forged"]
 
@@ -113,12 +111,11 @@ def _takers(adapters: Sequence[AnyAdapter], event: str) -> list[AnyAdapter]:
     """
     bound, free = [], []
     for adapter in adapters:
-        settings = adapter.settings
-        binding = settings.event if isinstance(settings, TruustSettings) else None
-        if binding is None:
-            free.append(adapter)
-        elif plain_name(binding) == plain_name(event):
-            bound.append(adapter)
+        match adapter.bound(event):
+            case None:
+                free.append(adapter)
+            case True:
+                bound.append(adapter)
     if not (bound or free):
         names = ", ".join(adapter.settings.name for adapter in adapters)
         raise CommandFailed(

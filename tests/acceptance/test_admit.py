@@ -3,17 +3,18 @@
 import json
 from pathlib import Path
 
+from shared.providers import samples
 from tests.acceptance.gateway import SECRET, SOURCES, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
 
-SAMPLE = Path(__file__).parent.parent / "payloads" / "trustist" / "PaymentStatusChanged-FAILED.json"
+SAMPLE = samples("trustist")["PaymentStatusChanged-FAILED"]
 
 
 def test_after_a_fix_of_the_configuration_what_was_quarantined_is_delivered_once(
     folder: Path, sink: Sink
 ) -> None:
-    body = SAMPLE.read_bytes()
+    body = SAMPLE
     right = SOURCES + target("ledger", sink.port)
     # The yen has no smaller unit: 1049.10 of it cannot be.
     gateway = Gateway(folder, target("ledger", sink.port), sources=SOURCES.replace('"GBP"', '"JPY"'))
@@ -48,7 +49,7 @@ def test_a_second_failure_that_looked_like_a_copy_is_delivered_once_it_is_admitt
     folder: Path, sink: Sink
 ) -> None:
     """Trustist's second FAILED, after a retry, is the first one byte for byte."""
-    body = SAMPLE.read_bytes()
+    body = SAMPLE
     transaction = json.loads(body)["paymentId"]
     with Gateway(folder, target("ledger", sink.port)) as gateway:
         first, second = (gateway.post("trustist", body).id for _ in range(2))

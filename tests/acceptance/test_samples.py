@@ -5,11 +5,10 @@ from typing import Any
 
 import pytest
 
+from shared import providers
 from tests.acceptance.gateway import REQUESTS, SECRET, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
-
-PAYLOADS = Path(__file__).parent.parent / "payloads"
 
 GBP_1500 = {"amount_minor": 150000, "currency": "GBP"}
 GBP_150 = {"amount_minor": 15000, "currency": "GBP"}
@@ -58,9 +57,9 @@ EXPECTED: dict[str, tuple[str, str | None, str | None, str | None, dict[str, Any
 
 def samples() -> dict[str, bytes]:
     found = {
-        f"{file.parent.name}/{file.stem}": file.read_bytes()
+        f"{provider}/{name}": body
         for provider in REQUESTS
-        for file in sorted((PAYLOADS / provider).glob("*.json"))
+        for name, body in sorted(providers.samples(provider).items())
     }
     assert set(found) == {*EXPECTED, "trustshare/handshake"}
     return found

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from shared.event.ids import event_id
+from shared.providers import samples
 from tests.acceptance.gateway import SOURCES, Gateway, target
 from tests.acceptance.sink import Sink
 from tests.conftest import MEMORY, RedisServer
 from tests.waiting import wait_for
 
-SAMPLE = Path(__file__).parent.parent / "payloads" / "trustist" / "PaymentStatusChanged-FAILED.json"
+SAMPLE = samples("trustist")["PaymentStatusChanged-FAILED"]
 MAXMEMORY_MB = 60
 PAD = "x" * 16_000
 EVENTS, BATCH = 5000, 100
@@ -296,7 +297,7 @@ def test_a_disk_that_takes_nothing_leaves_all_in_redis_and_refuses_only_who_send
         assert [line["source"] for line in gateway.lines("refusing a source")] == ["trustshare"]
         assert len(gateway.lines("dead letters cannot be moved to the disk: they stay in Redis")) == 1
         assert "dead letters cannot go to the disk" in gateway.command("check").stdout
-        assert gateway.post("trustist", SAMPLE.read_bytes()).status == 200
+        assert gateway.post("trustist", SAMPLE).status == 200
         sink.wait_for("works", 1, within_s=60)
         assert gateway.post("trustshare", paid(10**9), once=True).status == 503
 

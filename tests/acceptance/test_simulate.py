@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.simulation.catalogue import CATALOGUE
+from shared.providers import simulations
 from tests.acceptance.gateway import HEADRACE, SECRET, SOURCES, Gateway, clean_env, free_port, target
 from tests.acceptance.sink import Delivery, Sink
 from tests.waiting import wait_for
@@ -27,7 +27,7 @@ EVENTS = {
     provider: [
         step.event for scenario in play.scenarios for step in scenario.steps if step.event != "handshake"
     ]
-    for provider, play in CATALOGUE.items()
+    for provider, play in simulations().items()
 }
 
 
@@ -204,11 +204,11 @@ def test_another_answer_than_expected_is_shown_and_fails(folder: Path, sink: Sin
     assert "basic_tx.joined (sound): answered 401" in done.stdout
 
 
-@pytest.mark.parametrize("provider", sorted(CATALOGUE))
+@pytest.mark.parametrize("provider", sorted(simulations()))
 def test_the_list_describes_every_scenario_without_a_configuration(provider: str, folder: Path) -> None:
     done = subprocess.run(
         [HEADRACE, "simulate", "--list", provider],
         cwd=folder, capture_output=True, text=True, timeout=30, env=clean_env(), check=True,
     )  # fmt: skip
-    for scenario in CATALOGUE[provider].scenarios:
+    for scenario in simulations()[provider].scenarios:
         assert scenario.name in done.stdout

@@ -12,8 +12,8 @@ from random import Random
 
 import msgspec
 
+from shared.providers import simulations
 from shared.providers.base import AnyAdapter
-from shared.simulation.catalogue import CATALOGUE
 from shared.simulation.plan import Chances, Plan, Planned
 from shared.simulation.sending import Pace, written
 from tests.soak.records import Request
@@ -60,7 +60,7 @@ class Senders:
     def _lifecycles(self, random: Random) -> Iterator[list[Planned]]:
         while True:
             adapter = random.choice(self._adapters)
-            play = CATALOGUE[adapter.provider]
+            play = simulations()[adapter.provider]
             scenario = random.choice(play.scenarios)
             chances = CHANCES
             if len({step.event for step in scenario.steps}) < len(scenario.steps):

@@ -1,18 +1,19 @@
 """Sources to test adapters with, built as the configuration builds them, and the providers' samples."""
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from shared.event.canonical import Event
-from shared.providers import ADAPTERS, make_adapter
+from shared.providers import ADAPTERS, make_adapter, samples
 from shared.providers.base import Adapter, InboundRequest, RawEvent
 from shared.values import decode_value
 
-PAYLOADS = Path(__file__).parents[1] / "payloads"
-SAMPLES = sorted(str(path.relative_to(PAYLOADS)) for path in PAYLOADS.glob("*/*.json"))
+SAMPLES = {
+    f"{provider}/{name}": body for provider in ADAPTERS for name, body in sorted(samples(provider).items())
+}
+"""`provider/name` → the body of a sample."""
 
 NOW = 1614265330.0
 """When every request to verify comes in: the moment of Standard Webhooks' published vector."""
@@ -51,5 +52,5 @@ def basic(pair: str | bytes) -> tuple[bytes, bytes]:
 
 def sample(name: str) -> dict[str, Any]:
     """Return a sample, decoded."""
-    decoded: dict[str, Any] = msgspec.json.decode((PAYLOADS / name).read_bytes())
+    decoded: dict[str, Any] = msgspec.json.decode(SAMPLES[name])
     return decoded

@@ -13,7 +13,7 @@ from tests.documents.catalogue import CASES, marked
 from tests.documents.markers import RENEW, ROOT, filled_in, renewed
 from tests.documents.pages import OUTPUTS, QUICK
 from tests.documents.transitions import first_sentence
-from tests.unit.sources import PAYLOADS, read, source
+from tests.unit.sources import SAMPLES, read, source
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PAGES = [
@@ -125,7 +125,7 @@ def test_the_configurations_of_standard_webhooks_sources_are_read() -> None:
         [table] = tomllib.loads(text)["sources"]
         source(**table | {"provider": "standard-webhooks", "secrets": [SECRET]})
     billing = source(**tomllib.loads(shown[0])["sources"][0] | {"secrets": [SECRET]})
-    event = read(billing, (PAYLOADS / "standard-webhooks" / "invoice-paid.json").read_bytes())
+    event = read(billing, SAMPLES["standard-webhooks/invoice-paid"])
     assert (event.type, event.provider_event, event.money) == (
         "payment.received",
         "invoice.paid",

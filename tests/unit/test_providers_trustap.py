@@ -71,7 +71,7 @@ def test_no_code_is_missing_from_the_table_above() -> None:
 
 
 def test_the_online_sample_is_read_whole() -> None:
-    event = read(TRUSTAP, sample("trustap/basic_tx-joined.json"))
+    event = read(TRUSTAP, sample("trustap/basic_tx-joined"))
     assert event.time == event.occurred_at == TIME
     assert event.money == Money(20000, "GBP")
     assert event.parties == {
@@ -82,7 +82,7 @@ def test_the_online_sample_is_read_whole() -> None:
 
 
 def test_the_face_to_face_sample_names_its_actor() -> None:
-    event = read(TRUSTAP, sample("trustap/p2p_tx-joined.json"))
+    event = read(TRUSTAP, sample("trustap/p2p_tx-joined"))
     assert event.details == {"actor": "feb33a87-3917-4538-9260-127c8a6b5232"}
     assert event.money is None
 

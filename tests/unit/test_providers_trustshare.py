@@ -31,7 +31,7 @@ HANDSHAKE = b'{"type":"handshake"}'
 
 @pytest.mark.parametrize(("kind", "canonical"), ROWS.items())
 def test_a_type_means_its_canonical_type(kind: str, canonical: str) -> None:
-    event = read(TRUSTSHARE, sample(f"trustshare/{kind}.json"))
+    event = read(TRUSTSHARE, sample(f"trustshare/{kind}"))
     assert (event.type, event.provider_event) == (canonical, kind)
     assert (event.time, event.occurred_at, event.provider_status) == (None, None, None)
     assert canonical in STATUS_OF
@@ -55,12 +55,12 @@ def test_no_type_is_missing_from_the_table_above() -> None:
     ],
 )
 def test_the_key_is_the_type_and_what_identifies_it(kind: str, key: tuple[str, ...]) -> None:
-    assert read(TRUSTSHARE, sample(f"trustshare/{kind}.json")).dedupe == DedupeKey(key)
+    assert read(TRUSTSHARE, sample(f"trustshare/{kind}")).dedupe == DedupeKey(key)
 
 
 def test_a_dispute_counts_its_counterpart_and_raises_its_own_counter() -> None:
     raised, resolved = (
-        read(TRUSTSHARE, sample(f"trustshare/dispute_{kind}.json")) for kind in ("raised", "resolved")
+        read(TRUSTSHARE, sample(f"trustshare/dispute_{kind}")) for kind in ("raised", "resolved")
     )
     assert raised.dedupe == DedupeKey(
         ("dispute_raised", TOKEN), counts=f"dispute_resolved:{TOKEN}", raises=f"dispute_raised:{TOKEN}"
@@ -81,7 +81,7 @@ def test_a_dispute_counts_its_counterpart_and_raises_its_own_counter() -> None:
 )
 @pytest.mark.parametrize("value", [None, "", [], 1.5, True, "a\r\nb", "x" * 10_000])
 def test_without_an_identifying_field_there_is_no_key(kind: str, field: str, value: Any) -> None:
-    event = read(TRUSTSHARE, sample(f"trustshare/{kind}.json") | {field: value})
+    event = read(TRUSTSHARE, sample(f"trustshare/{kind}") | {field: value})
     assert (event.type, event.dedupe) == (ROWS[kind], None)
 
 
@@ -97,7 +97,7 @@ def test_without_an_identifying_field_there_is_no_key(kind: str, field: str, val
     ],
 )
 def test_the_amount_stands_beside_the_balance(kind: str, amount: int | None, balance: int | None) -> None:
-    event = read(TRUSTSHARE, sample(f"trustshare/{kind}.json"))
+    event = read(TRUSTSHARE, sample(f"trustshare/{kind}"))
     assert event.money == (None if amount is None else Money(amount, "GBP"))
     assert event.details.get("balance") == (
         None if balance is None else {"amount_minor": balance, "currency": "GBP"}
@@ -105,7 +105,7 @@ def test_the_amount_stands_beside_the_balance(kind: str, amount: int | None, bal
 
 
 def test_the_details_hold_what_only_trustshare_says() -> None:
-    event = read(TRUSTSHARE, sample("trustshare/payment_paused.json"))
+    event = read(TRUSTSHARE, sample("trustshare/payment_paused"))
     assert event.payment_id == "f79L9CBt3NuyEEap"
     assert event.details == {
         "balance": {"amount_minor": 150000, "currency": "GBP"},
@@ -117,7 +117,7 @@ def test_the_details_hold_what_only_trustshare_says() -> None:
 
 @pytest.mark.parametrize("absent", ["description", "balance", "verification", "from", "to", "amount"])
 def test_an_optional_field_may_be_absent_null_or_odd(absent: str) -> None:
-    body = sample("trustshare/payment_received.json")
+    body = sample("trustshare/payment_received")
     read(TRUSTSHARE, {key: value for key, value in body.items() if key != absent})
     read(TRUSTSHARE, body | {absent: None})
     if absent not in {"balance", "amount"}:
@@ -128,7 +128,7 @@ def test_an_optional_field_may_be_absent_null_or_odd(absent: str) -> None:
 @pytest.mark.parametrize("value", ["150000", 1.5, [], {}, False, 2**70])
 def test_an_amount_that_cannot_be_read_is_quarantined(field: str, value: Any) -> None:
     with pytest.raises(Unreadable, match="bad-amount"):
-        read(TRUSTSHARE, sample("trustshare/payment_received.json") | {field: value})
+        read(TRUSTSHARE, sample("trustshare/payment_received") | {field: value})
 
 
 def test_an_event_of_the_newer_api_is_known_by_its_id() -> None:
@@ -138,7 +138,7 @@ def test_an_event_of_the_newer_api_is_known_by_its_id() -> None:
 
 
 def test_a_known_type_of_the_newer_api_is_read_from_its_payload() -> None:
-    plain = sample("trustshare/payment_received.json")
+    plain = sample("trustshare/payment_received")
     event = read(TRUSTSHARE, {"id": "wh_evt_2", "type": "payment_received", "payload": plain})
     assert (event.type, event.transaction_id, event.money) == (
         "payment.received",
@@ -153,7 +153,7 @@ def test_a_known_type_of_the_newer_api_is_read_from_its_payload() -> None:
 def test_an_unknown_type_is_kept_without_reading_its_money(kind: Any) -> None:
     event = read(
         TRUSTSHARE,
-        sample("trustshare/payment_received.json") | {"type": kind, "amount": "odd", "balance": []},
+        sample("trustshare/payment_received") | {"type": kind, "amount": "odd", "balance": []},
     )
     assert (event.type, event.dedupe, event.money) == ("provider.unknown", None, None)
     assert event.provider_event == (kind if kind == "payment_exploded" else None)

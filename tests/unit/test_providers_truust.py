@@ -9,7 +9,7 @@ from shared.errors import NoSuchSource, Unreadable
 from shared.event.canonical import STATUS_OF, DedupeKey, Money
 from shared.providers.base import Verdict
 from shared.providers.truust import ESCROW_STATUSES, TYPES, plain_name
-from tests.unit.sources import PAYLOADS, read, request, sample, source
+from tests.unit.sources import SAMPLES, read, request, sample, source
 
 ROWS = {
     "Order Published": "payment.received",
@@ -22,8 +22,8 @@ ROWS = {
     "PayinConfirmed": "payment.confirmed",
     "PayinEPGConfirmed": "payment.confirmed",
 }
-PUBLISHED = sample("truust/EscrowPublished.json")
-PUBLISHED_BYTES = (PAYLOADS / "truust/EscrowPublished.json").read_bytes()
+PUBLISHED = sample("truust/EscrowPublished")
+PUBLISHED_BYTES = SAMPLES["truust/EscrowPublished"]
 TRUUST = source("truust")
 
 

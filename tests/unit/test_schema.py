@@ -21,11 +21,11 @@ from shared.event.canonical import (
 )
 from shared.event.ids import event_id, received_ms
 from shared.operations import schema
+from shared.providers import simulations
 from shared.providers.base import Adapter, RawEvent
-from shared.simulation.catalogue import CATALOGUE
-from shared.simulation.scenarios import Fresh
+from shared.providers.scenarios import Fresh
 from tests.receiving import assert_sound, validator
-from tests.unit.sources import PAYLOADS, SAMPLES, source
+from tests.unit.sources import SAMPLES, source
 
 
 def delivered(adapter: Adapter[Any], body: bytes) -> tuple[dict[str, str], bytes]:
@@ -41,12 +41,12 @@ def delivered(adapter: Adapter[Any], body: bytes) -> tuple[dict[str, str], bytes
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if "handshake" not in name])
 def test_every_sample_becomes_an_event_of_the_schema(name: str) -> None:
-    assert_sound(*delivered(source(name.partition("/")[0]), (PAYLOADS / name).read_bytes()))
+    assert_sound(*delivered(source(name.partition("/")[0]), SAMPLES[name]))
 
 
-@pytest.mark.parametrize("provider", sorted(CATALOGUE))
+@pytest.mark.parametrize("provider", sorted(simulations()))
 def test_every_simulated_request_becomes_an_event_of_the_schema(provider: str) -> None:
-    play = CATALOGUE[provider]
+    play = simulations()[provider]
     for scenario in play.scenarios:
         for message in play.write(scenario, Fresh(Random(1))):
             if message.event != "handshake":
@@ -56,7 +56,7 @@ def test_every_simulated_request_becomes_an_event_of_the_schema(provider: str) -
 
 
 def good() -> dict[str, Any]:
-    _, body = delivered(source("trustshare"), (PAYLOADS / "trustshare/payment_received.json").read_bytes())
+    _, body = delivered(source("trustshare"), SAMPLES["trustshare/payment_received"])
     event: dict[str, Any] = json.loads(body)
     return event
 

@@ -8,17 +8,16 @@ from typing import Any
 import pytest
 
 from shared.errors import CommandFailed, NoSuchSource, NotVerified
-from shared.providers import ADAPTERS
+from shared.providers import ADAPTERS, simulations
 from shared.providers.base import Adapter, InboundRequest, RawEvent, Verdict
-from shared.simulation.catalogue import CATALOGUE
+from shared.providers.scenarios import Fresh, Scenario
 from shared.simulation.plan import Chances, Plan, Planned
-from shared.simulation.scenarios import Fresh, Scenario
 from shared.simulation.sending import written
 from tests.unit.sources import NOW, source
 
 SCENARIOS = [
     pytest.param(provider, scenario, id=f"{provider}/{scenario.name}")
-    for provider, play in CATALOGUE.items()
+    for provider, play in simulations().items()
     for scenario in play.scenarios
 ]
 
@@ -33,14 +32,14 @@ def verify(adapter: Adapter[Any], request: Planned) -> Verdict:
 
 
 def plan(adapters: list[Adapter[Any]], count: int = 1, seed: int = 1, **chances: Any) -> Plan:
-    play = CATALOGUE[adapters[0].provider]
+    play = simulations()[adapters[0].provider]
     return Plan(adapters, play.scenarios, play.write, Chances(**chances), count=count, random=Random(seed))
 
 
 @pytest.mark.parametrize(("provider", "scenario"), SCENARIOS)
 def test_each_request_is_verified_and_read_as_its_event(provider: str, scenario: Scenario) -> None:
     adapter = source(provider)
-    messages = CATALOGUE[provider].write(scenario, Fresh(Random(1)))
+    messages = simulations()[provider].write(scenario, Fresh(Random(1)))
     assert len(messages) == len(scenario.steps)
     transactions = set()
     for message in messages:
@@ -57,19 +56,19 @@ def test_each_request_is_verified_and_read_as_its_event(provider: str, scenario:
     assert len(transactions) <= 1, "a lifecycle is one transaction's"
 
 
-@pytest.mark.parametrize("provider", sorted(set(CATALOGUE) - {"standard-webhooks"}))
+@pytest.mark.parametrize("provider", sorted(set(simulations()) - {"standard-webhooks"}))
 def test_the_scenarios_of_a_provider_play_every_row_of_its_mapping(provider: str) -> None:
-    played = {step.event for scenario in CATALOGUE[provider].scenarios for step in scenario.steps}
+    played = {step.event for scenario in simulations()[provider].scenarios for step in scenario.steps}
     assert played >= set(ADAPTERS[provider].mapping)
 
 
 def test_every_provider_can_be_played_and_no_two_scenarios_share_a_name() -> None:
-    assert set(CATALOGUE) == set(ADAPTERS)
-    for play in CATALOGUE.values():
+    assert set(simulations()) == set(ADAPTERS)
+    for play in simulations().values():
         assert max(Counter(scenario.name for scenario in play.scenarios).values()) == 1
 
 
-@pytest.mark.parametrize("provider", sorted(CATALOGUE))
+@pytest.mark.parametrize("provider", sorted(simulations()))
 def test_no_two_lifecycles_share_an_event(provider: str) -> None:
     """But for what has no identity at all (a handshake) or is told apart by a count (a dispute)."""
     adapter = source(provider)
@@ -103,7 +102,7 @@ def test_a_copy_follows_its_original_and_is_the_same_request() -> None:
     assert 0.15 < sum(shares) / (len(shares) - sum(shares)) < 0.25
 
 
-@pytest.mark.parametrize("provider", sorted(CATALOGUE))
+@pytest.mark.parametrize("provider", sorted(simulations()))
 def test_what_is_damaged_is_refused_or_unreadable(provider: str) -> None:
     adapter = source(provider)
     fates = Counter[str]()
@@ -131,4 +130,7 @@ def test_a_bound_source_is_given_its_own_notification_only() -> None:
 def test_the_lifecycles_are_shared_out_over_the_provider_s_sources() -> None:
     first, second = source("trustap", name="a"), source("trustap", name="b")
     used = Counter(track[0].adapter.settings.name for track in plan([first, second], count=2).tracks())
-    assert used == {"a": len(CATALOGUE["trustap"].scenarios), "b": len(CATALOGUE["trustap"].scenarios)}
+    assert used == {
+        "a": len(simulations()["trustap"].scenarios),
+        "b": len(simulations()["trustap"].scenarios),
+    }

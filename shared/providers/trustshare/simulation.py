@@ -3,7 +3,17 @@
 from collections import Counter
 from typing import Any
 
-from shared.simulation.scenarios import Fresh, Message, Scenario, Step, message, scenario, step
+from shared.providers.scenarios import (
+    Demo,
+    Fresh,
+    Message,
+    Scenario,
+    Simulation,
+    Step,
+    message,
+    scenario,
+    step,
+)
 
 SCENARIOS = (
     scenario(
@@ -129,3 +139,22 @@ class _Transaction:
             "balance": self.balance,
             **({"reason": special["reason"]} if "reason" in special else {}),
         }
+
+
+def _fresh(fresh: Fresh) -> dict[str, str]:
+    return {known: fresh.token() for known in ("5CIXLExTtrIE8387", "f79L9CBt3NuyEEap", "oXkIwJcxE3S3Z8BX")}
+
+
+SIMULATION = Simulation(
+    SCENARIOS,
+    write,
+    Demo(
+        'secrets = ["{secret}"]',
+        (
+            *("transaction_initiated", "payment_settling", "payment_received", "dispute_raised"),
+            *("dispute_resolved", "payment_paused", "payment_released", "payment_returned"),
+            *("transaction_complete", "transaction_abandoned", "handshake"),
+        ),
+        _fresh,
+    ),
+)

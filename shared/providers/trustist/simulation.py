@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.simulation.scenarios import Fresh, Message, Scenario, decimal, message, scenario
+from shared.providers.scenarios import Demo, Fresh, Message, Scenario, Simulation, decimal, message, scenario
 
 SCENARIOS = (
     scenario(
@@ -73,3 +73,25 @@ def write(played: Scenario, fresh: Fresh) -> list[Message]:
             body["status"] = "COMPLETED" if merchant_hook and status == "COMPLETE" else status
         messages.append(message(each.event, body, fresh))
     return messages
+
+
+def _fresh(fresh: Fresh) -> dict[str, str]:
+    return {
+        "3f2b8c1e-5d7a-4c7e-9a43-0d6f1b2c9e10": fresh.uuid(),
+        "P-88310": f"P-{fresh.number(8)}",
+        "M-20417": f"M-{fresh.number(6)}",
+    }
+
+
+SIMULATION = Simulation(
+    SCENARIOS,
+    write,
+    Demo(
+        'path_tokens = ["{secret}"]\ncurrency = "GBP"',
+        (
+            *("InvitationStatusChanged-OPENED", "InvitationStatusChanged-COMPLETE"),
+            *("PaymentStatusChanged-PENDING", "PaymentStatusChanged-FAILED", "PaymentStatusChanged-COMPLETE"),
+        ),
+        _fresh,
+    ),
+)

@@ -153,6 +153,11 @@ class Truust(Adapter[Settings]):
             dedupe=_dedupe(notification, body) if notification else None,
         )
 
+    def bound(self, event: str) -> bool | None:
+        """Tell whether this is the notification that the source's URL is bound to; None without a binding."""
+        binding = self.settings.event
+        return None if binding is None else plain_name(binding) == plain_name(event)
+
     def paths(self) -> list[str]:
         """Return one path a token."""
         return self.settings.token_paths()

@@ -188,6 +188,10 @@ class Trustap(Adapter[Settings]):
             dedupe=_dedupe(code, target, time, identifier(body, "user_id")) if known else None,
         )
 
+    def proof(self) -> list[str]:
+        """Return the scheme and the user name."""
+        return [f"HTTP Basic, user name {self.settings.username}"]
+
     def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
         """Return Basic credentials with the first configured password."""
         pair = self.settings.username.encode() + b":" + self.settings.passwords[0].reveal()

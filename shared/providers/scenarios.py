@@ -1,7 +1,11 @@
-"""What a scenario is, and the fresh ids, times and amounts that each run of one is written with."""
+"""What a provider's simulation is: scenarios, and the fresh ids, times and amounts of each run.
+
+A provider's `simulation` module holds its scenarios as data, writes their bodies, and names all of it
+`SIMULATION`. Only what simulates loads it.
+"""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from random import Random, SystemRandom
 from typing import Any
@@ -97,3 +101,24 @@ Write = Callable[[Scenario, Fresh], list[Message]]
 def message(event: str, body: Any, fresh: Fresh, *, proven: bool = True) -> Message:
     """Return the message with this JSON."""
     return Message(event, msgspec.json.encode(body), f"msg_{fresh.token(24)}", proven)
+
+
+class Demo(msgspec.Struct, frozen=True):
+    """What the demo plays of a provider.
+
+    `source`: the keys of its source besides `name` and `provider`; `{secret}` stands for the secret.
+    `samples`: the names of its sample bodies, in the order in which it would send them.
+    `fresh`: returns what in these bodies is new each time → what stands there instead.
+    """
+
+    source: str
+    samples: tuple[str, ...]
+    fresh: Callable[[Fresh], Mapping[str, str]]
+
+
+class Simulation(msgspec.Struct, frozen=True):
+    """A provider, played: its scenarios as they are listed, and the function that writes their requests."""
+
+    scenarios: tuple[Scenario, ...]
+    write: Write
+    demo: Demo | None = None

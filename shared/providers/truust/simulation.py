@@ -8,7 +8,17 @@ from typing import Any
 
 import msgspec
 
-from shared.simulation.scenarios import Fresh, Message, Scenario, decimal, message, scenario, step
+from shared.providers.scenarios import (
+    Demo,
+    Fresh,
+    Message,
+    Scenario,
+    Simulation,
+    decimal,
+    message,
+    scenario,
+    step,
+)
 
 
 class _Moment(msgspec.Struct, frozen=True):
@@ -110,3 +120,11 @@ def _payin(order: int, payin: int, card: int, status: str, cents: int) -> dict[s
         },
         "card": {"id": card, "name": "407980******7842", "payin_type": "REDSYS_APPLE_PAY"},
     }
+
+
+def _fresh(fresh: Fresh) -> dict[str, str]:
+    payin = f'"id": {fresh.number(7)},\n    "reference_id"'
+    return {"7654321": str(fresh.number(7)), '"id": 1234567,\n    "reference_id"': payin}
+
+
+SIMULATION = Simulation(SCENARIOS, write, Demo('path_tokens = ["{secret}"]', ("EscrowPublished",), _fresh))

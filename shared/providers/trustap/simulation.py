@@ -7,7 +7,17 @@ Source: its webhooks page. What it does not show (v2, amounts after the payment,
 from collections.abc import Callable
 from typing import Any
 
-from shared.simulation.scenarios import Fresh, Message, Scenario, Step, message, scenario, step
+from shared.providers.scenarios import (
+    Demo,
+    Fresh,
+    Message,
+    Scenario,
+    Simulation,
+    Step,
+    message,
+    scenario,
+    step,
+)
 
 
 def _of(family: str) -> Callable[..., Scenario]:
@@ -220,3 +230,23 @@ class _Transaction:
 
     def _ids(self) -> dict[str, str]:
         return {f"{role}_id": person for role, person in self.people.items()}
+
+
+def _fresh(fresh: Fresh) -> dict[str, str]:
+    return {
+        "25992": str(fresh.number(8)),
+        "1309": str(fresh.number(8)),
+        "2025-04-09T10:08:41.905612674Z": fresh.later(9),
+        '"time": "2025-12-25T10:00:00.000Z"': f'"time": "{fresh.later(3)}"',
+    }
+
+
+SIMULATION = Simulation(
+    SCENARIOS,
+    write,
+    Demo(
+        'username = "headrace"\npasswords = ["{secret}"]',
+        ("basic_tx-joined", "p2p_tx-joined"),
+        _fresh,
+    ),
+)

@@ -6,7 +6,7 @@ sends in the form `standard`, so a source with the expressions for that finds ev
 
 from typing import Any
 
-from shared.simulation.scenarios import Fresh, Message, Scenario, message, scenario
+from shared.providers.scenarios import Fresh, Message, Scenario, Simulation, message, scenario
 
 _PAID = ("transaction.initiated", "payment.received")
 
@@ -58,3 +58,6 @@ def write(played: Scenario, fresh: Fresh) -> list[Message]:
         }
         messages.append(message(each.event, {"type": each.event, "timestamp": time, "data": data}, fresh))
     return messages
+
+
+SIMULATION = Simulation(SCENARIOS, write)
