@@ -6,7 +6,7 @@ from typing import NamedTuple
 import structlog
 
 from shared.errors import EgressError
-from shared.event.canonical import EventRecord
+from shared.event.record import EventRecord
 from shared.http import Answer, Exchange
 from shared.store.due import Attempt, Claimed, End, Settlement
 from shared.values import clipped

@@ -10,7 +10,7 @@ import structlog
 
 from shared.delivery.verdicts import succeeded
 from shared.errors import StoreUnavailable
-from shared.event.canonical import EventRecord
+from shared.event.record import EventRecord
 from shared.http import Answer, Egress
 from shared.settings import Config
 from shared.store.bells import Bells

@@ -7,7 +7,7 @@ never changes once it was admitted.
 from time import monotonic
 from typing import NamedTuple
 
-from shared.event.canonical import EventRecord
+from shared.event.record import EventRecord
 
 KEEP_BYTES = 32 * 1024 * 1024
 KEEP_S = 60.0

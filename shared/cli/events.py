@@ -20,8 +20,9 @@ from shared.cli.output import (
     seconds,
 )
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
+from shared.delivery.formats import compose
 from shared.errors import CommandFailed
-from shared.event.canonical import EventRecord, compose
+from shared.event.record import EventRecord
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
 from shared.settings import Config

@@ -11,7 +11,8 @@ import msgspec
 from shared.cli.names import no_such
 from shared.cli.output import print_table
 from shared.errors import CommandFailed
-from shared.event.canonical import HANDSHAKE, SOURCE_PREFIX, Attributes, Data, filter_context
+from shared.event.record import SOURCE_PREFIX, Attributes, Data, filter_context
+from shared.event.types import HANDSHAKE
 from shared.routing.matching import why_not
 from shared.routing.reading import Reader
 from shared.settings import Config

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import click
 
-from shared.event.canonical import STATUS_OF
+from shared.event.types import STATUS_OF
 from shared.nearest import nearest_first
 from shared.providers import ADAPTERS
 from shared.settings import Config

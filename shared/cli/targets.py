@@ -23,16 +23,11 @@ from shared.cli.output import (
 from shared.delivery.outgoing import Outgoing
 from shared.delivery.verdicts import succeeded
 from shared.errors import CommandFailed, EgressError
-from shared.event.canonical import (
-    TEST_PROVIDER,
-    TEST_TYPE,
-    Event,
-    EventRecord,
-    attributes_of,
-    data_of,
-    rfc3339_ms,
-)
+from shared.event.canonical import Event
 from shared.event.ids import event_id
+from shared.event.record import EventRecord, attributes_of, data_of
+from shared.event.times import rfc3339_ms
+from shared.event.types import TEST_PROVIDER, TEST_TYPE
 from shared.http import Egress
 from shared.operations.disk import counts_of, dead_letter_file
 from shared.settings import Config, Target

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from shared.event.canonical import HANDSHAKE, STATUS_OF, Attributes, Data, filter_context
+from shared.event.record import Attributes, Data, filter_context
+from shared.event.types import HANDSHAKE, STATUS_OF
 from shared.nearest import did_you_mean
 from shared.providers import ADAPTERS
 from shared.providers import samples as sample_bodies

@@ -1,9 +1,10 @@
 """What a target is sent, and where: the request of one delivery, signed."""
 
 from shared import __version__
+from shared.delivery.formats import compose
 from shared.delivery.headers import own_headers
 from shared.delivery.signing import sign, signing_key
-from shared.event.canonical import EventRecord, compose
+from shared.event.record import EventRecord
 from shared.http import Endpoint, header_lines
 from shared.http.proxy import Proxy
 from shared.settings import Config, Target

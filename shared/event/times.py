@@ -1,7 +1,8 @@
-"""Providers' timestamps → UTC, with every fractional digit kept."""
+"""Times: providers' own in UTC, with every fractional digit kept; ours in milliseconds."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt]([0-9]{2}):([0-9]{2}):([0-9]{2})(\.[0-9]{1,9})?"
@@ -29,3 +30,14 @@ def to_utc(text: str | None) -> str | None:
     except (ValueError, OverflowError):
         return None
     return utc.replace(tzinfo=None).isoformat() + (match[7] or "") + "Z"
+
+
+def rfc3339_ms(epoch_ms: int) -> str:
+    """Return `2026-03-02T10:01:44.123Z` for milliseconds since 1970 in UTC."""
+    seconds, ms = divmod(epoch_ms, 1000)
+    return f"{_rfc3339(seconds)}.{ms:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _rfc3339(epoch_s: int) -> str:
+    return f"{datetime.fromtimestamp(epoch_s, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.archive.letter import StoredLetter
-from shared.event.canonical import rfc3339_ms
+from shared.event.times import rfc3339_ms
 from shared.operations.disk import certain, counts_of
 from shared.store import keys
 from shared.store.audit import named, note

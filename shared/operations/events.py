@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shared.archive.letter import StoredLetter, ends_of
-from shared.event.canonical import JSON, EventRecord
+from shared.event.record import JSON, EventRecord
 from shared.event.timeline import Happened
 from shared.operations.dead_letters import attempts_of, why_of
 from shared.operations.disk import certain

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from shared.event.canonical import HANDSHAKE, JSON, SOURCE_PREFIX, STATUS_OF, TEST_PROVIDER, Attributes, Data
+from shared.event.record import JSON, SOURCE_PREFIX, Attributes, Data
+from shared.event.types import HANDSHAKE, STATUS_OF, TEST_PROVIDER
 from shared.providers import ADAPTERS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from shared.errors import Unreadable
-from shared.event.canonical import HANDSHAKE, UNKNOWN, attributes_of, data_of, filter_context
 from shared.event.ids import received_ms
+from shared.event.record import attributes_of, data_of, filter_context
+from shared.event.types import HANDSHAKE, UNKNOWN
 from shared.providers import make_adapter
 from shared.providers.base import RawEvent
 from shared.routing.matching import Matcher, source_matches

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from shared.event.canonical import JSON, DedupeKey, EventRecord
+from shared.event.canonical import DedupeKey
 from shared.event.ids import event_id
+from shared.event.record import JSON, EventRecord
 from shared.store import keys
 from shared.store.client import NamedCall, RedisClient
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from shared.archive.letter import ENDED
-from shared.event.canonical import rfc3339_ms
+from shared.event.times import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import read_context

@@ -8,7 +8,7 @@ import msgspec
 
 from shared.delivery.verdicts import Reason
 from shared.errors import StoreUnavailable
-from shared.event.canonical import JSON, EventRecord
+from shared.event.record import JSON, EventRecord
 from shared.store import keys
 from shared.store.client import NamedCall, RedisClient, translated
 

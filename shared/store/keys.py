@@ -18,7 +18,7 @@ What came in
                             `+` and by how many milliseconds (hexadecimal) it was admitted late, if it was
     hr:dedupe:<source>:<d>  string, by earlier versions: the id of the event that holds this dedupe key
     hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
-    hr:event:<id>           hash: attributes, data, body (shared.event.canonical), digest (of the body),
+    hr:event:<id>           hash: attributes, data, body (shared.event.record), digest (of the body),
                             type (content type, where it is not JSON's), targets (names, with commas),
                             open (how many of its deliveries are neither done nor out of here),
                             transaction (the end of its index's key, where it has one), copies (suppressed

@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
-from shared.event.canonical import JSON, EventRecord, Money, rfc3339_ms
+from shared.event.canonical import Money
 from shared.event.ids import received_ms, stream_id
+from shared.event.record import JSON, EventRecord
+from shared.event.times import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context

@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from shared.event.canonical import Money, rfc3339_ms
+from shared.event.canonical import Money
 from shared.event.ids import received_ms
 from shared.event.timeline import Happened
+from shared.event.times import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import Context

@@ -7,7 +7,7 @@ dead letter are `shared.delivery.verdicts.GivenUp`.
 import msgspec
 
 from shared.delivery.verdicts import GONE, REMOVED, GivenUp, Reason
-from shared.event.canonical import rfc3339_ms
+from shared.event.times import rfc3339_ms
 from shared.store.due import Attempt
 
 

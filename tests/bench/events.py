@@ -9,7 +9,8 @@ from typing import TypeVar
 import msgspec
 
 from shared.config.file import read_config
-from shared.event.canonical import EventRecord, compose
+from shared.delivery.formats import compose
+from shared.event.record import EventRecord
 from shared.routing.reading import Reader
 from shared.settings import Config
 from shared.store.address import parse_address

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from shared.event.canonical import STATUS_OF, UNKNOWN
+from shared.event.types import STATUS_OF, UNKNOWN
 from shared.providers import ADAPTERS
 
 _COLUMNS = [provider for provider, adapter in ADAPTERS.items() if adapter.mapping]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from shared.event.canonical import EventRecord
+from shared.event.record import EventRecord
 from shared.store.due import Claimed, DueSets, Limits, Patience, Settlement, Wish
 
 

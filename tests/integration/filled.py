@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from shared.errors import Unreadable
-from shared.event.canonical import DedupeKey, attributes_of, data_of
+from shared.event.canonical import DedupeKey
 from shared.event.ids import received_ms
+from shared.event.record import attributes_of, data_of
 from shared.providers.base import RawEvent
 from shared.store import keys
 from shared.store.address import parse_address

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.event.canonical import STATUS_OF, Money
+from shared.event.canonical import Money
+from shared.event.types import STATUS_OF
 from shared.providers import ADAPTERS
 from tests.documents import mapping
 from tests.documents.catalogue import CASES, marked

@@ -14,8 +14,9 @@ from iso4217 import Currency
 
 from shared.errors import NoSuchSource, NotVerified, Unreadable
 from shared.event import money
-from shared.event.canonical import STATUS_OF, Event, Money
+from shared.event.canonical import Event, Money
 from shared.event.jsonbody import Number
+from shared.event.types import STATUS_OF
 from shared.providers import ADAPTERS
 from shared.providers.base import Adapter, HeadVerdict, Verdict
 from tests.unit.sources import SAMPLES, basic, read, request, sample, source

@@ -13,7 +13,8 @@ from shared.cli.mistakes import warnings_of
 from shared.config.check import parse_config
 from shared.delivery.signing import new_asymmetric_secret
 from shared.errors import ConfigError, NoSuchSource, NotVerified, Unreadable
-from shared.event.canonical import DedupeKey, Event, Money, data_of
+from shared.event.canonical import DedupeKey, Event, Money
+from shared.event.record import data_of
 from shared.providers.base import Adapter, InboundRequest, RawEvent, Verdict
 from tests.unit.sources import DEFAULTS, NOW, source
 

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from shared.errors import NoSuchSource, Unreadable
-from shared.event.canonical import STATUS_OF, DedupeKey, Money
+from shared.event.canonical import DedupeKey, Money
+from shared.event.types import STATUS_OF
 from shared.providers.base import Verdict
 from shared.providers.trustist import TYPES
 from tests.unit.sources import read, request, sample, source

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from shared.errors import NoSuchSource, NotVerified, Unreadable
-from shared.event.canonical import STATUS_OF, DedupeKey, Money
+from shared.event.canonical import DedupeKey, Money
+from shared.event.types import STATUS_OF
 from shared.providers.base import Verdict
 from shared.providers.trustshare import TYPES
 from tests.unit.sources import read, request, sample, source

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.event.canonical import EventRecord
+from shared.event.record import EventRecord
 from workers import recent
 from workers.recent import Recent
 

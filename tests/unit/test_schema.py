@@ -8,18 +8,11 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-from shared.event.canonical import (
-    HANDSHAKE,
-    STATUS_OF,
-    Attributes,
-    Data,
-    EventRecord,
-    Money,
-    attributes_of,
-    compose,
-    data_of,
-)
+from shared.delivery.formats import compose
+from shared.event.canonical import Money
 from shared.event.ids import event_id, received_ms
+from shared.event.record import Attributes, Data, EventRecord, attributes_of, data_of
+from shared.event.types import HANDSHAKE, STATUS_OF
 from shared.operations import schema
 from shared.providers import simulations
 from shared.providers.base import Adapter, RawEvent

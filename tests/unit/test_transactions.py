@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.event.canonical import STATUS_OF, Money, rfc3339_ms
+from shared.event.canonical import Money
 from shared.event.ids import event_id
 from shared.event.lifecycle import ANY, Lifecycle
 from shared.event.timeline import Happened, Sum, Timeline, timeline
+from shared.event.times import rfc3339_ms
+from shared.event.types import STATUS_OF
 from shared.providers import ADAPTERS
 from shared.providers.trustap import LIFECYCLE as TRUSTAP
 from shared.providers.trustist import LIFECYCLE as TRUSTIST

@@ -15,10 +15,11 @@ from typing import ClassVar
 from shared.delivery import signing
 from shared.errors import NotVerified, Unreadable
 from shared.event import jsonbody, money
-from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.canonical import DedupeKey, Event, Money
 from shared.event.expressions import Context, Expression, Scope
 from shared.event.jsonbody import Number
 from shared.event.times import to_utc
+from shared.event.types import UNKNOWN
 from shared.providers.base import (
     BODY_DECIDES,
     Adapter,

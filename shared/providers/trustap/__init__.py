@@ -7,10 +7,11 @@ from base64 import b64encode
 from typing import ClassVar
 
 from shared.event import jsonbody, money
-from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.canonical import DedupeKey, Event, Money
 from shared.event.jsonbody import Json
 from shared.event.lifecycle import Lifecycle, stages
 from shared.event.times import to_utc
+from shared.event.types import UNKNOWN
 from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import check_basic, check_no_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present, text

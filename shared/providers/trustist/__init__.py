@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from shared.errors import Unreadable
 from shared.event import jsonbody, money
-from shared.event.canonical import UNKNOWN, Event
+from shared.event.canonical import Event
 from shared.event.lifecycle import Lifecycle, stages
 from shared.event.times import to_utc
+from shared.event.types import UNKNOWN
 from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, name, present

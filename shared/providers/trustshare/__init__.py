@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from shared.errors import NotVerified
 from shared.event import jsonbody, money
-from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.canonical import DedupeKey, Event, Money
 from shared.event.jsonbody import Json
 from shared.event.lifecycle import Lifecycle, stages
+from shared.event.types import UNKNOWN
 from shared.providers.base import (
     PROVEN,
     Adapter,

@@ -12,9 +12,10 @@ import msgspec
 
 from shared.errors import Unreadable
 from shared.event import jsonbody, money
-from shared.event.canonical import UNKNOWN, DedupeKey, Event, Money
+from shared.event.canonical import DedupeKey, Event, Money
 from shared.event.jsonbody import Json
 from shared.event.lifecycle import Lifecycle, stages
+from shared.event.types import UNKNOWN
 from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present

@@ -1,0 +1,45 @@
+"""The canonical types of events, and the status that each puts its transaction in."""
+
+HANDSHAKE = "source.handshake"
+UNKNOWN = "provider.unknown"
+
+TEST_PROVIDER, TEST_TYPE = "headrace", "headrace.test"
+"""What `headrace targets test` sends: no provider's event, and in no table of types."""
+
+STATUS_OF: dict[str, str | None] = {
+    "transaction.initiated": "open",
+    "transaction.joined": "open",
+    "transaction.claimed": None,
+    "transaction.accepted": "accepted",
+    "transaction.rejected": "rejected",
+    "transaction.cancelled": "cancelled",
+    "transaction.abandoned": "cancelled",
+    "transaction.priced": "open",
+    "transaction.completed": "completed",
+    "payment.pending": "pending",
+    "payment.received": "funded",
+    "payment.confirmed": None,
+    "payment.completed": "paid",
+    "payment.failed": "failed",
+    "payment.accepted": "funded",
+    "payment.skipped": None,
+    "payment.review_flagged": "in_review",
+    "payment.review_finished": None,
+    "payment.paused": "on_hold",
+    "payment.refund_issued": None,
+    "payment.refunded": "refunded",
+    "payout.created": "payout_pending",
+    "payout.released": "released",
+    "fulfilment.deadline_extended": None,
+    "fulfilment.shipped": "shipped",
+    "fulfilment.delivered": "delivered",
+    "fulfilment.handover_confirmed": None,
+    "dispute.raised": "disputed",
+    "dispute.window_closed": None,
+    "dispute.resolved": "resolved",
+    "invitation.opened": "opened",
+    "invitation.completed": "completed",
+    HANDSHAKE: None,
+    UNKNOWN: None,
+}
+"""Every canonical type, and the canonical status it puts its transaction in (None: it says nothing)."""
