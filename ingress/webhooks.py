@@ -39,7 +39,7 @@ class TooLarge(HeadraceError):
 
 
 class Incomplete(HeadraceError):
-    """Another length of body came than was announced: 400, and never a receipt."""
+    """Less or more of a body came than was announced: 400, and never a receipt."""
 
 
 REFUSALS: dict[type[Exception], tuple[Response, str]] = {
@@ -153,4 +153,7 @@ class Webhooks:
             insist(len(body))
         if announced is not None and len(body) != announced:
             raise Incomplete("another length was announced")
+        if not body and {name for name, _ in headers} >= {b"transfer-encoding", b"upgrade"}:
+            # uvicorn drops the body of a request that asks for an upgrade (Kludex/uvicorn#2722).
+            raise Incomplete("an upgrade was asked for, and the announced body did not come")
         return bytes(body)

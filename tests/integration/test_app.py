@@ -2,11 +2,7 @@
 
 import asyncio
 import json
-import socket
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +13,7 @@ from structlog.testing import capture_logs
 
 from ingress.app import create_app
 from shared.config.reload import ConfigFile
-from tests.acceptance.gateway import REQUESTS, SOURCES, clean_env, free_port
-from tests.waiting import wait_for
+from tests.acceptance.gateway import REQUESTS, SOURCES
 
 
 @pytest.fixture
@@ -102,31 +97,3 @@ def test_what_an_adapter_did_not_foresee_is_a_500_and_an_error_in_the_log(
     said = [(line["event"], line["log_level"]) for line in lines]
     assert ("adapter failed", "error") in said
     assert ("request", "error") in said
-
-
-def test_another_server_runs_it_by_its_factory_and_says_what_it_lacks(config: Path) -> None:
-    port = free_port()
-    argv = [sys.executable, "-m", "uvicorn", "--factory", "ingress.app:create_app", "--port", str(port)]
-    log = config.with_name("log")
-    with open(log, "wb") as output:
-        env = {**clean_env(), "HEADRACE_CONFIG": str(config)}
-        server = subprocess.Popen(argv, cwd=config.parent, env=env, stdout=output, stderr=output)
-    try:
-
-        def answers() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
-
-        wait_for(answers, "uvicorn to listen", within_s=60)
-        connection = HTTPConnection("127.0.0.1", port, timeout=30)
-        path, headers = REQUESTS["trustshare"]
-        for size in (10, 300_000):
-            connection.request("POST", path, b"x" * size, headers)
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == (200 if size == 10 else 413)
-            connection.close()
-        assert "are not in force" in log.read_text()
-    finally:
-        server.terminate()
-        server.wait(30)
