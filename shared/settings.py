@@ -176,7 +176,7 @@ class SourceSettings(Section, frozen=True):
 
     `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
     `dedupe.window` and `dedupe.resend_window`.
-    `share` is the fraction of Redis's memory that what waits of this source may take, where that is not
+    `share` is the fraction of Redis's memory that what waits of this source may take, if that is not
     `limits.memory_share`.
     """
 

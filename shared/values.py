@@ -47,7 +47,7 @@ class Secrets(tuple[Secret, ...]):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Read a string or a list of strings. Raises: ValueError where one is empty or none is there."""
+        """Read a string or a list of strings. Raises: ValueError if one is empty or none is there."""
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError("must be a string, or a list of strings while rotating")

@@ -144,7 +144,7 @@ class DeadLetterFile:
         )
 
     def check(self) -> None:
-        """Open the file and look at its version; where there is none, see that there may be one."""
+        """Open the file and look at its version; if there is none, see that there may be one."""
         if self.exists():
             self.counts()
             return

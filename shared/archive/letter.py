@@ -13,7 +13,7 @@ class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     `attempts` is a JSON object of the target's attempts by the field that they had in Redis; `ends` one of
     target → how its delivery had ended, for good, when this letter was moved. `why`, `ordered` and `targets`
-    are written as in Redis. `body` is empty where a listing did not ask for it.
+    are written as in Redis. `body` is empty if a listing did not ask for it.
     """
 
     id: str

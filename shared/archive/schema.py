@@ -51,7 +51,7 @@ schema_version = sql.Table("schema_version", metadata, sql.Column("version", sql
 
 
 def prepare(connection: Connection) -> None:
-    """Make the tables, unless they are there. Raises: ArchiveUnavailable where a newer Headrace made them."""
+    """Make the tables, unless they are there. Raises: ArchiveUnavailable if a newer Headrace made them."""
     metadata.create_all(connection)
     for index in dead_letters.indexes:  # a file that was made before has not all of them
         index.create(connection, checkfirst=True)

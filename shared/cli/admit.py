@@ -99,7 +99,7 @@ def _readmissions(client: RedisClient, config: Config) -> Readmissions:
 
 
 def _is_held(config: Config, receipt: str) -> bool:
-    """Tell whether there is anything to admit. Raises: CommandFailed where nothing is known of it."""
+    """Tell whether there is anything to admit. Raises: CommandFailed if nothing is known of it."""
     kept = find(config, receipt)
     if isinstance(kept, InboxView):
         if kept.source not in {source.name for source in config.sources}:

@@ -84,7 +84,7 @@ def command(
 ) -> None:
     """Check the configuration and Redis, and show which URL each provider must be given.
 
-    Ends with 0 where all is well (warnings or not), 1 where Redis cannot be used, 2 where the
+    Ends with 0 if all is well (warnings or not), 1 if Redis cannot be used, 2 if the
     configuration cannot.
 
     With --event, say instead for each target whether it would be sent the event in FILE (- is standard

@@ -132,7 +132,7 @@ def summary(view: EventView) -> str:
 
 
 def find(config: Config, event: str) -> Kept:
-    """Return what an id stands for. Raises: CommandFailed where nothing is known of it."""
+    """Return what an id stands for. Raises: CommandFailed if nothing is known of it."""
     sources = [source.name for source in config.sources]
     found = ask(config, lambda client: Events(client, dead_letter_file(config)).find(event, sources))
     if found is None:

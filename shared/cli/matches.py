@@ -20,7 +20,7 @@ from shared.store.admission import Entry, Quarantine
 
 
 class Match(msgspec.Struct, frozen=True):
-    """Whether an event goes to a target; `why_not` is None where it does."""
+    """Whether an event goes to a target; `why_not` is None if it does."""
 
     target: str
     matches: bool
@@ -42,7 +42,7 @@ class _Envelope(msgspec.Struct):
 def matches_of(config: Config, content: bytes, source: str | None) -> Matches:
     """Return what each target makes of a canonical event, or of a body that a provider sent to `source`.
 
-    Raises: CommandFailed where it cannot be read.
+    Raises: CommandFailed if it cannot be read.
     """
     attributes, data = _canonical(content) if source is None else _normalised(config, content, source)
     origin = attributes.source.removeprefix(SOURCE_PREFIX)

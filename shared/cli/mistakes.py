@@ -46,7 +46,7 @@ def credentials(source: SourceSettings) -> dict[str, tuple[Secret, ...]]:
 
 
 def address_note(endpoint: Endpoint) -> str | None:
-    """Return why no delivery may go to a target, where its URL alone tells; names are not looked up."""
+    """Return why no delivery may go to a target, if its URL alone tells; names are not looked up."""
     address = endpoint.known_address
     return None if address is None else refusal(address, endpoint.allow_private)
 
@@ -66,7 +66,7 @@ def _of_target(config: Config, target: Target, tried: Samples) -> Iterator[str]:
     note = address_note(endpoint)
     if note is not None:
         yield f"url: {note}; until then every attempt fails"
-    # A name may well stand for an address in a private network, where that is opened.
+    # A name may stand for an address in a private network, if that is opened.
     private = (
         bool(endpoint.allow_private) if endpoint.address is None else refusal(endpoint.address) is not None
     )

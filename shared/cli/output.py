@@ -84,7 +84,7 @@ def print_bytes(content: bytes) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: one line a row where that fits, as it always does in a pipe.
+    """Print a table: one line a row if that fits, as it always does in a pipe.
 
     A cell of a column such as `EVENT / RECEIVED` has two lines, an id and a time. They are a column each, or
     stand one below the other on a terminal that is not wide enough.

@@ -103,7 +103,7 @@ def _check_targets(names: Sequence[str], dead_letters: str | None, to: str | Non
 
 
 def _admitted(config: Config, event: str) -> str:
-    """Return the id of the event that an id stands for. Raises: CommandFailed where there is none."""
+    """Return the id of the event that an id stands for. Raises: CommandFailed if there is none."""
     kept = find(config, event)
     if isinstance(kept, CopyView):
         click.echo(f"{event} is a duplicate of {kept.of}: taking that.", err=True)

@@ -11,7 +11,7 @@ from shared.operations.schema import SENT_TYPES, event_schema
 @click.argument("type", required=False)
 @json_option
 def command(type: str | None, as_json: bool) -> None:
-    """Print the JSON Schema (2020-12) of the canonical event, narrowed to one TYPE where one is given.
+    """Print the JSON Schema (2020-12) of the canonical event, narrowed to one TYPE if one is given.
 
     It describes the body of a delivery in the form `cloudevents`. It is JSON with --json or without.
     """

@@ -80,7 +80,7 @@ def command(
     Scenarios are whole lifecycles; without --scenario all of the provider's are played. Ids and times are
     fresh in each. The targets get these events like any others.
 
-    Ends with 1 where an answer is not the one that a request should get.
+    Ends with 1 if an answer is not the one that a request should get.
     """
     if as_list:
         _describe(who, as_json=as_json)
@@ -128,7 +128,7 @@ def _adapters(config: Config, who: str) -> list[AnyAdapter]:
 def _chosen(adapters: list[AnyAdapter], names: tuple[str, ...]) -> list[Scenario]:
     """Return the scenarios of these names; without names, all that the sources can take.
 
-    Raises: CommandFailed where that is none.
+    Raises: CommandFailed if that is none.
     """
     provider = adapters[0].provider
     known = {scenario.name: scenario for scenario in simulations()[provider].scenarios}

@@ -44,7 +44,7 @@ READY_WITHIN_S = 30.0
 def command(
     config: str | None, host: str | None, port: int | None, ingress: int, workers: int, receiver: int | None
 ) -> None:
-    """Run Redis (where the configuration says "embedded"), ingress and workers until Ctrl-C.
+    """Run Redis (if the configuration says "embedded"), ingress and workers until Ctrl-C.
 
     Without a configuration it runs a demo: a source for each provider, a receiver of its own, and the
     providers' sample events played through.
@@ -136,7 +136,7 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
 
 
 def wait_until_ready(host: str, port: int) -> None:
-    """Wait until the ingress takes events. Raises: CommandFailed where it does not."""
+    """Wait until the ingress takes events. Raises: CommandFailed if it does not."""
     deadline = time.monotonic() + READY_WITHIN_S
     reason = "no answer"
     while time.monotonic() < deadline:

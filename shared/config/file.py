@@ -30,7 +30,7 @@ _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 def find_config(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the file to read: `--config`, else `$HEADRACE_CONFIG`, else `./headrace.toml` if it is there.
 
-    None where there is none: `headrace up` then runs the demo.
+    None if there is none: `headrace up` then runs the demo.
     """
     if option or environ.get(ENV):
         return Path(option or environ[ENV])

@@ -20,7 +20,7 @@ def compose(record: EventRecord, format: str) -> tuple[list[tuple[bytes, bytes]]
         )
     attributes = msgspec.json.decode(record.attributes, type=dict[str, str | bool])
     if format == "standard":
-        # `timestamp` is when the event occurred; where the provider does not say, when it came in.
+        # `timestamp` is when the event occurred; if the provider does not say, when it came in.
         timestamp = attributes.get("time") or attributes["receivedat"]
         head = {"type": attributes["type"], "timestamp": timestamp}
         return [(b"content-type", b"application/json")], (

@@ -109,7 +109,7 @@ def _dead(word: GivenUp, text: str) -> Verdict:
 
 
 def asked_wait_s(value: bytes, now_s: float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for; None where it says nothing sensible.
+    """Return the seconds that a `Retry-After` asks for; None if it says nothing sensible.
 
     Source: RFC 9110, 10.2.3: delay-seconds, or an HTTP date.
     """

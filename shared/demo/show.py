@@ -58,7 +58,7 @@ class Seen(msgspec.Struct, frozen=True):
 def play(console: Console, path: Path, *, host: str, port: int, receiver_port: int) -> None:
     """Send every sample, some twice; wait until all is delivered; show it, and what to try next.
 
-    Raises: CommandFailed; OSError where the ingress does not answer.
+    Raises: CommandFailed; OSError if the ingress does not answer.
     """
     config = read_config(path)
     adapters = {settings.provider: make_adapter(settings) for settings in config.sources}

@@ -31,7 +31,7 @@ class DedupeKey(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter makes of a provider's request. Text is the provider's own; times are RFC 3339.
 
-    `details` holds JSON-ready values. `dedupe` is None where the body lacks an identifying field: the
+    `details` holds JSON-ready values. `dedupe` is None if the body lacks an identifying field: the
     SHA-256 of the raw body then stands in, so that two real events never collapse into one. `status` is
     for a type outside the table of canonical ones; a type of the table says its status itself.
     """

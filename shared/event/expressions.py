@@ -26,7 +26,7 @@ _INT64 = range(-(2**63), 2**63)
 def compile_expression(text: str, shape: Mapping[str, Any]) -> Any:
     """Compile a CEL expression to a program. `shape` holds the names it may use, each with an empty value.
 
-    Raises: ValueError naming line and column where it does not compile, or the name it does not know.
+    Raises: ValueError naming line and column if it does not compile, or the name it does not know.
     """
     try:
         program = cel.compile(text)
@@ -47,7 +47,7 @@ def compile_expression(text: str, shape: Mapping[str, Any]) -> Any:
 
 
 def _unknown_function(program: Any, shape: Mapping[str, Any]) -> str | None:
-    """Return the name of a function that does not exist, where the empty values lead to it."""
+    """Return the name of a function that does not exist, if the empty values lead to it."""
     try:
         program.execute(dict(shape))
     except RuntimeError as error:
@@ -75,7 +75,7 @@ class Expression:
         return cls(value)
 
     def find(self, context: "Context") -> object:
-        """Return what the expression makes of `context`; None where a field it names is not there.
+        """Return what the expression makes of `context`; None if a field it names is not there.
 
         None too for every other way to fail: what a stranger's body holds is no mistake of the expression.
         """
@@ -138,7 +138,7 @@ def _widen(parts: dict[str, "_Parts"], keys: Sequence[str]) -> None:
 
 
 def _named(value: Json, parts: "_Parts") -> Any:
-    """Return what is named of a value: all of it where `parts` is None."""
+    """Return what is named of a value: all of it if `parts` is None."""
     if parts is None:
         return _visible(value)
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """A transaction's timeline, computed from its events: what happened when, the money, where it stands now.
 
-Events are ordered by when they occurred, where the provider says so, else by when they came in. A status
+Events are ordered by when they occurred, if the provider says so, else by when they came in. A status
 moves only as the provider's lifecycle allows, so what comes late never moves a final one back.
 """
 
@@ -19,7 +19,7 @@ REFUNDED = frozenset({"payment.refunded"})
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True):
-    """What a timeline needs to know of an event. `time` is in UTC, and None where it is not known.
+    """What a timeline needs to know of an event. `time` is in UTC, and None if it is not known.
 
     `copy_of`: it is a copy of that event, which an operator has admitted as an event of its own.
     """
@@ -62,7 +62,7 @@ class Sum(msgspec.Struct, frozen=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a transaction. `held` is in escrow, where the provider says so; else None."""
+    """What is known of a transaction. `held` is in escrow, if the provider says so; else None."""
 
     status: str | None
     final: bool
@@ -191,7 +191,7 @@ def _overtaken(arrived: Sequence[Happened]) -> set[str]:
 def _sum(events: Iterable[Happened], types: frozenset[str], lifecycle: Lifecycle) -> Sum:
     """Return the money of the events of these types, each payment's once.
 
-    Two events are of one payment where they name the same, or, where none is named, where they are of the
+    Two events are of one payment if they name the same, or, if none is named, if they are of the
     same moment: such are a status said twice, and a copy that an operator admitted.
     """
     payments: dict[tuple[str | None, ...], Money | None] = {}

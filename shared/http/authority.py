@@ -59,7 +59,7 @@ def join_authority(host: str, port: int) -> str:
 
 
 def read_port(text: str | None, default: int | None) -> int:
-    """Return a port from its text. Raises: ValueError; also where both text and default are None."""
+    """Return a port from its text. Raises: ValueError; also if both text and default are None."""
     if text is None and default is not None:
         return default
     if text is None or not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:

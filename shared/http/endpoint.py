@@ -163,7 +163,7 @@ def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def header_name(name: bytes) -> bytes:
-    """Return how a header's line begins. Raises: ValueError where it is no token, or the client's own."""
+    """Return how a header's line begins. Raises: ValueError if it is no token, or the client's own."""
     if not _TOKEN.fullmatch(name):
         raise ValueError("a header's name is no token")
     if name.lower() in _OWN_HEADERS:

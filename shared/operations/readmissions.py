@@ -222,7 +222,7 @@ class Readmissions:
         )
 
     async def _copy(self, id: str) -> Entry | None:
-        """Return a suppressed copy, with the first's body where it keeps none of its own."""
+        """Return a suppressed copy, with the first's body if it keeps none itself."""
         redis: Any = self._client.redis
         with translated():
             source, headers = await redis.hmget(keys.duplicate(id), ["source", "headers"])

@@ -95,7 +95,7 @@ class EmbeddedRedis:
     """A locked data folder and the command that serves it."""
 
     def __init__(self, folder: Path) -> None:
-        """Lock the folder. Raises: CommandFailed where it is in use, or was written by a newer server."""
+        """Lock the folder. Raises: CommandFailed if it is in use, or was written by a newer server."""
         self.folder = folder.absolute()
         self.socket = socket_path(folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

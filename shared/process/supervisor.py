@@ -1,7 +1,7 @@
 """Running child processes: started, started again when they die, stopped in order, never left behind.
 
 Celery workers exit on a Redis restart, so something must start them again; this is that something for
-`headrace up`, `headrace ingress` and `headrace worker`, where no systemd or container runtime does it.
+`headrace up`, `headrace ingress` and `headrace worker`, if no systemd or container runtime does it.
 """
 
 import ctypes

@@ -89,7 +89,7 @@ def check_no_path_token(head: RequestHead) -> None:
 
 
 def one_header(head: RequestHead, name: bytes) -> bytes | None:
-    """Return the header's value; None where it is absent. Raises: RepeatedCredentials."""
+    """Return the header's value; None if it is absent. Raises: RepeatedCredentials."""
     values = [value for key, value in head.headers if key == name]
     if len(values) > 1:
         raise RepeatedCredentials(f"repeated {name.decode()} header")

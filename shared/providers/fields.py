@@ -10,19 +10,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def members(parent: dict[str, Json], key: str) -> dict[str, Json]:
-    """Return the object at `key`; an empty one where there is none."""
+    """Return the object at `key`; an empty one if there is none."""
     value = parent.get(key)
     return value if isinstance(value, dict) else {}
 
 
 def text(parent: dict[str, Json], key: str) -> str | None:
-    """Return the string at `key`, whatever it holds; None where there is none."""
+    """Return the string at `key`, whatever it holds; None if there is none."""
     value = parent.get(key)
     return value if isinstance(value, str) else None
 
 
 def name(parent: dict[str, Json], key: str) -> str | None:
-    """Return the name at `key`: an event's, a status's, a time; None where there is none.
+    """Return the name at `key`: an event's, a status's, a time; None if there is none.
 
     Names reach listings, headers and keys in the store, so an empty one, one longer than
     `MAX_NAME_CHARS` or one that holds a control character counts as absent.
@@ -36,7 +36,7 @@ def name(parent: dict[str, Json], key: str) -> str | None:
 
 
 def identifier(parent: dict[str, Json], key: str) -> str | None:
-    """Return the identifier at `key`, a name or an integer, as text; None where there is none."""
+    """Return the identifier at `key`, a name or an integer, as text; None if there is none."""
     value = parent.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
         digits = str(value)
@@ -50,6 +50,6 @@ def present(**values: Json) -> dict[str, Json]:
 
 
 def dedupe_key(*parts: str | None) -> DedupeKey | None:
-    """Return the key of these parts; None where one is missing, so that nothing collapses by mistake."""
+    """Return the key of these parts; None if one is missing, so that nothing collapses by mistake."""
     found = tuple(part for part in parts if part is not None)
     return DedupeKey(found) if len(found) == len(parts) else None

@@ -42,7 +42,7 @@ def scenario(name: str, about: str, *steps: str | Step) -> Scenario:
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A request to send. `event` is the key of the provider's mapping, where it has one.
+    """A request to send. `event` is the key of the provider's mapping, if it has one.
 
     `id` is the request's own, the same in a copy. One that is not `proven` goes without credentials.
     """

@@ -59,7 +59,7 @@ class Filter:
             return False
 
     def why_not(self, event: dict[str, Any]) -> str | None:
-        """Return why an event does not pass, in words; None where it does."""
+        """Return why an event does not pass, in words; None if it does."""
         try:
             result = self._program.execute(event)
         except KeyError as error:
@@ -77,7 +77,7 @@ class Filter:
 
 
 def why_not(target: Selective, source: str, type: str, context: dict[str, Any]) -> str | None:
-    """Return why an event of a source does not go to a target, naming the key; None where it goes there."""
+    """Return why an event of a source does not go to a target, naming the key; None if it goes there."""
     for key, patterns, text in (("sources", target.sources, source), ("events", target.events, type)):
         if not _any_glob(patterns, text):
             return f"{key}: {text!r} matches none of {', '.join(map(repr, patterns))}"
@@ -102,7 +102,7 @@ class Matcher:
     def targets_for(self, source: str, type: str, context: Callable[[], dict[str, Any]]) -> list[str]:
         """Return the names of the targets that match, in the configuration's order.
 
-        `context` makes what filters see; it is called only where a target has one.
+        `context` makes what filters see; it is called only if a target has one.
         """
         candidates = self._by_globs.get((source, type))
         if candidates is None:

@@ -60,13 +60,13 @@ class Reader:
         return self._windows_ms[source]
 
     def resend_ms(self, source: str) -> int:
-        """Return how long bytes that recur are a copy where keys count, in ms; at most `window_ms`."""
+        """Return how long bytes that recur are a copy if keys count, in milliseconds; at most `window_ms`."""
         return min(self._resends_ms[source], self._windows_ms[source])
 
     def in_turn(self, source: str) -> bool:
         """Tell whether one worker at a time admits from a source.
 
-        So it is where a source feeds an ordered target, and where its keys count.
+        So it is if a source feeds an ordered target, or if its keys count.
         """
         return source in self._in_turn
 

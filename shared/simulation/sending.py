@@ -58,7 +58,7 @@ class Sending:
     def run(self) -> Tally:
         """Send everything, and return what came of it. Ctrl-C stops after the requests under way.
 
-        Raises: CommandFailed where nothing answers at all.
+        Raises: CommandFailed if nothing answers at all.
         """
         self._check()
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(self._concurrency)]

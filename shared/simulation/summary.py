@@ -52,7 +52,7 @@ class Tally:
         self.latencies_ms = array("d")
 
     def add(self, request: Planned, status: int | None, ms: float, problem: str = "") -> None:
-        """Count a request; `status` is None where there was no answer, and `problem` says why."""
+        """Count a request; `status` is None if there was no answer, and `problem` says why."""
         self.requests += 1
         self.copies += request.copy
         self.corrupt += request.fate != "sound"
@@ -76,7 +76,7 @@ class Tally:
         self.latencies_ms.extend(other.latencies_ms)
 
     def latencies(self) -> Latencies | None:
-        """Return the percentiles; None where nothing was answered."""
+        """Return the percentiles; None if nothing was answered."""
         ordered = sorted(self.latencies_ms)
         if not ordered:
             return None

@@ -56,7 +56,7 @@ class Settings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=
 
     All others are expressions. `type` gives the canonical type, and `provider_event` the sender's own word
     for it. `amount` is in major units (pounds) or `amount_minor` in minor ones (pence): text or integers.
-    `status` becomes the provider's status, and the canonical one where the type is not in the table of
+    `status` becomes the provider's status, and the canonical one if the type is not in the table of
     canonical types. `time` is RFC 3339 text, or an integer of seconds since 1970.
     """
 

@@ -92,7 +92,7 @@ _AMOUNTS: dict[str, tuple[str, ...]] = {
     "deposit_refunded": ("deposit_pricing", "price"),
     "deposit_accepted": ("deposit_pricing", "price"),
     "priced": ("pricing", "price"),
-    # What a remainder comes to stands nowhere: `pricing` is the whole.
+    # No key says what a remainder comes to: `pricing` is the whole.
     "remainder_skipped": (),
     "remainder_paid": (),
     "remainder_review_flagged": (),
@@ -103,7 +103,7 @@ _AMOUNTS: dict[str, tuple[str, ...]] = {
     "refund_issued": ("amount_refunded",),
     "funds_released": ("amount_released",),
 }
-"""Where in `target_preview` an event's amount stands, where that is not its family's price."""
+"""The key of `target_preview` that holds an event's amount, if that is not its family's price."""
 
 LIFECYCLE = Lifecycle(
     stages=stages(

@@ -166,7 +166,7 @@ def _details(fields: dict[str, Json], *, with_balance: bool) -> dict[str, Json]:
 
 
 def _balance(fields: dict[str, Json]) -> Json:
-    """Return what stands in escrow, where it is said with its currency."""
+    """Return what is in escrow, if it is given with its currency."""
     if fields.get("balance") is None or fields.get("currency") is None:
         return None
     balance = money.from_minor(fields["balance"], fields["currency"])

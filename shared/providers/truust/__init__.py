@@ -166,7 +166,7 @@ class Truust(Adapter[Settings]):
     def _notification(self, body: "_Body") -> tuple[str | None, str | None]:
         """Return the notification, if it is a known one, and the words in which the body named it.
 
-        Raises: Unreadable (`binding-conflict`) where the body contradicts the source's binding.
+        Raises: Unreadable (`binding-conflict`) if the body contradicts the source's binding.
         """
         said = body.said
         named = _NOTIFICATIONS.get(plain_name(said)) if said is not None else None
