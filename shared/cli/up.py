@@ -19,7 +19,8 @@ from shared.demo.setup import write_demo
 from shared.demo.show import play
 from shared.errors import CommandFailed
 from shared.process import logs
-from shared.process.embedded import EmbeddedRedis, data_folder
+from shared.process.embedded import EmbeddedRedis
+from shared.process.folder import data_folder
 from shared.process.supervisor import Child, Supervisor
 
 READY_WITHIN_S = 30.0

@@ -15,7 +15,7 @@ from shared.delivery.signing import signing_key
 from shared.errors import ConfigError
 from shared.event.ids import source_tag
 from shared.http.tls import check_ca_file, check_client_cert
-from shared.process.embedded import data_folder
+from shared.process.folder import data_folder
 from shared.providers import ADAPTERS
 from shared.routing.matching import Filter
 from shared.settings import EMBEDDED, Config, IngressSettings, SourceSettings, Target

@@ -15,7 +15,7 @@ import msgspec
 from shared.config.check import parse_config
 from shared.config.errors import with_name
 from shared.errors import ConfigError
-from shared.process.embedded import FOLDER, data_folder, socket_path
+from shared.process.folder import FOLDER, data_folder, socket_path
 from shared.settings import EMBEDDED, Config
 
 ENV = "HEADRACE_CONFIG"

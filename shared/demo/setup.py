@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from shared.delivery.signing import new_secret
-from shared.process.embedded import FOLDER
+from shared.process.folder import FOLDER
 from shared.providers import simulations
 
 _TARGETS = ("all", "ledger", "flaky")

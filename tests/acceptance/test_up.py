@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from shared.process.embedded import SERVER_ENV, data_folder, socket_path
+from shared.process.embedded import SERVER_ENV
+from shared.process.folder import data_folder, socket_path
 from tests.acceptance.gateway import HEADRACE, Gateway, children_of, clean_env, free_port, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.process.embedded import data_folder, socket_path
+from shared.process.folder import data_folder, socket_path
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Delivery, Sink
 from tests.faults.invariants import members

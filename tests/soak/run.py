@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from shared.config.file import read_config
-from shared.process.embedded import data_folder, find_server, server_version, socket_path
+from shared.process.embedded import find_server, server_version
+from shared.process.folder import data_folder, socket_path
 from shared.providers import make_adapter
 from tests.acceptance.gateway import SECRET, SOURCES, Gateway, target
 from tests.soak.behaviour import TARGETS

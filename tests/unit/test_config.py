@@ -18,7 +18,7 @@ from shared.config.check import parse_config
 from shared.config.file import find_config, find_running_config, read_config
 from shared.delivery.outgoing import endpoint_of, proxy_of
 from shared.errors import ConfigError
-from shared.process.embedded import data_folder, socket_path
+from shared.process.folder import data_folder, socket_path
 from shared.settings import (
     AdmissionSettings,
     Config,
