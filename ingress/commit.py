@@ -16,6 +16,7 @@ from shared.errors import StoreUnavailable, StoreUnfit
 from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import TOO_FEW_REPLICAS, RedisClient
+from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.fitness import inspect
 from shared.store.inbox import Inbox, Received
 from shared.store.pipelined import PipelinedClient
@@ -87,6 +88,8 @@ class Committer:
         """Take up a configuration, from the next look at the inboxes on."""
         share = config.limits.memory_share
         self._sources = {source.name: source.share or share for source in config.sources}
+        for source in self._sources:
+            envelope(Doorbell(ADMIT, source))  # rendered now: no request waits for Celery
         self._most_events = config.ingress.max_inbox_events
         self._most_bytes = config.ingress.max_inbox_bytes
         self._most_in_flight = config.ingress.max_requests_in_flight

@@ -9,12 +9,11 @@ import structlog
 from celery import Celery, Task, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.worker.request import Request
-from kombu.entity import Exchange, Queue
 
 from shared.config.reload import ConfigFile
 from shared.process.background import stacks
 from shared.store.address import parse_address
-from shared.store.doorbell import ADMIT, DELIVER, Doorbell
+from shared.store.doorbell import ADMIT, DELIVER, Doorbell, queue
 from shared.store.keys import QUEUE
 from workers.consumer import make_consumer
 from workers.runtime import Runtime
@@ -57,8 +56,7 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,
-        # The anonymous exchange: its binding cannot be lost. no_ack: a lost doorbell is rung again.
-        task_queues=[Queue(QUEUE, Exchange("", type="direct"), routing_key=QUEUE, no_ack=True)],
+        task_queues=[queue()],
         task_default_queue=QUEUE,
         task_default_exchange="",
         task_default_routing_key=QUEUE,

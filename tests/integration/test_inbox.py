@@ -2,19 +2,18 @@
 
 import asyncio
 import json
-from base64 import b64decode
 from functools import partial
+from typing import Any
 
 import pytest
 from celery import Celery
-from kombu.entity import Exchange, Queue
 
 from shared.errors import StoreUnavailable
 from shared.event.canonical import DedupeKey
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Quarantine, Terms
 from shared.store.bells import Bells
-from shared.store.doorbell import ADMIT, Doorbell, envelope
+from shared.store.doorbell import ADMIT, Doorbell, envelope, queue
 from shared.store.inbox import Inbox, Received
 from tests.integration.store import (
     ATTRIBUTES,
@@ -97,30 +96,26 @@ def test_bells_ring_once_a_second_and_not_into_a_long_queue(redis_url: str) -> N
 
 
 def test_the_envelope_is_what_celery_itself_publishes(redis_url: str) -> None:
-    """Our own envelope against a real publish: the same fields, and no other values but ids."""
+    """Ours against a real publish through Redis: nothing differs but what is each message's own."""
     url, options = parse_address(redis_url).broker()
     app = Celery("other", set_as_current=False)
-    app.conf.update(
-        broker_url=url,
-        broker_transport_options=options,
-        task_queues=[Queue("headrace", Exchange("", type="direct"), routing_key="headrace")],
-        task_ignore_result=True,
-    )
+    app.conf.update(broker_url=url, broker_transport_options=options, task_queues=[queue()])
     with app.connection_for_write() as connection:
         app.send_task(ADMIT, args=[SOURCE], queue="headrace", connection=connection, ignore_result=True)
 
+    def apart(message: bytes) -> tuple[dict[str, Any], set[str]]:
+        """The message without what is its own; and that."""
+        found = json.loads(message)
+        own = {found["properties"].pop(key) for key in ("correlation_id", "delivery_tag", "reply_to")}
+        return found, own | {found["headers"].pop(key) for key in ("id", "root_id", "origin")}
+
     async def check(store: Store) -> None:
-        theirs = json.loads((await store.redis.lrange("headrace", 0, 0))[0])
-        ours = json.loads(envelope(Doorbell(ADMIT, SOURCE)))
-        assert json.loads(b64decode(ours["body"])) == json.loads(b64decode(theirs["body"]))
-        for key in ("content-encoding", "content-type"):
-            assert ours[key] == theirs[key]
-        assert set(ours["properties"]) <= set(theirs["properties"])
-        for key in ("delivery_mode", "delivery_info", "priority", "body_encoding"):
-            assert (key, ours["properties"][key]) == (key, theirs["properties"][key])
-        assert set(ours["headers"]) <= set(theirs["headers"])
-        for key in ("lang", "task", "parent_id", "group", "ignore_result"):
-            assert (key, ours["headers"][key]) == (key, theirs["headers"][key])
+        published: Any = await store.redis.lrange("headrace", 0, -1)
+        first, second = (apart(envelope(Doorbell(ADMIT, SOURCE))) for _ in range(2))
+        assert first[0] == second[0] == apart(published[0])[0]
+        # The process that rendered it, and where it would want its answer, are the same.
+        assert len(first[1]) == 4
+        assert len(first[1] & second[1]) == 2
 
     with_store(redis_url, check)
     app.close()
