@@ -1,16 +1,16 @@
 """`headrace admit`: send quarantined requests through again after a fix; admit a suppressed copy by hand."""
 
-from collections.abc import Coroutine
-from typing import Any
-
 import click
 
-from shared.cli.consent import confirm, progress, user
+from shared.cli import config_option, json_option
+from shared.cli.consent import confirm, run_showing, user
 from shared.cli.events import find
 from shared.cli.names import check_narrowing
-from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, span
-from shared.errors import CommandFailed, StoreUnavailable
+from shared.cli.printing import print_json
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted
+from shared.errors import CommandFailed
 from shared.nearest import nearest_first
 from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
@@ -139,23 +139,12 @@ def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
 
 
 def _run(config: Config, held: Held, plan: Plan) -> Readmitted:
-    so_far = 0
-
-    def done(count: int) -> None:
-        nonlocal so_far
-        so_far = count
-        show(count)
-
-    def run(client: RedisClient) -> Coroutine[Any, Any, Readmitted]:
-        return _readmissions(client, config).run(held, plan, user=user(), done=done)
-
-    try:
-        with progress("requests", plan.total) as show:
-            return ask(config, run)
-    except StoreUnavailable as error:
-        raise CommandFailed(
-            f"stopped after {so_far:,} of {plan.total:,} requests: {error}. Say it again for the rest"
-        ) from None
+    return run_showing(
+        config,
+        lambda client, done: _readmissions(client, config).run(held, plan, user=user(), done=done),
+        "requests",
+        plan.total,
+    )
 
 
 def _report(result: Readmitted) -> None:

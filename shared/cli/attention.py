@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from shared.cli.output import counted
+from shared.cli.wording import counted
 from shared.errors import ArchiveUnavailable
 from shared.operations.disk import counts_of, dead_letter_file
 from shared.settings import Config

@@ -7,23 +7,18 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from shared.cli import config_option, json_option
 from shared.cli.attention import disk_warnings, waiting_for_somebody
 from shared.cli.matches import matches_of, print_matches
 from shared.cli.mistakes import address_note, credentials, warnings_of
-from shared.cli.output import (
-    ask,
-    config_option,
-    counted,
-    json_option,
-    plain,
-    print_fields,
-    print_json,
-    running_config,
-)
+from shared.cli.printing import plain, print_fields, print_json
 from shared.cli.reachable import lookup_warnings
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted
 from shared.delivery.outgoing import endpoint_of, proxy_of
 from shared.delivery.signing import signing_key
 from shared.errors import StoreUnavailable
+from shared.http.authority import join_authority
 from shared.providers import make_adapter
 from shared.settings import Config, SourceSettings, Target
 from shared.store.address import parse_address
@@ -146,8 +141,7 @@ def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceRepo
 
 def _provider_url(config: Config, source: SourceSettings, path: str, *, show: bool) -> str:
     ingress = config.ingress
-    host = f"[{ingress.host}]" if ":" in ingress.host else ingress.host
-    base = (ingress.public_url or f"http://{host}:{ingress.port}").rstrip("/")
+    base = (ingress.public_url or f"http://{join_authority(ingress.host, ingress.port)}").rstrip("/")
     name, slash, token = path.partition("/")
     if slash and not show:
         # What follows the name is a credential; the configuration's own knows how to stand in for itself.

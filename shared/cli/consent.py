@@ -1,14 +1,22 @@
-"""Before a command changes what is kept: asking whether to, and saying who does."""
+"""How a command changes what is kept: it asks whether to, says who does, and shows how far it is."""
 
 import os
 import pwd
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from shared.cli.running import ask
+from shared.errors import ArchiveUnavailable, CommandFailed, StoreUnavailable
+from shared.settings import Config
+from shared.store.client import RedisClient
+
+T = TypeVar("T")
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -28,6 +36,33 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def run_showing(
+    config: Config,
+    work: Callable[[RedisClient, Callable[[int], None]], Awaitable[T]],
+    what: str,
+    total: int,
+    *,
+    then: str = "Say it again for the rest",
+) -> T:
+    """Run `work`, which is told how to say how many are done, and show that on a terminal.
+
+    Raises: CommandFailed, if Redis or the file of dead letters goes away meanwhile. It says how many were
+    done, and then `then`.
+    """
+    so_far = 0
+    with progress(what, total) as show:
+
+        def done(count: int) -> None:
+            nonlocal so_far
+            so_far = count
+            show(count)
+
+        try:
+            return ask(config, lambda client: work(client, done))
+        except (StoreUnavailable, ArchiveUnavailable) as error:
+            raise CommandFailed(f"stopped after {so_far:,} of {total:,} {what}: {error}. {then}") from None
 
 
 def user() -> str:

@@ -1,26 +1,16 @@
 """`headrace dead-letters`: the deliveries that were given up, and discarding them."""
 
-from collections.abc import Coroutine
-from typing import Any
-
 import click
 
-from shared.cli.consent import confirm, progress, user
+from shared.cli import config_option, json_option
+from shared.cli.consent import confirm, run_showing, user
 from shared.cli.deliveries import given_up
 from shared.cli.names import no_such
-from shared.cli.output import (
-    ask,
-    config_option,
-    counted,
-    json_option,
-    print_json,
-    print_table,
-    running_config,
-    seconds,
-)
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
+from shared.cli.printing import print_json, print_table
 from shared.cli.quarantine import check_source
-from shared.errors import ArchiveUnavailable, CommandFailed, StoreUnavailable
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted, seconds
 from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.disk import dead_letter_file
 from shared.settings import Config
@@ -169,21 +159,10 @@ def discard(
 
 
 def _discard(config: Config, chosen: Chosen, planned: dict[str, int]) -> dict[str, int]:
-    so_far, total = 0, sum(planned.values())
-
-    def done(count: int) -> None:
-        nonlocal so_far
-        so_far = count
-        show(count)
-
-    def run(client: RedisClient) -> Coroutine[Any, Any, dict[str, int]]:
-        letters = DeadLetters(client, dead_letter_file(config))
-        return letters.discard(chosen, planned, user=user(), done=done)
-
-    try:
-        with progress("dead letters", total) as show:
-            return ask(config, run)
-    except (StoreUnavailable, ArchiveUnavailable) as error:
-        raise CommandFailed(
-            f"stopped after {so_far:,} of {total:,} dead letters: {error}. Say it again for the rest"
-        ) from None
+    file = dead_letter_file(config)
+    return run_showing(
+        config,
+        lambda client, done: DeadLetters(client, file).discard(chosen, planned, user=user(), done=done),
+        "dead letters",
+        sum(planned.values()),
+    )

@@ -2,17 +2,12 @@
 
 import click
 
+from shared.cli import config_option, json_option
 from shared.cli.events import find
-from shared.cli.output import (
-    ask,
-    config_option,
-    json_option,
-    print_json,
-    print_table,
-    running_config,
-    seconds,
-)
 from shared.cli.parameters import EVENT_ID
+from shared.cli.printing import print_json, print_table
+from shared.cli.running import ask, running_config
+from shared.cli.wording import seconds
 from shared.errors import CommandFailed
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events

@@ -5,21 +5,12 @@ from collections import Counter
 import click
 import msgspec
 
+from shared.cli import config_option, json_option
 from shared.cli.names import check_narrowing
-from shared.cli.output import (
-    amount,
-    ask,
-    config_option,
-    copies_suppressed,
-    json_option,
-    print_bytes,
-    print_fields,
-    print_json,
-    print_table,
-    running_config,
-    seconds,
-)
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
+from shared.cli.printing import print_bytes, print_fields, print_json, print_table
+from shared.cli.running import ask, running_config
+from shared.cli.wording import amount, copies_suppressed, seconds
 from shared.delivery.formats import compose
 from shared.errors import CommandFailed
 from shared.event.record import EventRecord
@@ -140,6 +131,18 @@ def find(config: Config, event: str) -> Kept:
             f"{event} is not here: never received by this gateway, or removed by retention (retention.events)"
         )
     return found
+
+
+def admitted(config: Config, event: str) -> str:
+    """Return the id of the event that an id stands for. Raises: CommandFailed if there is none."""
+    kept = find(config, event)
+    if isinstance(kept, CopyView):
+        click.echo(f"{event} is a duplicate of {kept.of}: taking that.", err=True)
+        kept = find(config, kept.of)
+    if not isinstance(kept, EventView):
+        where = "is not admitted yet" if isinstance(kept, InboxView) else "is in quarantine"
+        raise CommandFailed(f"{event} {where}: it has no deliveries")
+    return kept.id
 
 
 def show(config: Config, event: str, *, payload: bool, as_json: bool) -> None:

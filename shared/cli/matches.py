@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from shared.cli.names import no_such
-from shared.cli.output import print_table
+from shared.cli.printing import print_table
 from shared.errors import CommandFailed
 from shared.event.record import SOURCE_PREFIX, Attributes, Data, filter_context
 from shared.event.types import HANDSHAKE

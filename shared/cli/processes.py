@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 import structlog
 
-from shared.cli.output import config_option, config_path
+from shared.cli import config_option
+from shared.cli.running import config_path
 from shared.config.file import read_config
 from shared.config.reload import is_empty
 from shared.errors import CommandFailed
+from shared.http.authority import join_authority
 from shared.process import logs
 from shared.process.supervisor import Child, Supervisor
 from shared.settings import Config
@@ -42,7 +44,7 @@ def listen(host: str, port: int) -> socket.socket:
 def say_listening(listener: socket.socket) -> None:
     """Log where requests are taken."""
     host, port = listener.getsockname()[:2]
-    log.info("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    log.info("listening", url=f"http://{join_authority(host, port)}")
 
 
 def ingress_child(

@@ -5,21 +5,15 @@ from typing import Any
 
 import click
 
+from shared.cli import config_option, json_option
 from shared.cli.attention import stranded_note
-from shared.cli.consent import confirm, progress, user
+from shared.cli.consent import confirm, run_showing, user
 from shared.cli.names import check_narrowing, no_such
-from shared.cli.output import (
-    ask,
-    config_option,
-    counted,
-    json_option,
-    print_json,
-    print_table,
-    running_config,
-    seconds,
-)
 from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
-from shared.errors import CommandFailed, StoreUnavailable
+from shared.cli.printing import print_json, print_table
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted, seconds
+from shared.errors import CommandFailed
 from shared.operations.quarantine import Chosen, QuarantineWork
 from shared.settings import Config
 from shared.store.admission import Terms
@@ -157,7 +151,7 @@ def discard(
     def run(client: RedisClient, done: Callable[[int], None]) -> Coroutine[Any, Any, int]:
         return QuarantineWork(client).discard(chosen, planned, user=user(), done=done)
 
-    discarded = _run(settings, total, run)
+    discarded = run_showing(settings, run, "requests", total)
     if as_json:
         print_json({"planned": planned, "discarded": discarded})
     else:
@@ -198,27 +192,8 @@ def inbox(source: str, yes: bool, config: str | None, as_json: bool) -> None:
     def run(client: RedisClient, done: Callable[[int], None]) -> Coroutine[Any, Any, int]:
         return QuarantineWork(client).take_from_inbox(source, planned, terms, user=user(), done=done)
 
-    moved = _run(settings, planned, run)
+    moved = run_showing(settings, run, "requests", planned)
     if as_json:
         print_json({"planned": planned, "quarantined": moved})
     else:
         click.echo(f"Put {counted(moved, 'request')} into quarantine.")
-
-
-def _run(
-    config: Config, total: int, work: Callable[[RedisClient, Callable[[int], None]], Coroutine[Any, Any, int]]
-) -> int:
-    so_far = 0
-
-    def done(count: int) -> None:
-        nonlocal so_far
-        so_far = count
-        show(count)
-
-    try:
-        with progress("requests", total) as show:
-            return ask(config, lambda client: work(client, done))
-    except StoreUnavailable as error:
-        raise CommandFailed(
-            f"stopped after {so_far:,} of {total:,} requests: {error}. Say it again for the rest"
-        ) from None

@@ -1,21 +1,23 @@
 """`headrace replay`: send events again, after saying how many."""
 
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
-from shared.cli.consent import confirm, progress, user
-from shared.cli.events import find
+from shared.cli import config_option, json_option
+from shared.cli.consent import confirm, run_showing, user
+from shared.cli.events import admitted
 from shared.cli.names import check_narrowing, no_such
-from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID, Moment, span, span_options
-from shared.errors import ArchiveUnavailable, CommandFailed, StoreUnavailable
+from shared.cli.printing import print_json
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted
+from shared.errors import CommandFailed
 from shared.operations.disk import dead_letter_file
 from shared.operations.replays import Plan, Replayed, Replays, Selection
 from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.records import CopyView, EventView, InboxView, Records
+from shared.store.records import Records
 
 
 @click.command("replay")
@@ -56,7 +58,7 @@ def command(
     settings = running_config(config)
     names = [target.name for target in settings.targets]
     _check_targets(names, dead_letters, to)
-    ids = tuple(_admitted(settings, event) for event in events)
+    ids = tuple(admitted(settings, event) for event in events)
     file = dead_letter_file(settings)
 
     async def count(client: RedisClient) -> tuple[Selection, Plan]:
@@ -102,18 +104,6 @@ def _check_targets(names: Sequence[str], dead_letters: str | None, to: str | Non
         raise no_such("target", dead_letters, names)
 
 
-def _admitted(config: Config, event: str) -> str:
-    """Return the id of the event that an id stands for. Raises: CommandFailed if there is none."""
-    kept = find(config, event)
-    if isinstance(kept, CopyView):
-        click.echo(f"{event} is a duplicate of {kept.of}: taking that.", err=True)
-        kept = find(config, kept.of)
-    if not isinstance(kept, EventView):
-        where = "is not admitted yet" if isinstance(kept, InboxView) else "is in quarantine"
-        raise CommandFailed(f"{event} {where}: there is nothing to send again")
-    return kept.id
-
-
 def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
     verb = "Would send" if dry_run else "Sending"
     if plan.total:
@@ -129,20 +119,11 @@ def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
 
 
 def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan) -> Replayed:
-    so_far = 0
-
-    def done(count: int) -> None:
-        nonlocal so_far
-        so_far = count
-        show(count)
-
-    def run(client: RedisClient) -> Coroutine[Any, Any, Replayed]:
-        return Replays(client, names, dead_letter_file(config)).run(selection, plan, user=user(), done=done)
-
-    try:
-        with progress("deliveries", plan.total) as show:
-            return ask(config, run)
-    except (StoreUnavailable, ArchiveUnavailable) as error:
-        raise CommandFailed(
-            f"stopped after {so_far:,} of {plan.total:,} deliveries: {error}. Those are on their way"
-        ) from None
+    file = dead_letter_file(config)
+    return run_showing(
+        config,
+        lambda client, done: Replays(client, names, file).run(selection, plan, user=user(), done=done),
+        "deliveries",
+        plan.total,
+        then="Those are on their way",
+    )

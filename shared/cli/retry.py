@@ -2,15 +2,15 @@
 
 import click
 
+from shared.cli import config_option, json_option
 from shared.cli.consent import confirm, user
-from shared.cli.events import find
+from shared.cli.events import admitted
 from shared.cli.names import check_narrowing, check_target
-from shared.cli.output import ask, config_option, counted, json_option, print_json, running_config
 from shared.cli.parameters import EVENT_ID
-from shared.errors import CommandFailed
-from shared.settings import Config
+from shared.cli.printing import print_json
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted
 from shared.store.client import RedisClient
-from shared.store.records import CopyView, EventView
 from shared.store.retries import Counts, Retries, Wanted
 from shared.store.targets import Targets, TargetView
 
@@ -49,7 +49,7 @@ def command(
         check_target(settings, target)
     check_narrowing(settings, source, type_)
     names = [each.name for each in settings.targets] if target is None else [target]
-    ids = tuple(dict.fromkeys(_admitted(settings, event) for event in events))
+    ids = tuple(dict.fromkeys(admitted(settings, event) for event in events))
     wanted = Wanted(tuple(names), ids, source, type_)
 
     async def count(client: RedisClient) -> tuple[Counts, list[TargetView]]:
@@ -71,17 +71,6 @@ def command(
         return
     total = sum(made.values())
     click.echo(f"{counted(total, 'delivery is', 'deliveries are')} due now.")
-
-
-def _admitted(config: Config, event: str) -> str:
-    """Return the id of the event that an id stands for. Raises: CommandFailed if there is none."""
-    kept = find(config, event)
-    if isinstance(kept, CopyView):
-        click.echo(f"{event} is a duplicate of {kept.of}: taking that.", err=True)
-        kept = find(config, kept.of)
-    if not isinstance(kept, EventView):
-        raise CommandFailed(f"{event} is not admitted: it has no deliveries")
-    return kept.id
 
 
 def _announce(counts: Counts, views: list[TargetView], *, dry_run: bool, err: bool) -> None:

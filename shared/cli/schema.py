@@ -2,7 +2,8 @@
 
 import click
 
-from shared.cli.output import json_option, print_json
+from shared.cli import json_option
+from shared.cli.printing import print_json
 from shared.nearest import nearest_first
 from shared.operations.schema import SENT_TYPES, event_schema
 

@@ -2,7 +2,7 @@
 
 import click
 
-from shared.cli.output import print_fields
+from shared.cli.printing import print_fields
 from shared.delivery.signing import new_asymmetric_secret, new_secret, signing_key
 from shared.secrets import Secret
 

@@ -9,17 +9,13 @@ from urllib.parse import urlsplit
 
 import click
 
+from shared.cli import config_option, json_option
 from shared.cli.consent import progress
-from shared.cli.output import (
-    config_option,
-    counted,
-    json_option,
-    print_fields,
-    print_json,
-    print_table,
-    running_config,
-)
+from shared.cli.printing import print_fields, print_json, print_table
+from shared.cli.running import running_config
+from shared.cli.wording import counted
 from shared.errors import CommandFailed
+from shared.http.authority import join_authority, reachable
 from shared.nearest import nearest_first
 from shared.providers import make_adapter, simulations
 from shared.providers.base import AnyAdapter
@@ -155,8 +151,7 @@ def _chosen(adapters: list[AnyAdapter], names: tuple[str, ...]) -> list[Scenario
 def _base(config: Config, url: str | None) -> str:
     """Return where the ingress is. Raises: UsageError."""
     if url is None:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.ingress.host, config.ingress.host)  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{config.ingress.port}"
+        return f"http://{join_authority(reachable(config.ingress.host), config.ingress.port)}"
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1) > 0

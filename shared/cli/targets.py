@@ -7,19 +7,12 @@ import time
 import click
 import msgspec
 
+from shared.cli import config_option, json_option
 from shared.cli.consent import confirm, user
 from shared.cli.names import check_target, no_such
-from shared.cli.output import (
-    ask,
-    config_option,
-    counted,
-    json_option,
-    plain,
-    print_json,
-    print_table,
-    running_config,
-    seconds,
-)
+from shared.cli.printing import plain, print_json, print_table
+from shared.cli.running import ask, running_config
+from shared.cli.wording import counted, seconds
 from shared.delivery.outgoing import Outgoing
 from shared.delivery.verdicts import succeeded
 from shared.errors import CommandFailed, EgressError

@@ -2,20 +2,10 @@
 
 import click
 
-from shared.cli.output import (
-    amount,
-    ask,
-    config_option,
-    copies_suppressed,
-    counted,
-    json_option,
-    plain,
-    print_fields,
-    print_json,
-    print_table,
-    running_config,
-    seconds,
-)
+from shared.cli import config_option, json_option
+from shared.cli.printing import plain, print_fields, print_json, print_table
+from shared.cli.running import ask, running_config
+from shared.cli.wording import amount, copies_suppressed, counted, seconds
 from shared.errors import CommandFailed
 from shared.event.timeline import Happened, Step, Sum, Timeline, timeline
 from shared.operations.disk import dead_letter_file

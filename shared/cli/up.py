@@ -11,13 +11,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from shared.cli.output import config_option
+from shared.cli import config_option
 from shared.cli.processes import ingress_child, listen, say_listening, worker_child
 from shared.config.file import find_config, is_embedded, read_config
 from shared.config.reload import is_empty
 from shared.demo.setup import write_demo
 from shared.demo.show import play
 from shared.errors import CommandFailed
+from shared.http.authority import reachable
 from shared.process import logs
 from shared.process.embedded import EmbeddedRedis
 from shared.process.folder import data_folder
@@ -112,7 +113,7 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
     def show() -> None:
         try:
             wait_until_ready(host, port)
-            play(console, path, host=local(host), port=port, receiver_port=receiver_port)
+            play(console, path, host=reachable(host), port=port, receiver_port=receiver_port)
         except Exception as error:
             say(f"[red]headrace: the demo failed: {error}[/red] (logs: {log_folder})")
             failed.set()
@@ -141,7 +142,7 @@ def wait_until_ready(host: str, port: int) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
     reason = "no answer"
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection(local(host), port, timeout=2)
+        connection = http.client.HTTPConnection(reachable(host), port, timeout=2)
         try:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
@@ -154,8 +155,3 @@ def wait_until_ready(host: str, port: int) -> None:
             connection.close()
         time.sleep(0.1)
     raise CommandFailed(f"ingress was not ready within {READY_WITHIN_S:.0f} s: {reason}")
-
-
-def local(host: str) -> str:
-    """Return the address by which this machine reaches what listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104

@@ -20,6 +20,7 @@ from shared.config.file import read_config
 from shared.demo.samples import Sample, fresh_samples
 from shared.errors import CommandFailed
 from shared.event.money import as_text
+from shared.http.authority import join_authority
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter
 from shared.settings import Config
@@ -180,7 +181,8 @@ def _next_steps(adapter: AnyAdapter, path: Path, host: str, port: int, receiver_
     proof = adapter.credential_headers(body.encode(), id=f"msg_{token}", now=time.time())
     headers = [("content-type", "application/json"), *proof]
     flags = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in headers)
-    curl = f"curl {flags} -d {shlex.quote(body)} http://{host}:{port}/webhooks/{adapter.paths()[0]}"
+    url = f"http://{join_authority(host, port)}/webhooks/{adapter.paths()[0]}"
+    curl = f"curl {flags} -d {shlex.quote(body)} {url}"
     headrace = Path(sys.executable).parent / "headrace"
     where = headrace.relative_to(Path.cwd()) if headrace.is_relative_to(Path.cwd()) else headrace
     return (

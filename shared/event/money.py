@@ -98,7 +98,10 @@ def _scaled(amount: int | str | Number, places: int) -> int:
 
 def as_text(money: Money) -> str:
     """Return an amount for people: `1,500.00 GBP`."""
-    places = exponent(money.currency)
+    try:
+        places = exponent(money.currency)
+    except Unreadable:  # admitted by a version that knew the currency
+        return f"{money.amount_minor} minor units of {money.currency}"
     whole, minor = divmod(abs(money.amount_minor), 10**places)
     sign = "-" if money.amount_minor < 0 else ""
     return f"{sign}{whole:,}" + (f".{minor:0{places}d}" if places else "") + f" {money.currency}"

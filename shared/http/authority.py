@@ -53,6 +53,11 @@ def split_authority(authority: str) -> tuple[str, Address | None, str | None]:
     return name, address, port if colon else None
 
 
+def reachable(host: str) -> str:
+    """Return the address by which this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
 def join_authority(host: str, port: int) -> str:
     """Return `host:port`; an IPv6 address stands in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -41,7 +41,7 @@ _PASSED = {
         "ingress/grouping.py",
         "shared/store/pipelined.py",
         "shared/cli/__init__.py",
-        "shared/cli/output.py",
+        "shared/cli/running.py",
     )
 } | {str(ROOT / part) for part in ("workers/app.py", "workers/__main__.py", "ingress/__main__.py")}
 _BELOW_ALL = "runtime.Runtime._run"

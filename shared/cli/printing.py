@@ -1,16 +1,14 @@
-"""What all commands share: finding the configuration, asking Redis, and printing for people or scripts.
+"""Printing for people and for scripts: tables, fields, JSON, bytes.
 
-Whatever came from outside (a provider's ids, a target's answer) is printed with its control characters
-escaped: a terminal obeys them.
+What came from outside (a provider's ids, a target's answer) is printed with its control characters escaped: a
+terminal obeys them.
 """
 
-import asyncio
 import shutil
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -19,55 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared import cli
-from shared.config.file import ENV, find_config, find_running_config, read_config
-from shared.errors import ConfigError, StoreUnavailable, Unreadable
-from shared.event import money
-from shared.event.canonical import Money
-from shared.settings import Config
-from shared.store.address import parse_address
-from shared.store.client import RedisClient
-
-REDIS_TIMEOUT_S = 5.0
 STACKED = " / "
 GAP = 2
-
-config_option, json_option = cli.config_option, cli.json_option
-"""Every command that lists takes these, before its name or after it."""
-
-T = TypeVar("T")
-
-
-def config_path(option: str | None) -> Path:
-    """Return the configuration file for what is about to run. Raises: ConfigError."""
-    return _given(find_config(option))
-
-
-def running_config(option: str | None) -> Config:
-    """Return the configuration of what runs here, of a demo if of nothing else. Raises: ConfigError."""
-    return read_config(_given(find_running_config(option)))
-
-
-def _given(path: Path | None) -> Path:
-    if path is None:
-        raise ConfigError("", f"no configuration: give --config FILE, or set {ENV}")
-    return path
-
-
-def ask(config: Config, body: Callable[[RedisClient], Awaitable[T]]) -> T:
-    """Run `body` with a connection to the configuration's Redis. Raises: StoreUnavailable naming it."""
-    address = parse_address(config.redis.url)
-
-    async def run() -> T:
-        client = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
-        try:
-            return await body(client)
-        except StoreUnavailable as error:
-            raise StoreUnavailable(f"Redis at {address.shown}: {error}") from None
-        finally:
-            await client.close()
-
-    return asyncio.run(run())
 
 
 def print_json(value: Any) -> None:
@@ -157,32 +108,3 @@ def plain(text: str) -> str:
         if text.isprintable()
         else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     )
-
-
-def seconds(time: str | None) -> str | None:
-    """Return an RFC 3339 time in UTC as people read it: `2026-03-02 10:01:44`."""
-    return None if time is None else time[:19].replace("T", " ")
-
-
-def amount(value: Money | None) -> str | None:
-    """Return money as people write it: `1,500.00 GBP`."""
-    if value is None:
-        return None
-    try:
-        digits = money.exponent(value.currency)
-    except Unreadable:
-        return f"{value.amount_minor} minor units of {value.currency}"
-    whole, rest = divmod(abs(value.amount_minor), 10**digits)
-    sign = "-" if value.amount_minor < 0 else ""
-    return f"{sign}{whole:,}{f'.{rest:0{digits}}' if digits else ''} {value.currency}"
-
-
-def counted(count: int, one: str, several: str | None = None) -> str:
-    """Return `1 delivery` or `3 deliveries`."""
-    return f"{count:,} {one if count == 1 else several or one + 's'}"
-
-
-def copies_suppressed(copies: int, differing: int) -> str:
-    """Return `2 copies suppressed, 1 with another body`."""
-    other = f", {differing:,} with another body" if differing else ""
-    return f"{counted(copies, 'copy', 'copies')} suppressed{other}"

@@ -1,0 +1,48 @@
+"""What a command runs with: the configuration that it finds, and a connection to its Redis."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from shared.config.file import ENV, find_config, find_running_config, read_config
+from shared.errors import ConfigError, StoreUnavailable
+from shared.settings import Config
+from shared.store.address import parse_address
+from shared.store.client import RedisClient
+
+REDIS_TIMEOUT_S = 5.0
+
+T = TypeVar("T")
+
+
+def config_path(option: str | None) -> Path:
+    """Return the configuration file for what is about to run. Raises: ConfigError."""
+    return _given(find_config(option))
+
+
+def running_config(option: str | None) -> Config:
+    """Return the configuration of what runs here, of a demo if of nothing else. Raises: ConfigError."""
+    return read_config(_given(find_running_config(option)))
+
+
+def _given(path: Path | None) -> Path:
+    if path is None:
+        raise ConfigError("", f"no configuration: give --config FILE, or set {ENV}")
+    return path
+
+
+def ask(config: Config, body: Callable[[RedisClient], Awaitable[T]]) -> T:
+    """Run `body` with a connection to the configuration's Redis. Raises: StoreUnavailable naming it."""
+    address = parse_address(config.redis.url)
+
+    async def run() -> T:
+        client = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
+        try:
+            return await body(client)
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"Redis at {address.shown}: {error}") from None
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
