@@ -49,6 +49,7 @@ def arrived(gateway: Watched, source: str, count: int) -> bool:
 
 
 @pytest.mark.case(n=52)
+@pytest.mark.timeout(600)  # the sink reads all of it again, in Python
 @pytest.mark.parametrize("source", ["trustap", "trustshare"], ids=["by any worker", "in turn"])
 def test_large_deep_bodies_hold_up_their_own_source_alone(source: str, folder: Path, sink: Sink) -> None:
     """Judged by the order in which things were admitted."""
