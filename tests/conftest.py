@@ -4,8 +4,10 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -16,6 +18,8 @@ from shared.process.embedded import find_server
 from tests.acceptance.sink import Sink
 from tests.receiving import assert_sound
 
+T = TypeVar("T")
+
 # A shared disk stalls for a second now and then; an fsync waits for it, and ingress answers 503, as it should.
 # That is no test's subject: a killed process loses nothing that it has written, on a disk or here.
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -24,6 +28,47 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 # No test judges by how fast it was: the machine decides that.
 hypothesis.settings.register_profile("headrace", deadline=None)
 hypothesis.settings.load_profile("headrace")
+
+
+# The longest tests, the longest first. One that began last would keep the whole suite waiting.
+LONGEST = (
+    "test_at_the_top_rate_memory_turns_over_five_times_and_no_request_is_refused",
+    "test_a_kill_at_any_point_loses_nothing_and_doubles_nothing",
+    "test_targets_that_are_down_fill_their_share_and_the_disk_and_no_other_notices",
+    "test_if_all_together_fill_redis_the_one_that_takes_the_most_makes_room",
+    "test_the_store_does_what_the_model_says",
+    "test_two_kills_at_random_points_lose_nothing_and_double_nothing",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each process of pytest-xdist begin with some of the longest tests.
+
+    `--dist worksteal` gives each an equal part of what was collected, in its order, and lets those that are
+    done take from the others' ends.
+    """
+    processes = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if processes > 1:
+        items[:] = spread(items, processes, lambda item: item.name.partition("[")[0])
+
+
+def spread(items: list[T], processes: int, name: Callable[[T], str]) -> list[T]:
+    """Return `items` in as many parts as there are processes, the longest at the parts' beginnings."""
+    long = sorted(
+        (item for item in items if name(item) in LONGEST), key=lambda item: LONGEST.index(name(item))
+    )
+    others = iter(item for item in items if name(item) not in LONGEST)
+    parts: list[list[T]] = [[] for _ in range(processes)]
+    there_and_back = [*range(processes), *reversed(range(processes))]
+    for number, item in enumerate(long):
+        parts[there_and_back[number % len(there_and_back)]].append(item)
+    left = len(items)
+    for number, part in enumerate(parts):
+        size = left // (processes - number)  # as pytest-xdist parts them
+        part.extend(islice(others, max(0, size - len(part))))
+        left -= size
+    return [item for part in parts for item in part]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
