@@ -139,8 +139,13 @@ class ScriptConnection(asyncio.Protocol):
         self._fail()
 
     def data_received(self, data: bytes) -> None:
-        """Hand out the replies that are whole."""
+        """Hand out the replies that are whole. What nobody asked for must not be the next one's reply."""
         self._reader.feed(data)
+        self._hand_out()
+        if not self._waiting and self._reader.has_data():
+            self.break_off()
+
+    def _hand_out(self) -> None:
         while self._waiting:
             told, replies, count = self._waiting[0]
             while len(replies) < count:

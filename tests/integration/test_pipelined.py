@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,3 +126,32 @@ def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked
         await commits.close()
 
     with_client(redis_url, test)
+
+
+@pytest.mark.parametrize("when", ["with the reply before", "later"])
+def test_what_nobody_asked_for_is_never_a_reply(when: str, folder: Path) -> None:
+    connections = 0
+    asked_for, stray = b"$3\r\nabc\r\n", b"$5\r\nstray\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with closing(writer):
+            await reader.read(10_000)
+            writer.write(asked_for + stray if when == "with the reply before" else asked_for)
+            await asyncio.sleep(0.05)
+            if when == "later":
+                writer.write(stray)
+            while await reader.read(10_000):
+                writer.write(asked_for)
+
+    async def main() -> None:
+        async with await asyncio.start_unix_server(serve, folder / "redis.sock"):
+            client = PipelinedClient(parse_address(f"unix://{folder}/redis.sock"), timeout_s=5.0)
+            for number in range(3):
+                assert await client.run("end_turn", [], []) == b"abc"
+                await asyncio.sleep(0.1)
+                assert connections == number + 1, "it was opened anew"
+            await client.close()
+
+    asyncio.run(main())
