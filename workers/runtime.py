@@ -26,7 +26,7 @@ from shared.process import garbage, logs
 from shared.process.background import END_WITHIN_S, BackgroundTasks, end_process
 from shared.store.address import parse_address
 from shared.store.bells import Bells
-from shared.store.doorbell import ADMIT, Doorbell
+from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.due import DueSets
 from shared.store.inbox import Inbox
 from shared.store.lanes import Lanes
@@ -66,6 +66,8 @@ class Runtime:
 
     def start(self) -> None:
         """Start the loop thread and what lives on it. Called once, after any fork."""
+        # Rendered now: two threads that import parts of Celery at the same time may wait for each other.
+        envelope(Doorbell(ADMIT, ""))
         self._thread.start()
         self.call(self._open())
         garbage.settle()

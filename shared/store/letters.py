@@ -16,7 +16,8 @@ from shared.store.client import RedisClient, translated
 from shared.store.context import read_context
 from shared.store.walk import Place, Span, walk
 
-READ_BYTES = 4 * 1024 * 1024
+# Redis holds what is read until it is sent: this much must not fill it while it is nearly full.
+READ_BYTES = 1024 * 1024
 READ_MOST = 500
 WALK_MOST = 2000
 _FOR_EVER = Span(0, 2**53)
@@ -97,7 +98,7 @@ class Letters:
         ]
 
     async def _read(self, target: str, ids: Sequence[str]) -> list[StoredLetter]:
-        """Read events whole, as far as they are there, and no more than some megabytes of them."""
+        """Read events whole, as far as they are there, and no more than about a megabyte of them."""
         if not ids:
             return []
         with translated():
