@@ -9,8 +9,8 @@ from pathlib import Path
 import uvloop
 
 from ingress.app import create_app
-from ingress.gate import Gate
-from ingress.serving import serve
+from ingress.server.gate import Gate
+from ingress.server.serve import serve
 from shared.config.reload import ConfigFile
 from shared.errors import ConfigError, StoreUnfit
 from shared.process import logs

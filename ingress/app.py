@@ -1,6 +1,6 @@
 """The ASGI application: a route for webhooks, health, and the lifespan of what they need.
 
-`headrace ingress` serves it with `ingress.serving`. Any ASGI server can: `uvicorn --factory
+`headrace ingress` serves it with `ingress.server.serve`. Any ASGI server can: `uvicorn --factory
 ingress.app:create_app`, with the configuration in `$HEADRACE_CONFIG`.
 """
 
@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ingress.commit import Committer
-from ingress.gate import Gate
+from ingress.server.gate import Gate
 from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
 from shared.config.reload import ConfigFile
 from shared.process import garbage, logs
@@ -36,7 +36,7 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
     """Return the application. Nothing connects before its lifespan, which keeps `file` and `gate` up to date.
 
     Without `file` it reads the one that `$HEADRACE_CONFIG` names. `gate` has the limits on connections, if
-    `ingress.serving` serves it. Raises: ConfigError.
+    `ingress.server.serve` serves it. Raises: ConfigError.
     """
     if file is None:
         logs.configure("ingress")

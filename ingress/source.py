@@ -1,6 +1,6 @@
 """One configured source, as a request meets it."""
 
-from ingress.limits import AddressList, Headers
+from ingress.clients import AddressList, Headers
 from shared.providers import make_adapter
 from shared.providers.base import AnyAdapter
 from shared.settings import SourceSettings

@@ -7,8 +7,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ingress.clients import AddressList, Headers, client_address
 from ingress.commit import Committer
-from ingress.limits import AddressList, Headers, announced_bytes, client_address
 from ingress.source import Source
 from shared.errors import HeadraceError, NoSuchSource, NotVerified, RepeatedCredentials, StoreUnavailable
 from shared.providers.base import InboundRequest, RequestHead, Verdict
@@ -157,3 +157,12 @@ class Webhooks:
             # uvicorn drops the body of a request that asks for an upgrade (Kludex/uvicorn#2722).
             raise Incomplete("an upgrade was asked for, and the announced body did not come")
         return bytes(body)
+
+
+def announced_bytes(headers: Headers) -> int | None:
+    """Return how long a body is said to be; None if that is not said."""
+    for name, value in headers:
+        if name == b"content-length":
+            # The parser has checked that it is a number and that nothing contradicts it.
+            return int(value)
+    return None

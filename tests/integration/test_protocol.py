@@ -14,9 +14,9 @@ import pytest
 import uvloop
 from starlette.types import Receive, Scope, Send
 
-import ingress.http
-from ingress.gate import Gate
-from ingress.serving import serve
+import ingress.server.connection
+from ingress.server.gate import Gate
+from ingress.server.serve import serve
 from shared.settings import IngressSettings
 from shared.values import Duration
 from tests.waiting import wait_for
@@ -258,7 +258,7 @@ def test_header_limits_are_the_configuration_s_and_may_change() -> None:
 def test_a_connection_whose_answer_overtook_the_body_is_closed_when_idle(
     path: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingress.http, "KEEP_ALIVE_S", 0.5)
+    monkeypatch.setattr(ingress.server.connection, "KEEP_ALIVE_S", 0.5)
     with served() as (port, gate), connect(port) as connection:
         length = (
             2 if path == b"/webhooks/early" else 1001

@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ingress.app import create_app
-from ingress.gate import Gate
+from ingress.server.gate import Gate
 from shared.config.reload import NEED_RESTART, ConfigFile
 from tests.unit.config_keys import Key, keys, toml
 from tests.unit.test_config_keys import files

@@ -9,7 +9,7 @@ PROGRAM = """
 import resource, sys
 soft, hard, connections = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from ingress.gate import Gate
+from ingress.server.gate import Gate
 from shared.settings import IngressSettings
 gate = Gate(IngressSettings(max_connections=connections))
 print(gate.max_connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.gate import Gate, Waiting, client_key
+from ingress.clients import client_key
+from ingress.server.gate import Gate
+from ingress.server.waiting import Waiting
 from shared.settings import IngressSettings
 
 

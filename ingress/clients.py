@@ -1,4 +1,4 @@
-"""What a request may cost before it is verified: body size and sender's address."""
+"""Who sent a request: the client's address, if need be behind proxies, and lists to hold it against."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -7,15 +7,6 @@ from shared.values import Network, parse_network
 
 Headers = list[tuple[bytes, bytes]]
 Address = IPv4Address | IPv6Address
-
-
-def announced_bytes(headers: Headers) -> int | None:
-    """Return how long a body is said to be; None if that is not said."""
-    for name, value in headers:
-        if name == b"content-length":
-            # The parser has checked that it is a number and that nothing contradicts it.
-            return int(value)
-    return None
 
 
 class AddressList:
@@ -34,7 +25,7 @@ class AddressList:
 
 
 def client_address(peer: str | None, headers: Headers, trusted: AddressList) -> Address | None:
-    """Return who sent the request over a connection from `peer`; None where that cannot be told.
+    """Return who sent the request over a connection from `peer`; None if that cannot be told.
 
     `X-Forwarded-For` is believed only from a trusted proxy, and read from its end: the first address
     that is not a trusted proxy's own is the client. What stands before it anyone may have written.
@@ -56,8 +47,15 @@ def client_address(peer: str | None, headers: Headers, trusted: AddressList) -> 
 
 
 def parse_address(text: str) -> Address | None:
-    """Return an IP address; None for what is none."""
+    """Return an IP address; None if it is not one."""
     try:
         return ip_address(text)
     except ValueError:
         return None
+
+
+def client_key(address: Address | None) -> str:
+    """Return what connections of one client are counted by; all of a /64 network are one client's in IPv6."""
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or f"{int(address) >> 64:x}/64")
+    return str(address)

@@ -8,8 +8,8 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message
 
-from ingress.gate import Gate
-from ingress.http import Connection
+from ingress.server.connection import Connection
+from ingress.server.gate import Gate
 
 log = structlog.get_logger()
 

@@ -2,8 +2,7 @@
 
 A general ASGI server leaves partial heads and bodies open for long. Here a request has
 `ingress.header_timeout` for its head and `ingress.body_timeout` for its body, in wall-clock time, so that a
-drip does not extend it. `ingress.gate` says what all connections may cost together, `ingress.reader` reads
-requests, `ingress.exchange` is one of them as the application knows it.
+drip does not extend it.
 """
 
 import asyncio
@@ -13,10 +12,10 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp
 
-from ingress.exchange import Exchange, status_line
-from ingress.gate import LINGERING_AT_MOST, Gate, client_key
-from ingress.limits import client_address, parse_address
-from ingress.reader import BadRequest, RequestReader
+from ingress.clients import client_address, client_key, parse_address
+from ingress.server.exchange import Exchange, status_line
+from ingress.server.gate import LINGERING_AT_MOST, Gate
+from ingress.server.reader import BadRequest, RequestReader
 
 KEEP_ALIVE_S = 5.0
 LAST_CALL_S = 0.5

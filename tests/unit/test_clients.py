@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingress.limits import AddressList, announced_bytes, client_address
+from ingress.clients import AddressList, client_address
+from ingress.webhooks import announced_bytes
 
 PROXIES = AddressList(["10.0.0.0/8", "::1", "192.0.2.1"])
 

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 import httptools
 
-from ingress.exchange import Exchange
-from ingress.gate import Gate
-from ingress.limits import Headers
+from ingress.clients import Headers
+from ingress.server.exchange import Exchange
+from ingress.server.gate import Gate
 
 # What is sent beside a field's name and value, and beside a byte in a chunk of its own.
 FIELD_FRAMING_BYTES, CHUNK_FRAMING_BYTES = 4, 8

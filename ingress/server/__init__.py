@@ -1,0 +1,6 @@
+"""The HTTP server in front of the application: what must be bounded before a request is complete.
+
+It serves any ASGI application on `asyncio` and `httptools`, and knows nothing of webhooks. `serve` starts and
+stops it, `connection` is one connection, `reader` reads requests from its bytes, `exchange` is one request as
+the application knows it, and `gate` says what all connections may cost together.
+"""
