@@ -61,7 +61,7 @@ class Committer:
     """Commits requests to the inbox of one Redis. Looks at that Redis share no connection with commits."""
 
     def __init__(self, config: Config) -> None:
-        address = parse_address(config.redis.url)
+        address = parse_address(config.redis.url, config.redis.prefix)
         self._client = PipelinedClient(address, timeout_s=REDIS_TIMEOUT_S)
         self._looks = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
         self._wait_replicas = config.redis.wait_replicas

@@ -16,6 +16,7 @@ from shared.values import Duration, Private, Rate, RequestTimeout, Secrets
 
 EMBEDDED = "embedded"
 WILDCARDS = ("*",)
+PREFIX = "hr:"
 LARGEST_BODY = 64 * 1024 * 1024  # what a worker takes out of an inbox at once
 
 Name = Annotated[
@@ -25,6 +26,14 @@ Name = Annotated[
         description="1 to 64 letters, digits, dots, dashes or underscores",
     ),
 ]
+KeyPrefix = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,31}:\Z",
+        description="1 to 32 letters, digits, dots, dashes or underscores, and a colon",
+    ),
+]
+"""What a gateway's keys in Redis start with. With one colon, at its end, none is the beginning of another."""
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 BodyBytes = Annotated[int, Meta(ge=1, le=LARGEST_BODY)]
@@ -42,6 +51,7 @@ class RedisSettings(Section, frozen=True):
     """Where the records are kept, and what it must promise."""
 
     url: str = "redis://127.0.0.1:6379/0"
+    prefix: KeyPrefix = PREFIX
     require_aof: bool = True
     wait_replicas: Annotated[int, Meta(ge=0)] = 0
 

@@ -41,7 +41,8 @@ class DoorbellTask(Task):  # type: ignore[misc]
 
 def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     """Return the application of one worker process. Nothing connects before the worker starts."""
-    url, options = parse_address(file.config.redis.url).broker()
+    redis = file.config.redis
+    url, options = parse_address(redis.url, redis.prefix).broker()
     app = Celery("headrace", set_as_current=False)
     app.conf.update(
         broker_url=url,

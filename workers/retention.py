@@ -12,9 +12,9 @@ import structlog
 
 from shared.errors import StoreUnavailable
 from shared.settings import Config
-from shared.store import keys
 from shared.store.client import RedisClient
 from shared.store.duties import Duty
+from shared.store.keys import names_digest
 from shared.store.targets import Targets
 from shared.store.upkeep import REMOVE_AT_ONCE, Removed, Upkeep
 
@@ -49,7 +49,7 @@ class Retention:
         self._dead_letters_ms = config.retention.dead_letters.ms
         self._sources = [source.name for source in config.sources]
         self._known = [target.name for target in config.targets]
-        self._names = keys.names_digest(self._sources, self._known)
+        self._names = names_digest(self._sources, self._known)
 
     async def run(self) -> None:
         """Remove what may go, until cancelled."""

@@ -82,7 +82,9 @@ class Runtime:
 
     async def _open(self) -> None:
         config = self._file.config
-        self._client = PipelinedClient(parse_address(config.redis.url), timeout_s=REDIS_TIMEOUT_S)
+        self._client = PipelinedClient(
+            parse_address(config.redis.url, config.redis.prefix), timeout_s=REDIS_TIMEOUT_S
+        )
         self._egress = Egress(keep_body_bytes=config.retention.max_answer_bytes)
         inbox, upkeep, due = Inbox(self._client), Upkeep(self._client), DueSets(self._client)
         self._bells = bells = Bells(self._client)

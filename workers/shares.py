@@ -16,9 +16,9 @@ from shared.delivery.verdicts import GivenUp, Reason
 from shared.errors import ArchiveUnavailable, StoreUnavailable
 from shared.operations.moves import EXPIRE_AT_ONCE, Moved, Moves
 from shared.settings import Config
-from shared.store import keys
 from shared.store.client import RedisClient
 from shared.store.duties import Duty
+from shared.store.keys import names_digest
 from shared.store.letters import Letters
 from shared.store.shares import Memory, Shares, Taken, Verdict
 from shared.store.sources import Sources
@@ -70,7 +70,7 @@ class ShareKeeper:
         self._holding = {target.name for target in config.targets if target.on_dead == "hold"}
         self._fed_by = {target.name: target.sources for target in config.targets}
         self._dead_letters_ms = config.retention.dead_letters.ms
-        self._names = keys.names_digest(self._source_shares, self._target_shares)
+        self._names = names_digest(self._source_shares, self._target_shares)
         if config.archive.dead_letters != self._file_url:
             self._file_url = config.archive.dead_letters
             self._moves = Moves(self._letters, DeadLetterFile(self._file_url))

@@ -115,7 +115,7 @@ def command(
 
 def _redis(config: Config) -> tuple[RedisReport, list[str]]:
     """Return what Redis is, and what waits there for somebody."""
-    address = parse_address(config.redis.url).shown
+    address = parse_address(config.redis.url, config.redis.prefix).shown
 
     async def look(client: RedisClient) -> tuple[Fitness, list[str]]:
         fitness = await inspect(client, require_aof=config.redis.require_aof)

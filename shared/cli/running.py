@@ -34,7 +34,7 @@ def _given(path: Path | None) -> Path:
 
 def ask(config: Config, body: Callable[[RedisClient], Awaitable[T]]) -> T:
     """Run `body` with a connection to the configuration's Redis. Raises: StoreUnavailable naming it."""
-    address = parse_address(config.redis.url)
+    address = parse_address(config.redis.url, config.redis.prefix)
 
     async def run() -> T:
         client = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)

@@ -94,7 +94,7 @@ def _convert(tree: object, type_: type[T], path: str) -> T:
 
 def _check(config: Config) -> None:
     if config.redis.url != EMBEDDED:
-        _value(parse_address, config.redis.url, "redis.url")
+        _value(lambda url: parse_address(url, config.redis.prefix), config.redis.url, "redis.url")
     _check_ingress(config.ingress)
     _value(proxy_of, config, "egress.proxy")
     if config.egress.proxy_resolves and config.egress.proxy is None:

@@ -15,6 +15,7 @@ log = structlog.get_logger()
 
 NEED_RESTART = (
     "redis.url",
+    "redis.prefix",
     "redis.require_aof",
     "redis.wait_replicas",
     "ingress.host",

@@ -95,7 +95,7 @@ def _send(
 
 async def _watch(config: Config, receipts: list[str]) -> dict[str, Seen]:
     """Return what became of each request, once all of it is settled or time is up."""
-    client = RedisClient(parse_address(config.redis.url), timeout_s=5.0)
+    client = RedisClient(parse_address(config.redis.url, config.redis.prefix), timeout_s=5.0)
     records, deliveries = Records(client), Deliveries(client)
     sources = [source.name for source in config.sources]
     seen: dict[str, Seen] = {}

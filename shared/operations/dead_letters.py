@@ -13,7 +13,6 @@ import msgspec
 from shared.archive.letter import StoredLetter
 from shared.event.times import rfc3339_ms
 from shared.operations.disk import certain, counts_of
-from shared.store import keys
 from shared.store.audit import named, note
 from shared.store.client import RedisClient
 from shared.store.context import of_source
@@ -58,6 +57,7 @@ class DeadLetters:
 
     def __init__(self, client: RedisClient, file: DeadLetterFile | None) -> None:
         self._client = client
+        self._keys = client.keys
         self._deliveries = Deliveries(client)
         self._letters = Letters(client)
         self._file = file
@@ -117,7 +117,7 @@ class DeadLetters:
     async def _chosen(self, chosen: Chosen) -> AsyncIterator[tuple[str, list[StoredLetter]]]:
         """Yield what is chosen, a page of one target at a time: those in Redis first."""
         for target in chosen.targets:
-            async for steps in walk(self._client, [keys.dead(target)], chosen.span, newest_first=False):
+            async for steps in walk(self._client, [self._keys.dead(target)], chosen.span, newest_first=False):
                 views = await self._deliveries.views([(step, target) for step in steps])
                 page = [_stand_in(view) for view in views if chosen.takes(view)]
                 for start in range(0, len(page), PAGE):

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from shared.store import keys
 from shared.store.admission import Entry, Place, Quarantine, Terms, admit
 from shared.store.audit import named, note
 from shared.store.client import RedisClient, translated
@@ -35,6 +34,7 @@ class QuarantineWork:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def count(self, chosen: Chosen) -> dict[str, int]:
         """Return how many requests are chosen, by the reason why they are there."""
@@ -68,7 +68,7 @@ class QuarantineWork:
             for start in range(0, len(receipts), AT_ONCE):
                 yield await self._with_reason(receipts[start : start + AT_ONCE], chosen.code)
             return
-        async for steps in walk(self._client, [keys.QUARANTINE], chosen.span, newest_first=False):
+        async for steps in walk(self._client, [self._keys.quarantine], chosen.span, newest_first=False):
             ids = [step.id for step in steps if of_source(step.id, chosen.source)]
             for start in range(0, len(ids), AT_ONCE):
                 yield await self._with_reason(ids[start : start + AT_ONCE], chosen.code)
@@ -77,7 +77,7 @@ class QuarantineWork:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hget(keys.quarantined(id), "code")
+                pipe.hget(self._keys.quarantined(id), "code")
             codes = await pipe.execute() if ids else []
         return {
             id: found.decode()
@@ -98,7 +98,7 @@ class QuarantineWork:
         redis: Any = self._client.redis
         while total < planned:
             with translated():
-                found = await redis.xrange(keys.inbox(source), count=TAKE_AT_ONCE)
+                found = await redis.xrange(self._keys.inbox(source), count=TAKE_AT_ONCE)
             batch = [_quarantine(source, id.decode(), fields) for id, fields in found]
             if not batch:
                 break

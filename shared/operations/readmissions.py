@@ -12,7 +12,6 @@ import msgspec
 
 from shared.event.ids import stream_id
 from shared.routing.reading import POISON, Reader
-from shared.store import keys
 from shared.store.admission import Admission, Entry, Outcome, Place, Quarantine, Terms, admit
 from shared.store.audit import named, note
 from shared.store.bells import Bells
@@ -90,6 +89,7 @@ class Readmissions:
 
     def __init__(self, client: RedisClient, reader: Reader, *, retention_ms: int) -> None:
         self._client = client
+        self._keys = client.keys
         self._reader = reader
         self._retention_ms = retention_ms
 
@@ -166,7 +166,7 @@ class Readmissions:
                     yield batch
             return
         # What is admitted leaves the set behind the walk, what is not stays behind it: each comes once.
-        async for steps in walk(self._client, [keys.QUARANTINE], held.span, newest_first=False):
+        async for steps in walk(self._client, [self._keys.quarantine], held.span, newest_first=False):
             ids = [step.id for step in steps if of_source(step.id, held.source)]
             for start in range(0, len(ids), AT_ONCE):
                 part = ids[start : start + AT_ONCE]
@@ -199,7 +199,7 @@ class Readmissions:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hget(keys.quarantined(id), "code")
+                pipe.hget(self._keys.quarantined(id), "code")
             codes = await pipe.execute() if ids else []
         return [None if code is None else code.decode() for code in codes]
 
@@ -207,7 +207,7 @@ class Readmissions:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hmget(keys.quarantined(id), ["source", "body", "headers"])
+                pipe.hmget(self._keys.quarantined(id), ["source", "body", "headers"])
             replies = await pipe.execute() if ids else []
         entries = [
             _entry(id, source, body, headers)
@@ -225,14 +225,14 @@ class Readmissions:
         """Return a suppressed copy, with the first's body if it keeps none itself."""
         redis: Any = self._client.redis
         with translated():
-            source, headers = await redis.hmget(keys.duplicate(id), ["source", "headers"])
+            source, headers = await redis.hmget(self._keys.duplicate(id), ["source", "headers"])
             at = id
             for _ in range(CHAIN):
-                of, body = await redis.hmget(keys.duplicate(at), ["of", "body"])
+                of, body = await redis.hmget(self._keys.duplicate(at), ["of", "body"])
                 if source is None or of is None:
                     return None
                 at = of.decode()
-                for key in (keys.event(at), keys.quarantined(at)):
+                for key in (self._keys.event(at), self._keys.quarantined(at)):
                     if body is None:
                         body = await redis.hget(key, "body")
                 if body is not None:

@@ -17,7 +17,6 @@ import msgspec
 
 from shared.archive.letter import StoredLetter
 from shared.operations.disk import certain
-from shared.store import keys
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
@@ -94,6 +93,7 @@ class Replays:
     ) -> None:
         """`targets` are the names of the configured ones: nothing is sent to any other."""
         self._client = client
+        self._keys = client.keys
         self._letters = Letters(client)
         self._file = file
         self._returns: Returns | None = None
@@ -109,7 +109,9 @@ class Replays:
         if dead is not None and selection.source is None and _as_they_are(selection):
             within = selection.span
             with translated():
-                count = await self._client.redis.zcount(keys.dead(dead), within.since_ms, within.until_ms)
+                count = await self._client.redis.zcount(
+                    self._keys.dead(dead), within.since_ms, within.until_ms
+                )
             count += await self._count_on_disk(dead, within)
             return Plan({dead: count} if count else {}, 0, {})
         deliveries: Counter[str] = Counter()
@@ -169,7 +171,7 @@ class Replays:
                 yield ids[start : start + AT_ONCE]
             return
         dead = selection.dead_letters_of
-        sets = [keys.OPEN, keys.FINISHED] if dead is None else [keys.dead(dead)]
+        sets = [self._keys.open, self._keys.finished] if dead is None else [self._keys.dead(dead)]
         # What a replay sends and what dies again comes to stand outside of the span, or behind the walk.
         async for steps in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
             yield [step.id for step in steps if of_source(step.id, selection.source)]
@@ -207,7 +209,9 @@ class Replays:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hmget(keys.event(id), ["attributes", "targets", *(f"end:{name}" for name in candidates)])
+                pipe.hmget(
+                    self._keys.event(id), ["attributes", "targets", *(f"end:{name}" for name in candidates)]
+                )
             replies = await pipe.execute() if ids else []
         heads = dict(zip(ids, replies, strict=True))
         if self._file is not None:

@@ -8,7 +8,6 @@ from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.letter import StoredLetter
 from shared.errors import StoreUnavailable
 from shared.operations.moves import new_move, size_of
-from shared.store import keys
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.doorbell import DELIVER, Doorbell
@@ -31,6 +30,7 @@ class Returns:
 
     def __init__(self, client: RedisClient, file: DeadLetterFile) -> None:
         self._client = client
+        self._keys = client.keys
         self._letters = Letters(client)
         self._shares = Shares(client)
         self._bells = Bells(client)
@@ -108,6 +108,6 @@ class Returns:
     async def _waiting(self, target: str) -> int:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
-            pipe.zcard(keys.due(target))
-            pipe.zcard(keys.leased(target))
+            pipe.zcard(self._keys.due(target))
+            pipe.zcard(self._keys.leased(target))
             return sum(await pipe.execute())

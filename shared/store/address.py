@@ -1,17 +1,23 @@
-"""Where Redis is: one `redis.url` of the configuration, as redis-py and as Kombu want it."""
+"""Where a gateway's records are: which Redis, as redis-py and as Kombu want it, and under which prefix."""
 
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from shared.store.keys import Keys
+
 FORMS = "redis://, rediss://, unix:// or sentinel://h1:26379,h2:26379/MASTER/0"
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """A parsed `redis.url`: `sentinels` and `master` for a Sentinel set, else `url` as it is."""
+    """A parsed `redis.url`: `sentinels` and `master` for a Sentinel set, else `url` as it is.
+
+    `keys` are the names of what the gateway keeps there.
+    """
 
     url: str
+    keys: Keys
     db: int = 0
     sentinels: tuple[tuple[str, int], ...] = ()
     master: str = ""
@@ -29,30 +35,31 @@ class RedisAddress(msgspec.Struct, frozen=True):
 
     def broker(self) -> tuple[str, dict[str, Any]]:
         """Return Kombu's broker URL and the transport options that go with it."""
+        options: dict[str, Any] = {"global_keyprefix": self.keys.celery} if self.keys.celery else {}
         if self.sentinels:
             login = ""
             if self.password is not None:
                 login = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@"
             urls = ";".join(f"sentinel://{login}{host}:{port}/{self.db}" for host, port in self.sentinels)
-            return urls, {"master_name": self.master}
+            return urls, {**options, "master_name": self.master}
         if self.url.startswith("unix://"):
             path = urlsplit(self.url).path
-            return f"redis+socket://{path}?virtual_host={self.db}", {}
-        return self.url, {}
+            return f"redis+socket://{path}?virtual_host={self.db}", options
+        return self.url, options
 
 
-def parse_address(url: str) -> RedisAddress:
-    """Read a `redis.url`. Raises: ValueError."""
-    parts = urlsplit(url)
+def parse_address(url: str, prefix: str) -> RedisAddress:
+    """Read a `redis.url`; `prefix` is `redis.prefix`. Raises: ValueError."""
+    parts, keys = urlsplit(url), Keys(prefix)
     if parts.scheme == "unix":
         if not parts.path:
             raise ValueError("names no socket: write unix:///path/to/redis.sock")
-        return RedisAddress(url=url, db=_db(parts.query.removeprefix("db=")))
+        return RedisAddress(url=url, keys=keys, db=_db(parts.query.removeprefix("db=")))
     if parts.scheme in ("redis", "rediss"):
         if not parts.hostname:
             raise ValueError("names no host: write redis://HOST:PORT/0")
         _ = parts.port  # a port that is none raises ValueError here, not at the first connection
-        return RedisAddress(url=url, db=_db(parts.path.strip("/")))
+        return RedisAddress(url=url, keys=keys, db=_db(parts.path.strip("/")))
     if parts.scheme == "sentinel":
         hosts = parts.netloc.rpartition("@")[2].split(",")
         master, _, db = parts.path.strip("/").partition("/")
@@ -62,6 +69,7 @@ def parse_address(url: str) -> RedisAddress:
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
         return RedisAddress(
             url=url,
+            keys=keys,
             db=_db(db),
             sentinels=tuple(_host_port(host) for host in hosts),
             master=master,

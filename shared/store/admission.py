@@ -14,8 +14,8 @@ import msgspec
 from shared.event.canonical import DedupeKey
 from shared.event.ids import event_id
 from shared.event.record import JSON, EventRecord
-from shared.store import keys
 from shared.store.client import NamedCall, RedisClient
+from shared.store.keys import GROUP, Keys
 
 ADMIT_BYTES = 1024 * 1024
 ADMIT_DUE = 2000
@@ -120,18 +120,20 @@ async def admit(
     """
     outcomes: list[Outcome] = []
     for part in parts(batch):
-        outcomes += outcomes_of(part, await client.run(*admit_call(place, source, part, terms)))
+        outcomes += outcomes_of(part, await client.run(*admit_call(client.keys, place, source, part, terms)))
     return outcomes
 
 
-def admit_call(place: Place, source: str, part: Sequence[Admission | Quarantine], terms: Terms) -> NamedCall:
+def admit_call(
+    keys: Keys, place: Place, source: str, part: Sequence[Admission | Quarantine], terms: Terms
+) -> NamedCall:
     """Return the call that admits one of the `parts` of a batch."""
     head: list[str | bytes | int | float] = [source, terms.window_ms, terms.resend_ms, terms.retention_ms]
     requests = [argument for item in part for argument in _arguments(item)]
     if place is not Place.INBOX:
         return "readmit", [], [*head, place.value, *requests]
     inbox = [keys.inbox(source), keys.alone(source), keys.turn(source)]
-    return "admit", inbox, [*head, keys.GROUP, terms.fence, TURN_MS, *requests]
+    return "admit", inbox, [*head, GROUP, terms.fence, TURN_MS, *requests]
 
 
 def outcomes_of(part: Sequence[Admission | Quarantine], reply: Sequence[Any]) -> list[Outcome]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import msgspec
 
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 
 KEPT = 10_000
@@ -21,7 +20,7 @@ async def note(
     entry: dict[Any, Any] = {"action": action, "user": user, "selected": msgspec.json.encode(selected)}
     entry |= {what: msgspec.json.encode(counts) for what, counts in planned.items()}
     with translated():
-        await client.redis.xadd(keys.AUDIT, entry, maxlen=KEPT, approximate=True)
+        await client.redis.xadd(client.keys.audit, entry, maxlen=KEPT, approximate=True)
 
 
 def named(ids: tuple[str, ...], what: str) -> dict[str, Any]:

@@ -3,17 +3,17 @@
 from collections.abc import Iterable
 
 from shared.errors import StoreUnavailable
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.doorbell import Doorbell, envelope
+from shared.store.keys import Keys
 
 OUTSTANDING_MS = 1000
 LONGEST_QUEUE = 1000
 
 
-def ring_arguments(bell: Doorbell) -> tuple[list[str], list[str | bytes | int]]:
+def ring_arguments(keys: Keys, bell: Doorbell) -> tuple[list[str], list[str | bytes | int]]:
     """Return the keys and arguments of `ring.lua`."""
-    return [keys.rung(bell.name), keys.QUEUE], [envelope(bell), OUTSTANDING_MS, LONGEST_QUEUE]
+    return [keys.rung(bell.name), keys.queue], [envelope(bell), OUTSTANDING_MS, LONGEST_QUEUE]
 
 
 class Bells:
@@ -21,10 +21,11 @@ class Bells:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def ring(self, bells: Iterable[Doorbell]) -> None:
         """Ring each of `bells`, unless it is outstanding. Raises: StoreUnavailable."""
-        calls = [ring_arguments(bell) for bell in bells]
+        calls = [ring_arguments(self._keys, bell) for bell in bells]
         for reply in await self._client.run_many("ring", calls) if calls else []:
             if isinstance(reply, StoreUnavailable):
                 raise reply
@@ -32,18 +33,18 @@ class Bells:
     async def answered(self, bell: Doorbell) -> None:
         """Take the flag down, so that what comes from now on rings again. Raises: StoreUnavailable."""
         with translated():
-            await self._client.redis.delete(keys.rung(bell.name))
+            await self._client.redis.delete(self._keys.rung(bell.name))
 
     async def drop_queued(self) -> tuple[str, int]:
         """Drop all that is in Celery's queue. Returns its type in Redis, and how many messages a list held.
 
         Raises: StoreUnavailable.
         """
-        kind, length = await self._client.run("drop_queued", [keys.QUEUE], [])
+        kind, length = await self._client.run("drop_queued", [self._keys.queue], [])
         return kind.decode(), length
 
     async def queued(self) -> int:
         """Return how many doorbells no worker has answered yet. Raises: StoreUnavailable."""
         with translated():
-            length: int = await self._client.redis.llen(keys.QUEUE)
+            length: int = await self._client.redis.llen(self._keys.queue)
         return length

@@ -93,6 +93,7 @@ class RedisClient:
             "protocol": 2,  # replies as the scripts and this package read them, on 6.2 and on 7
         }
         self.address = address
+        self.keys = address.keys
         if address.sentinels:
             login = {"username": address.username, "password": address.password}
             self.sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
@@ -126,6 +127,7 @@ class RedisClient:
         Raises: StoreUnavailable where the connection broke: nothing is known of any; and where fewer than
         `replicas` confirmed in time what was written.
         """
+        calls = self._prefixed(calls)
         with translated():
             replies = await self._evaluate(calls, replicas)
             unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
@@ -137,6 +139,19 @@ class RedisClient:
                 for number, reply in zip(unknown, again, strict=True):
                     replies[number] = reply
         return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
+
+    async def run_as_one(self, calls: Sequence[NamedCall]) -> list[Any]:
+        """Run scripts in one transaction. Raises: StoreUnavailable; also where one of them fails."""
+        with translated():
+            pipe = self.redis.pipeline(transaction=True)
+            for name, keys, args in self._prefixed(calls):
+                await self.script(name)(keys=keys, args=args, client=pipe)
+            replies: list[Any] = await pipe.execute()
+        return replies
+
+    def _prefixed(self, calls: Sequence[NamedCall]) -> list[NamedCall]:
+        """Return calls with the prefix of all keys as each one's last key."""
+        return [(name, [*keys, self.keys.prefix], args) for name, keys, args in calls]
 
     async def _evaluate(self, calls: Sequence[NamedCall], replicas: int) -> list[Any]:
         pipe = self.redis.pipeline(transaction=False)

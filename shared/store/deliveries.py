@@ -7,7 +7,6 @@ import msgspec
 
 from shared.archive.letter import ENDED
 from shared.event.times import rfc3339_ms
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import read_context
 from shared.store.due import Attempt
@@ -93,6 +92,7 @@ class Deliveries:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def of_event(
         self, event_id: str, *, answers: bool = False, concurrency: Mapping[str, int] | None = None
@@ -134,7 +134,7 @@ class Deliveries:
 
     async def _places(self, event_id: str) -> tuple[list[_Place], dict[bytes, bytes]] | None:
         """Return where each delivery of an event stands, and the attempts as they are kept."""
-        event = keys.event(event_id)
+        event = self._keys.event(event_id)
         redis: Any = self._client.redis
         with translated():
             targets, ordered, transaction = await redis.hmget(event, ["targets", "ordered", "transaction"])
@@ -146,10 +146,10 @@ class Deliveries:
             pipe = redis.pipeline(transaction=True)
             for name in names:
                 pipe.hmget(event, [f"end:{name}", f"failed:{name}", f"why:{name}"])
-                pipe.zscore(keys.due(name), event_id)
-                pipe.zscore(keys.leased(name), event_id)
-                pipe.lindex(keys.lane(name, transaction.decode() if name in lanes else ""), 0)
-            pipe.hgetall(keys.attempts(event_id))
+                pipe.zscore(self._keys.due(name), event_id)
+                pipe.zscore(self._keys.leased(name), event_id)
+                pipe.lindex(self._keys.lane(name, transaction.decode() if name in lanes else ""), 0)
+            pipe.hgetall(self._keys.attempts(event_id))
             *found, attempts = await pipe.execute()
         rows = zip(names, found[::4], found[1::4], found[2::4], found[3::4], strict=True)
         return [_place(event_id, *row) for row in rows], attempts
@@ -165,12 +165,12 @@ class Deliveries:
             pipe = redis.pipeline(transaction=True)
             pipe.time()
             for place in places:
-                pipe.hmget(keys.target(place.target), ["state", "reason", "open_until"])
-                pipe.get(keys.rate(place.target))
-                pipe.zcard(keys.leased(place.target))
-                pipe.hmget(keys.event(place.ahead or ""), ["open", f"end:{place.target}"])
+                pipe.hmget(self._keys.target(place.target), ["state", "reason", "open_until"])
+                pipe.get(self._keys.rate(place.target))
+                pipe.zcard(self._keys.leased(place.target))
+                pipe.hmget(self._keys.event(place.ahead or ""), ["open", f"end:{place.target}"])
             # `data` may be large: it is read only for what it says of the transaction.
-            pipe.hget(keys.event(event_id), "data" if any(place.ahead for place in places) else "")
+            pipe.hget(self._keys.event(event_id), "data" if any(place.ahead for place in places) else "")
             (seconds, micros), *found, data = await pipe.execute()
         transaction = msgspec.json.decode(data, type=_Transaction).transaction_id if data else None
         whys = {}
@@ -201,7 +201,7 @@ class Deliveries:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for target in targets:
-                pipe.zcard(keys.dead(target))
+                pipe.zcard(self._keys.dead(target))
             return dict(zip(targets, await pipe.execute(), strict=True))
 
     async def dead_letters(self, targets: Sequence[str], span: Span, limit: int) -> list[DeadLetter]:
@@ -209,7 +209,7 @@ class Deliveries:
 
         Raises: StoreUnavailable.
         """
-        target_of = {keys.dead(target): target for target in targets}
+        target_of = {self._keys.dead(target): target for target in targets}
         letters: list[DeadLetter] = []
         page = max(10, PAGE // max(1, len(targets)))
         async for steps in walk(self._client, list(target_of), span, newest_first=True, page=page):
@@ -225,13 +225,13 @@ class Deliveries:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for step, target in found:
-                pipe.hmget(keys.event(step.id), ["attributes", f"failed:{target}", f"why:{target}"])
-                pipe.hkeys(keys.attempts(step.id))
+                pipe.hmget(self._keys.event(step.id), ["attributes", f"failed:{target}", f"why:{target}"])
+                pipe.hkeys(self._keys.attempts(step.id))
             replies = await pipe.execute()
             # Only the latest attempt is read: an event's attempts may come to megabytes.
             pipe = self._client.redis.pipeline(transaction=False)
             for (step, target), fields in zip(found, replies[1::2], strict=True):
-                pipe.hget(keys.attempts(step.id), _latest(fields, target))
+                pipe.hget(self._keys.attempts(step.id), _latest(fields, target))
             latest = await pipe.execute()
         return [
             _letter(step, target, attributes, int(failed or 0), reason, attempt)

@@ -9,8 +9,8 @@ import msgspec
 from shared.delivery.verdicts import Reason
 from shared.errors import StoreUnavailable
 from shared.event.record import JSON, EventRecord
-from shared.store import keys
 from shared.store.client import NamedCall, RedisClient, translated
+from shared.store.keys import Keys
 
 READ_AT_ONCE = 16
 LEASE_BEYOND_TIMEOUT_MS = 10_000
@@ -141,6 +141,7 @@ class DueSets:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def turn(
         self, batch: Sequence[Settlement], patience: Mapping[str, Patience], wishes: Sequence[Wish]
@@ -153,7 +154,7 @@ class DueSets:
         and what was claimed then comes back with its lease.
         """
         calls = [_settle_call(batch, patience)] if batch else []
-        replies = await self._client.run_each([*calls, *map(_claim_call, wishes)])
+        replies = await self._client.run_each([*calls, *(_claim_call(self._keys, wish) for wish in wishes)])
         turn = Turn()
         if batch:
             reply = replies.pop(0)
@@ -183,7 +184,7 @@ class DueSets:
                 some = ids[start : start + READ_AT_ONCE]
                 pipe = self._client.redis.pipeline(transaction=False)
                 for id in some:
-                    pipe.hmget(keys.event(id), ["attributes", "data", "body", "type"])
+                    pipe.hmget(self._keys.event(id), ["attributes", "data", "body", "type"])
                 for id, (attributes, data, body, type_) in zip(some, await pipe.execute(), strict=True):
                     content_type = type_.decode() if type_ else JSON
                     record = EventRecord(id, attributes, data, body, content_type)
@@ -198,7 +199,7 @@ class DueSets:
         """
         back, spent = await self._client.run(
             "release",
-            [keys.leased(target), keys.due(target)],
+            [self._keys.leased(target), self._keys.due(target)],
             [target, RELEASE_AT_ONCE, LAPSES_UNCHARGED, lease_ms],
         )
         return back, [
@@ -235,7 +236,7 @@ def _settle_call(batch: Sequence[Settlement], patience: Mapping[str, Patience]) 
     return "settle", [], args
 
 
-def _claim_call(wish: Wish) -> NamedCall:
+def _claim_call(keys: Keys, wish: Wish) -> NamedCall:
     target, limits = wish.target, wish.limits
     return (
         "claim",

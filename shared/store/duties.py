@@ -1,6 +1,5 @@
 """Duties that one worker has at a time, of those whose configurations have the same names."""
 
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 
 
@@ -10,6 +9,7 @@ class Duty:
     def __init__(self, client: RedisClient, name: str, worker: str, *, lease_ms: int) -> None:
         """`worker` wants it; without a renewal another may have it after `lease_ms`."""
         self._client = client
+        self._keys = client.keys
         self._name = name
         self._worker = worker
         self._lease_ms = lease_ms
@@ -17,9 +17,9 @@ class Duty:
     async def mine(self, names: str) -> bool:
         """Take or renew the lease, unless another worker has it; return whether this one has it now.
 
-        `names` is the digest of the configuration's names (`keys.names_digest`). Raises: StoreUnavailable.
+        `names` is the digest of the configuration's names (`names_digest`). Raises: StoreUnavailable.
         """
-        key, redis = keys.duty(self._name, names), self._client.redis
+        key, redis = self._keys.duty(self._name, names), self._client.redis
         with translated():
             if await redis.set(key, self._worker, nx=True, px=self._lease_ms):
                 return True

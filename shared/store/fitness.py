@@ -36,6 +36,10 @@ class Wanted(Protocol):
         """Where it is."""
 
     @property
+    def prefix(self) -> str:
+        """What the gateway's keys start with."""
+
+    @property
     def require_aof(self) -> bool:
         """Whether it must keep an append-only file."""
 
@@ -47,7 +51,7 @@ def refuse_unfit(wanted: Wanted) -> None:
     """
 
     async def look() -> None:
-        client = RedisClient(parse_address(wanted.url), timeout_s=1.0)
+        client = RedisClient(parse_address(wanted.url, wanted.prefix), timeout_s=1.0)
         try:
             (await inspect(client, require_aof=wanted.require_aof)).insist()
         except StoreUnavailable:

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 
 SAMPLE = 16
@@ -27,17 +26,17 @@ async def holding(client: RedisClient, sources: Sequence[str]) -> Holding:
     """Count what is held, and estimate how many dedupe keys `sources` have. Raises: StoreUnavailable."""
     with translated():
         pipe = client.redis.pipeline(transaction=False)
-        pipe.zcard(keys.OPEN)
-        pipe.zcard(keys.QUARANTINE)
+        pipe.zcard(client.keys.open)
+        pipe.zcard(client.keys.quarantine)
         for source in sources:
-            pipe.xlen(keys.inbox(source))
-            pipe.get(keys.dedupe(source))
+            pipe.xlen(client.keys.inbox(source))
+            pipe.get(client.keys.dedupe(source))
         waiting, quarantined, *found = await pipe.execute()
     held = 0
     for source, tables in zip(sources, found[1::2], strict=True):
         for table in tables.decode().split(" ")[1:] if tables else ():
             number, bits, _ = table.split(":")
-            held += await _in_table(client, f"{keys.dedupe(source)}:{number}:", 2 ** int(bits))
+            held += await _in_table(client, f"{client.keys.dedupe(source)}:{number}:", 2 ** int(bits))
     return Holding(sum(found[::2]), waiting, quarantined, held)
 
 

@@ -8,7 +8,6 @@ from redis.exceptions import ResponseError
 
 from shared.errors import StoreUnavailable
 from shared.event.ids import event_id
-from shared.store import keys
 from shared.store.admission import (
     TURN_MS,
     Admission,
@@ -25,6 +24,7 @@ from shared.store.admission import (
 from shared.store.bells import ring_arguments
 from shared.store.client import Call, NamedCall, RedisClient, translated, unavailable
 from shared.store.doorbell import ADMIT, Doorbell
+from shared.store.keys import GROUP, Keys
 
 TAKE_BYTES = 64 * 1024 * 1024
 TAKE_MOST = 128
@@ -53,6 +53,7 @@ class Inbox:
 
     def __init__(self, client: RedisClient, *, wait_replicas: int = 0) -> None:
         self._client = client
+        self._keys = client.keys
         self._wait_replicas = wait_replicas
         self._largest: dict[str, float] = {}
 
@@ -64,7 +65,7 @@ class Inbox:
         """
         parts = _parts(batch)
         replies = await self._client.run_many(
-            "put", [part.call() for part in parts], replicas=self._wait_replicas
+            "put", [part.call(self._keys) for part in parts], replicas=self._wait_replicas
         )
         results: list[str | Exception] = [""] * len(batch)
         for part, reply in zip(parts, replies, strict=True):
@@ -115,8 +116,8 @@ class Inbox:
     async def _read(self, source: str, consumer: str, most: int, answered: Doorbell | None) -> Any:
         pipe = self._client.redis.pipeline(transaction=False)
         if answered:
-            pipe.delete(keys.rung(answered.name))
-        pipe.xreadgroup(keys.GROUP, consumer, {keys.inbox(source): ">"}, count=most)
+            pipe.delete(self._keys.rung(answered.name))
+        pipe.xreadgroup(GROUP, consumer, {self._keys.inbox(source): ">"}, count=most)
         replies = await pipe.execute(raise_on_error=False)
         for reply in replies:
             if isinstance(reply, Exception):
@@ -125,7 +126,7 @@ class Inbox:
 
     async def _create_group(self, source: str) -> None:
         try:
-            await self._client.redis.xgroup_create(keys.inbox(source), keys.GROUP, id="0", mkstream=True)
+            await self._client.redis.xgroup_create(self._keys.inbox(source), GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise  # else another worker was first
@@ -138,8 +139,8 @@ class Inbox:
         try:
             found = await self._client.run(
                 "take_over",
-                [keys.inbox(source), keys.alone(source)],
-                [keys.GROUP, consumer, LEFT_BEHIND_MS],
+                [self._keys.inbox(source), self._keys.alone(source)],
+                [GROUP, consumer, LEFT_BEHIND_MS],
             )
         except StoreUnavailable as error:
             if "NOGROUP" in str(error):
@@ -156,7 +157,7 @@ class Inbox:
 
         Returns what `take_in_turn` does; None where it is another's turn. Raises: StoreUnavailable.
         """
-        calls = [begin_turn_call(source, holder), self._take_in_turn_call(source, holder)]
+        calls = [begin_turn_call(self._keys, source, holder), self._take_in_turn_call(source, holder)]
         begun, taken = await self._client.run_each(calls)
         if isinstance(begun, Exception):
             raise begun
@@ -185,8 +186,8 @@ class Inbox:
     def _take_in_turn_call(self, source: str, holder: str) -> NamedCall:
         return (
             "take_in_turn",
-            [keys.inbox(source), keys.alone(source), keys.turn(source)],
-            [keys.GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source), holder],
+            [self._keys.inbox(source), self._keys.alone(source), self._keys.turn(source)],
+            [GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source), holder],
         )
 
     def _taken_in_turn(self, source: str, reply: Sequence[Any]) -> list[Entry]:
@@ -199,9 +200,9 @@ class Inbox:
 
         Raises: StoreUnavailable.
         """
-        rung = keys.rung(Doorbell(ADMIT, source).name)
+        rung = self._keys.rung(Doorbell(ADMIT, source).name)
         length: int = await self._client.run(
-            "end_turn", [keys.turn(source), keys.inbox(source), rung], [holder]
+            "end_turn", [self._keys.turn(source), self._keys.inbox(source), rung], [holder]
         )
         return length
 
@@ -222,7 +223,7 @@ class Inbox:
         outcomes: list[Outcome] = []
         for part in before:  # each only after the one before it: they are in order
             outcomes += await admit(self._client, Place.INBOX, source, part, terms)
-        call = admit_call(Place.INBOX, source, last, terms)
+        call = admit_call(self._keys, Place.INBOX, source, last, terms)
         replies = await self._client.run_each([call, self._take_in_turn_call(source, terms.fence)])
         for reply in replies:
             if isinstance(reply, Exception):
@@ -238,14 +239,14 @@ class Inbox:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for source in sources:
-                pipe.xlen(keys.inbox(source))
-                pipe.memory_usage(keys.inbox(source))
+                pipe.xlen(self._keys.inbox(source))
+                pipe.memory_usage(self._keys.inbox(source))
             replies: list[int | None] = await pipe.execute()
         return [Backlog(*(reply or 0 for reply in replies[i : i + 2])) for i in range(0, len(replies), 2)]
 
     async def tidy(self, source: str, *, idle_ms: int = 3_600_000) -> None:
         """Remove long idle consumers that nothing is pending for. Raises: StoreUnavailable."""
-        await self._client.run("tidy", [keys.inbox(source)], [keys.GROUP, idle_ms])
+        await self._client.run("tidy", [self._keys.inbox(source)], [GROUP, idle_ms])
 
 
 class _Part:
@@ -263,8 +264,8 @@ class _Part:
         self._args.append(item.body)
         self._args.append(msgspec.json.encode(item.headers) if item.headers else b"")
 
-    def call(self) -> Call:
-        rung, ring = ring_arguments(Doorbell(ADMIT, self.source))
+    def call(self, keys: Keys) -> Call:
+        rung, ring = ring_arguments(keys, Doorbell(ADMIT, self.source))
         return [keys.inbox(self.source), *rung], [*ring, *self._args]
 
 
@@ -285,7 +286,7 @@ def _refusal(error: Exception) -> StoreUnavailable:
     return error if isinstance(error, StoreUnavailable) else unavailable(error)
 
 
-def begin_turn_call(source: str, holder: str) -> NamedCall:
+def begin_turn_call(keys: Keys, source: str, holder: str) -> NamedCall:
     """Return the call that begins a turn, and answers the source's doorbell where it does."""
     return "begin_turn", [keys.turn(source), keys.rung(Doorbell(ADMIT, source).name)], [holder, TURN_MS]
 

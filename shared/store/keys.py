@@ -1,6 +1,7 @@
 """The layout of Redis: every key that Headrace owns, documented here and nowhere else.
 
-All keys but Celery's queue start with `hr:`. Times are milliseconds since 1970 by Redis's own clock.
+Times are milliseconds since 1970 by Redis's own clock. All keys but Celery's start with the gateway's prefix
+(`redis.prefix`), here `hr:`, which is the default. Under any other prefix, all of Celery's start with it too.
 
 What came in
     hr:inbox:<source>       stream: `body`, and `headers` (JSON) where any were kept; group `workers`.
@@ -83,44 +84,157 @@ How work is announced and kept
 from collections.abc import Iterable
 from hashlib import sha256
 
+import msgspec
+
+from shared.settings import PREFIX
+
 QUEUE = "headrace"
 GROUP = "workers"
 
-OPEN = "hr:open"
-FINISHED = "hr:finished"
-DUPLICATES = "hr:duplicates"
-QUARANTINE = "hr:quarantine"
-AUDIT = "hr:audit"
-READY = "hr:ready"
-UNKNOWN = "hr:unknown"
-TARGETS = "hr:targets"
-SOURCES = "hr:sources"
-SHARES = "hr:shares"
 
+class Keys(msgspec.Struct, frozen=True):
+    """The names of one gateway's keys. No gateway touches a key under another's prefix.
 
-def inbox(source: str) -> str:
-    """The stream of what was received for a source."""
-    return f"hr:inbox:{source}"
+    A prefix ends with its only colon, so none is the beginning of another.
+    """
 
+    prefix: str = PREFIX
 
-def alone(source: str) -> str:
-    """The hash of how often entries of an inbox were taken alone."""
-    return f"hr:alone:{source}"
+    @property
+    def celery(self) -> str:
+        """What all of Celery's keys start with: nothing under the default prefix, as it always was."""
+        return "" if self.prefix == PREFIX else self.prefix
 
+    @property
+    def queue(self) -> str:
+        """Celery's queue of doorbells."""
+        return self.celery + QUEUE
 
-def dedupe(source: str) -> str:
-    """The tables of a source's dedupe keys."""
-    return f"hr:dedupe:{source}"
+    @property
+    def open(self) -> str:
+        """The events with a delivery that is not done."""
+        return f"{self.prefix}open"
 
+    @property
+    def finished(self) -> str:
+        """The events with none."""
+        return f"{self.prefix}finished"
 
-def event(event_id: str) -> str:
-    """The hash of an event."""
-    return f"hr:event:{event_id}"
+    @property
+    def duplicates(self) -> str:
+        """The suppressed copies."""
+        return f"{self.prefix}duplicates"
 
+    @property
+    def quarantine(self) -> str:
+        """The requests that were quarantined."""
+        return f"{self.prefix}quarantine"
 
-def attempts(event_id: str) -> str:
-    """The hash of an event's delivery attempts."""
-    return f"hr:attempts:{event_id}"
+    @property
+    def audit(self) -> str:
+        """What operators did."""
+        return f"{self.prefix}audit"
+
+    @property
+    def ready(self) -> str:
+        """What the last readiness check wrote."""
+        return f"{self.prefix}ready"
+
+    @property
+    def unknown(self) -> str:
+        """How many events of unknown types came."""
+        return f"{self.prefix}unknown"
+
+    @property
+    def targets(self) -> str:
+        """When each target's name was last in use."""
+        return f"{self.prefix}targets"
+
+    @property
+    def sources(self) -> str:
+        """When each source's name was."""
+        return f"{self.prefix}sources"
+
+    @property
+    def shares(self) -> str:
+        """Who is past their share of memory."""
+        return f"{self.prefix}shares"
+
+    def inbox(self, source: str) -> str:
+        """The stream of what was received for a source."""
+        return f"{self.prefix}inbox:{source}"
+
+    def alone(self, source: str) -> str:
+        """The hash of how often entries of an inbox were taken alone."""
+        return f"{self.prefix}alone:{source}"
+
+    def dedupe(self, source: str) -> str:
+        """The tables of a source's dedupe keys."""
+        return f"{self.prefix}dedupe:{source}"
+
+    def event(self, event_id: str) -> str:
+        """The hash of an event."""
+        return f"{self.prefix}event:{event_id}"
+
+    def attempts(self, event_id: str) -> str:
+        """The hash of an event's delivery attempts."""
+        return f"{self.prefix}attempts:{event_id}"
+
+    def transaction_index(self, transaction: str) -> str:
+        """The set of a transaction's events."""
+        return f"{self.prefix}transaction:{transaction}"
+
+    def duplicate(self, event_id: str) -> str:
+        """The hash of a recorded duplicate."""
+        return f"{self.prefix}duplicate:{event_id}"
+
+    def quarantined(self, event_id: str) -> str:
+        """The hash of a quarantined request."""
+        return f"{self.prefix}quarantined:{event_id}"
+
+    def due(self, target: str) -> str:
+        """The set of what waits for a target."""
+        return f"{self.prefix}due:{target}"
+
+    def leased(self, target: str) -> str:
+        """The set of what is on its way to a target."""
+        return f"{self.prefix}leased:{target}"
+
+    def dead(self, target: str) -> str:
+        """The set of a target's dead letters."""
+        return f"{self.prefix}dead:{target}"
+
+    def lane(self, target: str, transaction: str) -> str:
+        """The list of one transaction's events in an ordered target."""
+        return f"{self.prefix}lane:{target}:{transaction}"
+
+    def held(self, target: str) -> str:
+        """The set of a target's transactions that a dead letter holds."""
+        return f"{self.prefix}held:{target}"
+
+    def target(self, name: str) -> str:
+        """The hash of what is known of a target."""
+        return f"{self.prefix}target:{name}"
+
+    def turn(self, source: str) -> str:
+        """Who admits from a source whose events must stay in order."""
+        return f"{self.prefix}turn:{source}"
+
+    def rate(self, target: str) -> str:
+        """When the next delivery to a target with a rate may go."""
+        return f"{self.prefix}rate:{target}"
+
+    def sweeper(self, sources: Iterable[str], targets: Iterable[str]) -> str:
+        """Whose turn it is to sweep, among the workers that have these names in their configuration."""
+        return f"{self.prefix}sweeper:{names_digest(sources, targets)}"
+
+    def duty(self, name: str, digest: str) -> str:
+        """Which worker has a duty, of those that know the same names."""
+        return f"{self.prefix}duty:{name}:{digest}"
+
+    def rung(self, doorbell: str) -> str:
+        """The flag that a doorbell is outstanding."""
+        return f"{self.prefix}rung:{doorbell}"
 
 
 def transaction(provider: str, transaction_id: str, source: str | None = None) -> str:
@@ -133,77 +247,7 @@ def transaction(provider: str, transaction_id: str, source: str | None = None) -
     return f"{provider}:{digest}" if source is None else f"{provider}:{source}:{digest}"
 
 
-def transaction_index(transaction: str) -> str:
-    """The set of a transaction's events."""
-    return f"hr:transaction:{transaction}"
-
-
-def duplicate(event_id: str) -> str:
-    """The hash of a recorded duplicate."""
-    return f"hr:duplicate:{event_id}"
-
-
-def quarantined(event_id: str) -> str:
-    """The hash of a quarantined request."""
-    return f"hr:quarantined:{event_id}"
-
-
-def due(target: str) -> str:
-    """The set of what waits for a target."""
-    return f"hr:due:{target}"
-
-
-def leased(target: str) -> str:
-    """The set of what is on its way to a target."""
-    return f"hr:leased:{target}"
-
-
-def dead(target: str) -> str:
-    """The set of a target's dead letters."""
-    return f"hr:dead:{target}"
-
-
-def lane(target: str, transaction: str) -> str:
-    """The list of one transaction's events in an ordered target."""
-    return f"hr:lane:{target}:{transaction}"
-
-
-def held(target: str) -> str:
-    """The set of a target's transactions that a dead letter holds."""
-    return f"hr:held:{target}"
-
-
-def target(name: str) -> str:
-    """The hash of what is known of a target."""
-    return f"hr:target:{name}"
-
-
-def turn(source: str) -> str:
-    """Who admits from a source whose events must stay in order."""
-    return f"hr:turn:{source}"
-
-
-def rate(target: str) -> str:
-    """When the next delivery to a target with a rate may go."""
-    return f"hr:rate:{target}"
-
-
-def sweeper(sources: Iterable[str], targets: Iterable[str]) -> str:
-    """Whose turn it is to sweep, among the workers that have these names in their configuration."""
-    return f"hr:sweeper:{names_digest(sources, targets)}"
-
-
-def duty(name: str, digest: str) -> str:
-    """Which worker has a duty, of those that know the same names."""
-    return f"hr:duty:{name}:{digest}"
-
-
 def names_digest(sources: Iterable[str], targets: Iterable[str]) -> str:
     """A short digest of the names in a configuration."""
     names = f"{','.join(sorted(sources))};{','.join(sorted(targets))}"
     return sha256(names.encode()).hexdigest()[:16]
-
-
-def rung(doorbell: str) -> str:
-    """The flag that a doorbell is outstanding."""
-    return f"hr:rung:{doorbell}"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.walk import Span, walk
 
@@ -15,11 +14,12 @@ class Lanes:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def let_go(self, target: str) -> int:
         """Let every held transaction of a target go on. Returns how many. Raises: StoreUnavailable."""
         total = 0
-        while count := await self._client.run("let_go", [keys.held(target)], [target, AT_ONCE]):
+        while count := await self._client.run("let_go", [self._keys.held(target)], [target, AT_ONCE]):
             total += count
         return total
 
@@ -29,9 +29,9 @@ class Lanes:
         Returns how many are new. Raises: StoreUnavailable.
         """
         found = 0
-        async for steps in walk(self._client, [keys.dead(target)], FOR_EVER, newest_first=False):
+        async for steps in walk(self._client, [self._keys.dead(target)], FOR_EVER, newest_first=False):
             ids = [step.id for step in steps]
-            found += await self._client.run("find_held", [keys.held(target)], [target, *ids])
+            found += await self._client.run("find_held", [self._keys.held(target)], [target, *ids])
         return found
 
     async def held(self, targets: Sequence[str]) -> dict[str, int]:
@@ -40,7 +40,7 @@ class Lanes:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for target in targets:
-                pipe.smembers(keys.held(target))
+                pipe.smembers(self._keys.held(target))
             found = await pipe.execute() if targets else []
             lanes = [
                 (target, transaction.decode())
@@ -51,7 +51,7 @@ class Lanes:
                 part = lanes[start : start + AT_ONCE]
                 pipe = self._client.redis.pipeline(transaction=False)
                 for target, transaction in part:
-                    pipe.llen(keys.lane(target, transaction))
+                    pipe.llen(self._keys.lane(target, transaction))
                 for (target, _), length in zip(part, await pipe.execute(), strict=True):
                     counts[target] += max(0, length - 1)
         return counts

@@ -11,8 +11,7 @@ import msgspec
 from shared.archive.letter import StoredLetter, ends_of
 from shared.delivery.verdicts import Reason
 from shared.event.ids import received_ms
-from shared.store import keys
-from shared.store.client import RedisClient, translated
+from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.context import read_context
 from shared.store.walk import Place, Span, walk
 
@@ -28,6 +27,7 @@ class Letters:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def dead(self, target: str) -> list[StoredLetter]:
         """Return the oldest dead letters of a target, as many as are moved at once.
@@ -36,7 +36,7 @@ class Letters:
         """
         with translated():
             found: list[Any] = await self._client.redis.zrange(
-                keys.dead(target), 0, READ_MOST - 1, withscores=True
+                self._keys.dead(target), 0, READ_MOST - 1, withscores=True
             )
         died = {id.decode(): int(ms) for id, ms in found}
         read = await self._read(target, list(died))
@@ -45,10 +45,10 @@ class Letters:
     async def drop_orphans(self, target: str) -> None:
         """Forget those of the oldest dead letters whose events are gone. Raises: StoreUnavailable."""
         with translated():
-            ids: list[Any] = await self._client.redis.zrange(keys.dead(target), 0, READ_MOST - 1)
+            ids: list[Any] = await self._client.redis.zrange(self._keys.dead(target), 0, READ_MOST - 1)
             gone = await self.gone([id.decode() for id in ids])
             if gone:
-                await self._client.redis.zrem(keys.dead(target), *gone)
+                await self._client.redis.zrem(self._keys.dead(target), *gone)
 
     async def waiting(
         self, target: str, after: Place | None, now_ms: int, why: Reason
@@ -61,7 +61,7 @@ class Letters:
         ids: list[str] = []
         looked_at = 0
         span = _FOR_EVER if after is None else Span(after[0], _FOR_EVER.until_ms)
-        async for steps in walk(self._client, [keys.OPEN], span, newest_first=False):
+        async for steps in walk(self._client, [self._keys.open], span, newest_first=False):
             new = [step for step in steps if after is None or step.place > after]
             for step, waits in zip(new, await self._wait(target, [s.id for s in new]), strict=True):
                 after = step.place
@@ -89,9 +89,9 @@ class Letters:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hmget(keys.event(id), ["targets", f"end:{target}"])
+                pipe.hmget(self._keys.event(id), ["targets", f"end:{target}"])
             heads = await pipe.execute()
-            leased: list[Any] = await self._client.redis.zmscore(keys.leased(target), list(ids))
+            leased: list[Any] = await self._client.redis.zmscore(self._keys.leased(target), list(ids))
         return [
             names is not None and target in names.decode().split(",") and end is None and lease is None
             for (names, end), lease in zip(heads, leased, strict=True)
@@ -104,8 +104,8 @@ class Letters:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hstrlen(keys.event(id), "body")
-                pipe.hstrlen(keys.event(id), "data")
+                pipe.hstrlen(self._keys.event(id), "body")
+                pipe.hstrlen(self._keys.event(id), "data")
             sizes: list[int] = await pipe.execute()
             size, most = 0, 0
             for each in map(sum, zip(sizes[::2], sizes[1::2], strict=True)):
@@ -115,8 +115,8 @@ class Letters:
                 most += 1
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids[:most]:
-                pipe.hgetall(keys.event(id))
-                pipe.hgetall(keys.attempts(id))
+                pipe.hgetall(self._keys.event(id))
+                pipe.hgetall(self._keys.attempts(id))
             replies = await pipe.execute()
         return [
             _letter(target, id, event, attempts)
@@ -156,13 +156,9 @@ class Letters:
 
         Raises: StoreUnavailable.
         """
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=True)
-            for each in letters:
-                await self._client.script("come_back")(keys=[], args=_record(each), client=pipe)
-            places = [keys.due(target), keys.leased(target), keys.dead(target)]
-            await self._client.script("replay")(keys=places, args=[target, *ids], client=pipe)
-            replies = await pipe.execute()
+        places = [self._keys.due(target), self._keys.leased(target), self._keys.dead(target)]
+        back: list[NamedCall] = [("come_back", [], _record(each)) for each in letters]
+        replies = await self._client.run_as_one([*back, ("replay", places, [target, *ids])])
         return [result.decode() for result in replies[-1]]
 
     async def replay(self, target: str, ids: Sequence[str]) -> list[str]:
@@ -171,7 +167,9 @@ class Letters:
         Raises: StoreUnavailable.
         """
         results = await self._client.run(
-            "replay", [keys.due(target), keys.leased(target), keys.dead(target)], [target, *ids]
+            "replay",
+            [self._keys.due(target), self._keys.leased(target), self._keys.dead(target)],
+            [target, *ids],
         )
         return [result.decode() for result in results]
 
@@ -185,7 +183,7 @@ class Letters:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for letter in letters:
-                pipe.hmget(keys.event(letter.id), ["attributes", f"end:{letter.target}"])
+                pipe.hmget(self._keys.event(letter.id), ["attributes", f"end:{letter.target}"])
             return [head is None or end == b"disk" for head, end in await pipe.execute()]
 
     async def gone(self, ids: Sequence[str]) -> list[str]:
@@ -193,7 +191,7 @@ class Letters:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.exists(keys.event(id))
+                pipe.exists(self._keys.event(id))
             there = await pipe.execute() if ids else []
         return [id for id, exists in zip(ids, there, strict=True) if not exists]
 

@@ -14,7 +14,6 @@ from shared.event.canonical import Money
 from shared.event.ids import received_ms, stream_id
 from shared.event.record import JSON, EventRecord
 from shared.event.times import rfc3339_ms
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
 from shared.store.deliveries import ENDS, WAITING, state_of
@@ -130,6 +129,7 @@ class Records:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def now_ms(self) -> int:
         """Return the time by Redis's clock, in ms since 1970. Raises: StoreUnavailable."""
@@ -147,13 +147,13 @@ class Records:
         with translated():
             # One transaction: between two reads an entry may move from the inbox to the events.
             pipe = self._client.redis.pipeline(transaction=True)
-            pipe.exists(keys.event(event_id))
-            pipe.hmget(keys.duplicate(event_id), _COPY)
-            pipe.hexists(keys.duplicate(event_id), "body")
-            pipe.hmget(keys.quarantined(event_id), ["source", "code", "detail"])
-            pipe.hstrlen(keys.quarantined(event_id), "body")
-            pipe.xrange(keys.inbox(source), entry, entry)
-            pipe.hget(keys.alone(source), entry)
+            pipe.exists(self._keys.event(event_id))
+            pipe.hmget(self._keys.duplicate(event_id), _COPY)
+            pipe.hexists(self._keys.duplicate(event_id), "body")
+            pipe.hmget(self._keys.quarantined(event_id), ["source", "code", "detail"])
+            pipe.hstrlen(self._keys.quarantined(event_id), "body")
+            pipe.xrange(self._keys.inbox(source), entry, entry)
+            pipe.hget(self._keys.alone(source), entry)
             admitted, copy, own_body, quarantined, size, waiting, takes = await pipe.execute()
         if admitted:
             found = await self._views([event_id], None, None)
@@ -181,23 +181,27 @@ class Records:
         with translated():
             if isinstance(kept, EventView):
                 fields = ["attributes", "data", "body", "type"]
-                attributes, data, body, type_ = await redis.hmget(keys.event(kept.id), fields)
+                attributes, data, body, type_ = await redis.hmget(self._keys.event(kept.id), fields)
                 if attributes is None:
                     return None
                 return EventRecord(kept.id, attributes, data, body, type_.decode() if type_ else JSON)
             if isinstance(kept, InboxView):
                 entry = stream_id(kept.id)
-                found = await redis.xrange(keys.inbox(kept.source), entry, entry)
+                found = await redis.xrange(self._keys.inbox(kept.source), entry, entry)
                 body = found[0][1][b"body"] if found else None
             else:
-                key = keys.duplicate if isinstance(kept, CopyView) else keys.quarantined
+                key = self._keys.duplicate if isinstance(kept, CopyView) else self._keys.quarantined
                 body = await redis.hget(key(kept.id), "body")
         return None if body is None else bytes(body)
 
     async def events(self, wanted: Selected, limit: int) -> list[EventView]:
         """Return up to `limit` events, newest first. Raises: StoreUnavailable."""
         # What still waits, and dead letters, keep an event open.
-        sets = [keys.OPEN] if wanted.state in (WAITING, HELD, "dead") else [keys.OPEN, keys.FINISHED]
+        sets = (
+            [self._keys.open]
+            if wanted.state in (WAITING, HELD, "dead")
+            else [self._keys.open, self._keys.finished]
+        )
         views: list[EventView] = []
         async for steps in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
             ids = [step.id for step in steps if of_source(step.id, wanted.source)]
@@ -209,12 +213,12 @@ class Records:
     async def duplicates(self, span: Span, source: str | None, limit: int) -> list[CopyView]:
         """Return up to `limit` recorded duplicates, newest first. Raises: StoreUnavailable."""
         views: list[CopyView] = []
-        async for steps in self._newest(keys.DUPLICATES, span, source):
+        async for steps in self._newest(self._keys.duplicates, span, source):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:
-                    pipe.hmget(keys.duplicate(step.id), _COPY)
-                    pipe.hexists(keys.duplicate(step.id), "body")
+                    pipe.hmget(self._keys.duplicate(step.id), _COPY)
+                    pipe.hexists(self._keys.duplicate(step.id), "body")
                 replies = await pipe.execute()
             for step, copy, own_body in zip(steps, replies[::2], replies[1::2], strict=True):
                 if copy[0] is not None:  # else it has expired, and retention has yet to come by
@@ -226,12 +230,12 @@ class Records:
     async def quarantined(self, span: Span, source: str | None, limit: int) -> list[QuarantineView]:
         """Return up to `limit` quarantined requests, newest first. Raises: StoreUnavailable."""
         views: list[QuarantineView] = []
-        async for steps in self._newest(keys.QUARANTINE, span, source):
+        async for steps in self._newest(self._keys.quarantine, span, source):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:
-                    pipe.hmget(keys.quarantined(step.id), ["source", "code", "detail"])
-                    pipe.hstrlen(keys.quarantined(step.id), "body")
+                    pipe.hmget(self._keys.quarantined(step.id), ["source", "code", "detail"])
+                    pipe.hstrlen(self._keys.quarantined(step.id), "body")
                 replies = await pipe.execute()
             for step, found, size in zip(steps, replies[::2], replies[1::2], strict=True):
                 if found[0] is not None:
@@ -243,16 +247,16 @@ class Records:
     async def in_quarantine(self) -> int:
         """Return how many requests are in quarantine. Raises: StoreUnavailable."""
         with translated():
-            return int(await self._client.redis.zcard(keys.QUARANTINE))
+            return int(await self._client.redis.zcard(self._keys.quarantine))
 
     async def quarantine_codes(self) -> dict[str, int]:
         """Return why requests are in quarantine, and how many each. Raises: StoreUnavailable."""
         codes: Counter[str] = Counter()
-        async for steps in self._newest(keys.QUARANTINE, Span(0, 2**53), None):
+        async for steps in self._newest(self._keys.quarantine, Span(0, 2**53), None):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:
-                    pipe.hget(keys.quarantined(step.id), "code")
+                    pipe.hget(self._keys.quarantined(step.id), "code")
                 codes.update(code.decode() for code in await pipe.execute() if code is not None)
         return dict(codes)
 
@@ -271,7 +275,7 @@ class Records:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
-                pipe.hmget(keys.event(id), _HEAD)
+                pipe.hmget(self._keys.event(id), _HEAD)
             heads = await pipe.execute() if ids else []
         wanted = [
             (id, head)
@@ -295,7 +299,7 @@ class Records:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for (id, _), targets in zip(heads, names, strict=True):
-                pipe.hmget(keys.event(id), ["data", *(f"end:{target}" for target in targets)])
+                pipe.hmget(self._keys.event(id), ["data", *(f"end:{target}" for target in targets)])
             replies = await pipe.execute()
         rows = [
             (id, head, data, dict(zip(targets, ends, strict=True)))
@@ -321,11 +325,11 @@ class Records:
         with translated():
             pipe = redis.pipeline(transaction=False)
             for _, target, transaction in places:
-                pipe.lindex(keys.lane(target, transaction), 0)
+                pipe.lindex(self._keys.lane(target, transaction), 0)
             firsts = [first.decode() if first else "" for first in await pipe.execute()]
             pipe = redis.pipeline(transaction=False)
             for (_, target, _), first in zip(places, firsts, strict=True):
-                pipe.hmget(keys.event(first), ["open", f"end:{target}"])
+                pipe.hmget(self._keys.event(first), ["open", f"end:{target}"])
             ends = await pipe.execute()
         held: dict[str, dict[str, str]] = {}
         for (id, target, _), first, (open_, end) in zip(places, firsts, ends, strict=True):

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 
-from shared.store import keys
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
@@ -56,6 +55,7 @@ class Retries:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def count(self, wanted: Wanted) -> Counts:
         """Count what waits. Raises: StoreUnavailable."""
@@ -86,7 +86,9 @@ class Retries:
             made[target] = 0
             async for page in self._waiting(target, wanted):
                 ids = [id for id, _ in page]
-                made[target] += await self._client.run("retry", [keys.due(target), keys.target(target)], ids)
+                made[target] += await self._client.run(
+                    "retry", [self._keys.due(target), self._keys.target(target)], ids
+                )
         await Bells(self._client).ring(Doorbell(DELIVER, target) for target in made)
         return made
 
@@ -96,7 +98,7 @@ class Retries:
             for start in range(0, len(wanted.events), AT_ONCE):
                 ids = wanted.events[start : start + AT_ONCE]
                 with translated():
-                    scores = await self._client.redis.zmscore(keys.due(target), list(ids))
+                    scores = await self._client.redis.zmscore(self._keys.due(target), list(ids))
                 found = zip(ids, scores, strict=True)
                 if page := await self._of_type(
                     [(id, int(score)) for id, score in found if score is not None], wanted
@@ -104,7 +106,7 @@ class Retries:
                     yield page
             return
         # What a retry makes due comes to stand behind the walk.
-        async for steps in walk(self._client, [keys.due(target)], FOR_EVER, newest_first=False):
+        async for steps in walk(self._client, [self._keys.due(target)], FOR_EVER, newest_first=False):
             if page := await self._of_type([(step.id, step.ms) for step in steps], wanted):
                 yield page
 
@@ -116,7 +118,7 @@ class Retries:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id, _ in found:
-                pipe.hget(keys.event(id), "attributes")
+                pipe.hget(self._keys.event(id), "attributes")
             attributes = await pipe.execute()
         return [
             item

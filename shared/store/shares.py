@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.inbox import Inbox
 
@@ -61,6 +60,7 @@ class Shares:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
         self._inbox = Inbox(client)
 
     async def memory(self) -> Memory:
@@ -83,14 +83,14 @@ class Shares:
     async def finished(self) -> int:
         """Return how many finished events retention may still remove. Raises: StoreUnavailable."""
         with translated():
-            return int(await self._client.redis.zcard(keys.FINISHED))
+            return int(await self._client.redis.zcard(self._keys.finished))
 
     async def publish(self, names: str, verdict: Verdict) -> None:
         """Let all processes know what this worker found. Raises: StoreUnavailable."""
         with translated():
             pipe = self._client.redis.pipeline(transaction=True)
-            pipe.hset(keys.SHARES, names, msgspec.json.encode(verdict))
-            pipe.pexpire(keys.SHARES, VALID_MS)
+            pipe.hset(self._keys.shares, names, msgspec.json.encode(verdict))
+            pipe.pexpire(self._keys.shares, VALID_MS)
             await pipe.execute()
 
     async def verdict(self) -> Verdict:
@@ -98,7 +98,7 @@ class Shares:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             pipe.time()
-            pipe.hvals(keys.SHARES)
+            pipe.hvals(self._keys.shares)
             (seconds, micros), found = await pipe.execute()
         now = seconds * 1000 + micros // 1000
         each = [verdict for verdict in map(_read, found) if now - verdict.at_ms <= VALID_MS]

@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from shared.store import keys
 from shared.store.client import RedisClient, translated
 
 FORGOTTEN_AFTER_MS = 300_000
-_PREFIX = keys.inbox("")
 
 
 class Sources:
@@ -15,6 +13,7 @@ class Sources:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def know(self, names: Iterable[str]) -> None:
         """Say that a live process has these sources in its configuration. Raises: StoreUnavailable."""
@@ -23,7 +22,7 @@ class Sources:
             if mine:
                 seconds, micros = await self._client.redis.time()
                 now = seconds * 1000 + micros // 1000
-                await self._client.redis.zadd(keys.SOURCES, dict.fromkeys(mine, now))
+                await self._client.redis.zadd(self._keys.sources, dict.fromkeys(mine, now))
 
     async def with_inbox(self) -> list[str]:
         """Return the sources that have an inbox, recorded or not: earlier versions recorded none.
@@ -31,20 +30,21 @@ class Sources:
         It looks at every key: for once in a while. Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
+        prefix = self._keys.inbox("")
         with translated():
-            found = [key async for key in redis.scan_iter(match=f"{_PREFIX}*", count=1000)]
-        return sorted({key.decode().removeprefix(_PREFIX) for key in found})
+            found = [key async for key in redis.scan_iter(match=f"{prefix}*", count=1000)]
+        return sorted({key.decode().removeprefix(prefix) for key in found})
 
     async def record(self, names: Iterable[str]) -> None:
         """Take up the names of sources that nobody has recorded. Raises: StoreUnavailable."""
         with translated():
             for name in names:
-                await self._client.redis.zadd(keys.SOURCES, {name: 0}, nx=True)
+                await self._client.redis.zadd(self._keys.sources, {name: 0}, nx=True)
 
     async def on_record(self) -> list[str]:
         """Return every name that was ever said. Raises: StoreUnavailable."""
         with translated():
-            names: list[Any] = await self._client.redis.zrange(keys.SOURCES, 0, -1)
+            names: list[Any] = await self._client.redis.zrange(self._keys.sources, 0, -1)
         return [name.decode() for name in names]
 
     async def stranded(
@@ -59,10 +59,10 @@ class Sources:
         with translated():
             seconds, micros = await redis.time()
             before = "+inf" if at_once else seconds * 1000 + micros // 1000 - FORGOTTEN_AFTER_MS
-            names = [name.decode() for name in await redis.zrangebyscore(keys.SOURCES, "-inf", before)]
+            names = [name.decode() for name in await redis.zrangebyscore(self._keys.sources, "-inf", before)]
             names = [name for name in dict.fromkeys([*names, *also]) if name not in set(configured)]
             pipe = redis.pipeline(transaction=False)
             for name in names:
-                pipe.xlen(keys.inbox(name))
+                pipe.xlen(self._keys.inbox(name))
             counts = dict(zip(names, await pipe.execute() if names else [], strict=True))
         return {name: count for name, count in counts.items() if count}

@@ -8,7 +8,6 @@ import msgspec
 
 from shared.delivery.verdicts import REMOVED, Reason
 from shared.event.ids import received_ms
-from shared.store import keys
 from shared.store.audit import note
 from shared.store.client import RedisClient, translated
 from shared.store.lanes import Lanes
@@ -78,6 +77,7 @@ class Targets:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def views(self, names: Sequence[str]) -> list[TargetView]:
         """Return how each of `names` stands. Raises: StoreUnavailable."""
@@ -85,13 +85,15 @@ class Targets:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for name in names:
-                pipe.hgetall(keys.target(name))
-                pipe.zcard(keys.due(name))
-                pipe.zcount(keys.due(name), "-inf", now)
-                pipe.zrange(keys.due(name), 0, OLDEST_OF - 1, withscores=True)
-                pipe.zrange(keys.due(name), f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True)
-                pipe.zcard(keys.leased(name))
-                pipe.zcard(keys.dead(name))
+                pipe.hgetall(self._keys.target(name))
+                pipe.zcard(self._keys.due(name))
+                pipe.zcount(self._keys.due(name), "-inf", now)
+                pipe.zrange(self._keys.due(name), 0, OLDEST_OF - 1, withscores=True)
+                pipe.zrange(
+                    self._keys.due(name), f"({now}", "+inf", byscore=True, offset=0, num=1, withscores=True
+                )
+                pipe.zcard(self._keys.leased(name))
+                pipe.zcard(self._keys.dead(name))
             found = await pipe.execute() if names else []
         held = await Lanes(self._client).held(names)
         rows = zip(names, *(found[offset::7] for offset in range(7)), strict=True)
@@ -107,10 +109,10 @@ class Targets:
         with translated():
             pipe = self._client.redis.pipeline(transaction=True)
             if state is State.ACTIVE:
-                pipe.hdel(keys.target(name), "state", "reason", "state_since", *_STREAK)
+                pipe.hdel(self._keys.target(name), "state", "reason", "state_since", *_STREAK)
             else:
                 pipe.hset(
-                    keys.target(name),
+                    self._keys.target(name),
                     mapping={"state": state.value, "reason": reason, "state_since": since},
                 )
             await pipe.execute()
@@ -122,7 +124,7 @@ class Targets:
         """
         redis: Any = self._client.redis
         with translated():
-            since, reason = await redis.hmget(keys.target(name), ["state_since", "reason"])
+            since, reason = await redis.hmget(self._keys.target(name), ["state_since", "reason"])
         return int(since or 0), (reason or b"").decode("utf-8", "replace")
 
     async def give_up(
@@ -142,7 +144,7 @@ class Targets:
         """
         count: int = await self._client.run(
             "give_up",
-            [keys.due(name), keys.dead(name), keys.target(name)],
+            [self._keys.due(name), self._keys.dead(name), self._keys.target(name)],
             [
                 name,
                 "+inf" if due_before_ms is None else due_before_ms,
@@ -189,26 +191,28 @@ class Targets:
         now = await self._now_ms()
         with translated():
             if mine:
-                await self._client.redis.zadd(keys.TARGETS, dict.fromkeys(mine, now))
+                await self._client.redis.zadd(self._keys.targets, dict.fromkeys(mine, now))
             forgotten: list[Any] = await self._client.redis.zrangebyscore(
-                keys.TARGETS, "-inf", now - FORGOTTEN_AFTER_MS
+                self._keys.targets, "-inf", now - FORGOTTEN_AFTER_MS
             )
         return [name.decode() for name in forgotten]
 
     async def on_record(self) -> list[str]:
         """Return every name that was ever said and is not forgotten. Raises: StoreUnavailable."""
         with translated():
-            names: list[Any] = await self._client.redis.zrange(keys.TARGETS, 0, -1)
+            names: list[Any] = await self._client.redis.zrange(self._keys.targets, 0, -1)
         return [name.decode() for name in names]
 
     async def forget(self, name: str) -> bool:
         """Drop a target from the record, if nothing of it is left to keep. Raises: StoreUnavailable."""
         with translated():
-            left = await self._client.redis.exists(keys.due(name), keys.leased(name), keys.dead(name))
+            left = await self._client.redis.exists(
+                self._keys.due(name), self._keys.leased(name), self._keys.dead(name)
+            )
             if not left:
                 pipe = self._client.redis.pipeline(transaction=True)
-                pipe.zrem(keys.TARGETS, name)
-                pipe.delete(keys.target(name), keys.rate(name))
+                pipe.zrem(self._keys.targets, name)
+                pipe.delete(self._keys.target(name), self._keys.rate(name))
                 await pipe.execute()
         return not left
 

@@ -50,6 +50,7 @@ class Transactions:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def events(self, provider: str, transaction_id: str, source: str | None = None) -> list[Happened]:
         """Return the events of a transaction that are kept, in order of receipt.
@@ -62,7 +63,7 @@ class Transactions:
         with translated():
             pipe = redis.pipeline(transaction=False)
             for index in indexes(provider, transaction_id, source):
-                pipe.zrange(keys.transaction_index(index), 0, -1)
+                pipe.zrange(self._keys.transaction_index(index), 0, -1)
             found_in = await pipe.execute()
         ids = sorted((id.decode() for ids in found_in for id in ids), key=received_ms)
         found: list[Happened] = []
@@ -71,7 +72,7 @@ class Transactions:
             with translated():
                 pipe = redis.pipeline(transaction=False)
                 for id in part:
-                    pipe.hmget(keys.event(id), _FIELDS)
+                    pipe.hmget(self._keys.event(id), _FIELDS)
                 replies = await pipe.execute()
             for id, reply in zip(part, replies, strict=True):
                 # One without attributes is gone: retention came between.

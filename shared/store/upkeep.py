@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 
-from shared.store import keys
 from shared.store.client import WAIT_REPLICAS_MS, RedisClient, enough, translated
 from shared.store.holding import Holding, holding
 from shared.store.inbox import LEFT_BEHIND_MS
+from shared.store.keys import GROUP
 
 SWEEP_LEASE_MS = 1000
 REMOVE_AT_ONCE = 200  # in one call, which takes Redis about a millisecond
@@ -56,12 +56,13 @@ class Upkeep:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+        self._keys = client.keys
 
     async def prove_writable(self, *, replicas: int = 0) -> None:
         """Write to Redis. Raises: StoreUnavailable if it takes no writes, or too few replicas confirm it."""
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
-            pipe.set(keys.READY, "1", px=READY_MS)
+            pipe.set(self._keys.ready, "1", px=READY_MS)
             if replicas:
                 pipe.wait(replicas, WAIT_REPLICAS_MS)
             enough(await pipe.execute(), replicas)
@@ -72,12 +73,12 @@ class Upkeep:
         Raises: StoreUnavailable.
         """
         with translated():
-            await self._client.redis.hincrby(keys.UNKNOWN, source, count)
+            await self._client.redis.hincrby(self._keys.unknown, source, count)
 
     async def unknown(self) -> dict[str, int]:
         """Return, by source, how many events of an unknown type there were. Raises: StoreUnavailable."""
         with translated():
-            found: dict[Any, Any] = await self._client.redis.hgetall(keys.UNKNOWN)
+            found: dict[Any, Any] = await self._client.redis.hgetall(self._keys.unknown)
         return {source.decode(): int(count) for source, count in found.items()}
 
     async def my_turn(self, worker: str, sources: Iterable[str], targets: Iterable[str]) -> bool:
@@ -88,14 +89,14 @@ class Upkeep:
 
         Raises: StoreUnavailable.
         """
-        key = keys.sweeper(sources, targets)
+        key = self._keys.sweeper(sources, targets)
         with translated():
             return bool(await self._client.redis.set(key, worker, nx=True, px=SWEEP_LEASE_MS))
 
     async def waiting(self, sources: Sequence[str], targets: Sequence[str]) -> Waiting:
         """Find where work waits, among the names this process knows. Raises: StoreUnavailable."""
         found = await self._client.run(
-            "waiting", [], [keys.GROUP, LEFT_BEHIND_MS, len(sources), *sources, *targets]
+            "waiting", [], [GROUP, LEFT_BEHIND_MS, len(sources), *sources, *targets]
         )
         return Waiting(*([name.decode() for name in names] for names in found))
 

@@ -16,6 +16,7 @@ from redis import Redis
 
 from shared.process.embedded import SERVER_ENV
 from shared.process.folder import data_folder, socket_path
+from shared.settings import PREFIX
 from tests.waiting import wait_for
 
 HEADRACE = str(Path(sys.executable).parent / "headrace")
@@ -106,13 +107,16 @@ class Gateway:
         workers: int = 1,
         sources: str = SOURCES,
         redis_url: str = "embedded",
+        prefix: str = PREFIX,
     ) -> None:
         self.folder = folder
         self.port = free_port()
         self.ingress = ingress
         self.workers = workers
         self.config = folder / "headrace.toml"
-        self.config.write_text(f'redis.url = "{redis_url}"\ningress.port = {self.port}\n{sources}{targets}')
+        self.config.write_text(
+            f'redis.url = "{redis_url}"\nredis.prefix = "{prefix}"\ningress.port = {self.port}\n{sources}{targets}'
+        )
         self.log = folder / "gateway.log"
         # The gateway's own Redis: to look, and to break things on purpose.
         self.redis = Redis(unix_socket_path=str(socket_path(data_folder(self.config))), socket_timeout=5)

@@ -4,14 +4,16 @@ import subprocess
 import sys
 import time
 
-from shared.store import keys
 from shared.store.doorbell import ADMIT, Doorbell, envelope
+from shared.store.keys import Keys
 from tests.acceptance.gateway import clean_env, target
 from tests.bench.events import SOURCE, fill
 from tests.bench.machine import nginx_version
 from tests.bench.report import Chart, Goal, Result
 from tests.bench.run import TURNS, Run
 from tests.bench.stack import Stack, stack, wait_until
+
+KEYS = Keys()
 
 EVENTS = 20_000
 CONCURRENCY = 128
@@ -57,16 +59,16 @@ def drain(it: Stack, count: int, workers: int = 1) -> float:
     it.fresh()
     fill(it.socket, it.numbers(count), count)
     # Out of their sight until all of them listen, and then there at once.
-    inbox = keys.inbox(SOURCE)
+    inbox = KEYS.inbox(SOURCE)
     it.redis.rename(inbox, "aside")
-    it.redis.delete(*it.redis.keys("hr:rung:*"), keys.QUEUE)
+    it.redis.delete(*it.redis.keys("hr:rung:*"), KEYS.queue)
     started = it.workers(workers)
     try:
         it.redis.rename("aside", inbox)
         began = time.perf_counter()
-        it.redis.lpush(keys.QUEUE, envelope(Doorbell(ADMIT, SOURCE)))
+        it.redis.lpush(KEYS.queue, envelope(Doorbell(ADMIT, SOURCE)))
         wait_until(
-            lambda: it.redis.zcard(keys.FINISHED) >= count, "delivery", within_s=PATIENCE_S, every_s=0.02
+            lambda: it.redis.zcard(KEYS.finished) >= count, "delivery", within_s=PATIENCE_S, every_s=0.02
         )
         return time.perf_counter() - began
     finally:

@@ -12,7 +12,7 @@ from shared.config.file import read_config
 from shared.delivery.formats import compose
 from shared.event.record import EventRecord
 from shared.routing.reading import Reader
-from shared.settings import Config
+from shared.settings import PREFIX, Config
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Terms
 from shared.store.client import RedisClient
@@ -99,7 +99,7 @@ def with_client(socket: Path, work: Callable[[RedisClient], Coroutine[None, None
     """Run a coroutine with a client of a stack's Redis."""
 
     async def main() -> T:
-        client = RedisClient(parse_address(f"unix://{socket}"), timeout_s=60)
+        client = RedisClient(parse_address(f"unix://{socket}", PREFIX), timeout_s=60)
         try:
             return await work(client)
         finally:

@@ -5,16 +5,18 @@ what ingress and Redis notice of it.
 import time
 from typing import Any, NamedTuple
 
-from shared.store import keys
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
 from shared.store.doorbell import DELIVER, Doorbell
+from shared.store.keys import Keys
 from tests.acceptance.gateway import target
 from tests.bench.events import admit, with_client
 from tests.bench.report import Result
 from tests.bench.run import Run
 from tests.bench.stack import Stack, stack, wait_until
 from tests.bench.traffic import PATIENCE_S, Route, Sink, fan, paced, percentile
+
+KEYS = Keys()
 
 TARGETS = 100
 EACH = 100
@@ -81,8 +83,8 @@ def main(run: Run) -> Result:
 def due_all(it: Stack, names: list[str], at_s: float) -> None:
     """Have all that waits for some targets fall due at one moment, by Redis's clock, which is this machine's."""
     for name in names:
-        ids: Any = it.redis.zrange(keys.due(name), 0, -1)
-        it.redis.zadd(keys.due(name), dict.fromkeys(ids, int(at_s * 1000)))
+        ids: Any = it.redis.zrange(KEYS.due(name), 0, -1)
+        it.redis.zadd(KEYS.due(name), dict.fromkeys(ids, int(at_s * 1000)))
 
 
 def storm(it: Stack, route: Route, sink: Sink, names: list[str], count: int) -> Storm:

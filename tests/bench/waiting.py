@@ -6,12 +6,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from shared.store import keys
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, End, Limits, Patience, Settlement
+from shared.store.keys import Keys
 from tests.bench.events import SOURCE, admit, with_client
 from tests.bench.stack import Stack
 from tests.integration.due import Due
+
+KEYS = Keys()
 
 TARGET = "waiting"
 HOUR_MS = 3_600_000
@@ -34,7 +36,7 @@ class Waiting:
         self._empty = self._used()
         admit(it.socket, 0, 1, lambda _: [TARGET])
         with_client(it.socket, _fail)
-        self._id = self._redis.zrange(keys.OPEN, 0, -1)[0]
+        self._id = self._redis.zrange(KEYS.open, 0, -1)[0]
         self.count = 1
         self.grow(2)
         _check_copy(self._redis)
@@ -51,7 +53,7 @@ class Waiting:
 
     def claim_us(self, times: int) -> list[int]:
         """Have a batch fall due, claim it, put it back; so many times. Returns what each claim cost Redis."""
-        due = keys.due(TARGET)
+        due = KEYS.due(TARGET)
 
         async def claim(client: RedisClient) -> None:
             store = Due(client)
@@ -98,7 +100,7 @@ def _check_copy(redis: Any) -> None:
     sizes: dict[str, list[int]] = defaultdict(list)
     for name in map(bytes.decode, redis.scan_iter("hr:*")):
         kind, of = redis.type(name), ":".join(name.split(":")[:2])
-        if name in (keys.OPEN, keys.due(TARGET)):
+        if name in (KEYS.open, KEYS.due(TARGET)):
             assert redis.zcard(name) == 2, name
         elif of not in ("hr:target", "hr:inbox", "hr:rung", "hr:dedupe"):
             hash = redis.hgetall(name) if kind == b"hash" else {}

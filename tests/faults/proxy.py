@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.settings import PREFIX
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 
 
 def script(name: str) -> bytes:
     """What a call of a script looks like on the wire: its digest."""
-    client = RedisClient(parse_address("redis://127.0.0.1:1"), timeout_s=1)
+    client = RedisClient(parse_address("redis://127.0.0.1:1", PREFIX), timeout_s=1)
     return bytes(client.script(name).sha, "ascii")
 
 

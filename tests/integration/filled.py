@@ -11,12 +11,13 @@ from shared.event.canonical import DedupeKey
 from shared.event.ids import received_ms
 from shared.event.record import attributes_of, data_of
 from shared.providers.base import RawEvent
-from shared.store import keys
+from shared.settings import PREFIX
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Quarantine, Terms
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
+from shared.store.keys import transaction
 from tests.integration.due import Claims, Due
 
 from ..unit.sources import source
@@ -44,7 +45,7 @@ def with_redis(url: str, body: Callable[["Filled"], Awaitable[T]]) -> T:
     """Run a test's coroutine with a store to fill."""
 
     async def run() -> T:
-        client = RedisClient(parse_address(url), timeout_s=5)
+        client = RedisClient(parse_address(url, PREFIX), timeout_s=5)
         try:
             return await body(Filled(client))
         finally:
@@ -95,7 +96,7 @@ class Filled:
                 attributes_of(event, id=entry.id, source=entry.source, received_ms=received_ms(entry.id))
             ),
             data=msgspec.json.encode(data_of(event, provider="trustshare")),
-            transaction=keys.transaction("trustshare", event.transaction_id) if event.transaction_id else "",
+            transaction=transaction("trustshare", event.transaction_id) if event.transaction_id else "",
         )
 
     async def events(self, count: int, *targets: str, source: str = "trustshare") -> list[str]:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from shared.event.canonical import DedupeKey
+from shared.settings import PREFIX
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome, Terms
 from shared.store.client import RedisClient
@@ -70,7 +71,7 @@ class Store:
 
 @asynccontextmanager
 async def open_store(url: str) -> AsyncIterator[Store]:
-    client = RedisClient(parse_address(url), timeout_s=5)
+    client = RedisClient(parse_address(url, PREFIX), timeout_s=5)
     try:
         yield Store(client)
     finally:

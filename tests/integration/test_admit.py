@@ -12,14 +12,16 @@ from shared.errors import StoreUnavailable
 from shared.event.ids import stream_id
 from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
-from shared.store import keys
 from shared.store.admission import Entry, Outcome, Place, Quarantine, Terms, admit
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.inbox import Received
+from shared.store.keys import GROUP, Keys, transaction
 from shared.store.records import CopyView, EventView, QuarantineView, Records
 from shared.store.transactions import Transactions
 from shared.store.walk import Span
 from tests.integration.store import RETENTION_MS, WORKER, Store, with_store
+
+KEYS = Keys()
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ALL = Held(Span(0, 2**53))
@@ -78,15 +80,15 @@ class Desk:
     async def places(self, id: str) -> list[str]:
         """Where a receipt stands: exactly one, whatever happens."""
         checks = {
-            "event": self.redis.exists(keys.event(id)),
-            "quarantined": self.redis.exists(keys.quarantined(id)),
-            "duplicate": self.redis.exists(keys.duplicate(id)),
+            "event": self.redis.exists(KEYS.event(id)),
+            "quarantined": self.redis.exists(KEYS.quarantined(id)),
+            "duplicate": self.redis.exists(KEYS.duplicate(id)),
         }
         found = [name for name, check in checks.items() if await check]
         listed = {
-            "event": [await self.redis.zscore(key, id) for key in (keys.OPEN, keys.FINISHED)],
-            "quarantined": [await self.redis.zscore(keys.QUARANTINE, id)],
-            "duplicate": [await self.redis.zscore(keys.DUPLICATES, id)],
+            "event": [await self.redis.zscore(key, id) for key in (KEYS.open, KEYS.finished)],
+            "quarantined": [await self.redis.zscore(KEYS.quarantine, id)],
+            "duplicate": [await self.redis.zscore(KEYS.duplicates, id)],
         }
         for name, scores in listed.items():
             assert (name in found) == any(score is not None for score in scores)
@@ -132,8 +134,8 @@ def test_after_a_fix_what_was_quarantined_is_an_event_under_its_receipt(redis_ur
         assert await desk.places(id) == ["event"]
         event = await desk.event(id)
         assert (event.id, event.type, event.deliveries) == (id, "payment.failed", {"ledger": "waiting"})
-        assert await desk.redis.zscore(keys.due("ledger"), id) is not None
-        assert await desk.redis.exists(keys.rung(Doorbell(DELIVER, "ledger").name))
+        assert await desk.redis.zscore(KEYS.due("ledger"), id) is not None
+        assert await desk.redis.exists(KEYS.rung(Doorbell(DELIVER, "ledger").name))
         before = await desk.state()
         assert (await desk.admit(ALL, reader())).total == 0
         assert (await desk.admit(named(id), reader())).gone == 1
@@ -229,7 +231,7 @@ def test_all_can_be_narrowed_by_source_and_reason(redis_url: str) -> None:
 def test_what_workers_died_of_is_left_out_unless_it_is_named(redis_url: str) -> None:
     async def check(desk: Desk) -> None:
         [id] = await desk.receive(PAYMENT, by=reader("JPY"))
-        await desk.redis.hset(keys.quarantined(id), "code", POISON)
+        await desk.redis.hset(KEYS.quarantined(id), "code", POISON)
         plan = await desk.readmissions(reader()).plan(ALL)
         assert (plan.total, plan.poison) == (0, 1)
         assert (await desk.admit(ALL, reader())).total == 0
@@ -254,13 +256,13 @@ def test_hundreds_are_admitted_in_batches_each_once(redis_url: str) -> None:
     async def check(desk: Desk) -> None:
         bodies = [PAYMENT | {"paymentId": f"P-{n}"} for n in range(330)]
         ids = await desk.receive(*bodies, by=reader("JPY"))
-        assert await desk.redis.zcard(keys.QUARANTINE) == 330
+        assert await desk.redis.zcard(KEYS.quarantine) == 330
         told: list[int] = []
         readmissions = desk.readmissions(reader())
         done = await readmissions.run(ALL, await readmissions.plan(ALL), user="operator", done=told.append)
         assert (done.admitted, done.deliveries, told[-1]) == (330, {"ledger": 330}, 330)
-        assert await desk.redis.zcard(keys.QUARANTINE) == 0
-        assert {id.decode() for id in await desk.redis.zrange(keys.due("ledger"), 0, -1)} == set(ids)
+        assert await desk.redis.zcard(KEYS.quarantine) == 0
+        assert {id.decode() for id in await desk.redis.zrange(KEYS.due("ledger"), 0, -1)} == set(ids)
 
     with_desk(redis_url, check)
 
@@ -272,7 +274,7 @@ def test_two_operators_at_once_admit_each_once(redis_url: str) -> None:
         both = await asyncio.gather(desk.admit(ALL, reader()), desk.admit(ALL, reader()))
         assert sum(done.admitted for done in both) == 120
         assert sum(done.duplicates for done in both) == 0
-        assert await desk.redis.zcard(keys.due("ledger")) == 120
+        assert await desk.redis.zcard(KEYS.due("ledger")) == 120
 
     with_desk(redis_url, check)
 
@@ -311,7 +313,7 @@ def test_a_copy_with_another_body_is_admitted_with_its_own(redis_url: str) -> No
         assert (await desk.event(first)).differing == 1
         assert (await desk.admit(named(copy), reader())).admitted == 1
         assert (await desk.event(first)).differing == 0
-        assert await desk.redis.hget(keys.event(copy), "body") == msgspec.json.encode(other)
+        assert await desk.redis.hget(KEYS.event(copy), "body") == msgspec.json.encode(other)
 
     with_desk(redis_url, check)
 
@@ -340,7 +342,7 @@ def test_a_copy_of_what_became_a_copy_still_finds_its_body(redis_url: str) -> No
         assert (await desk.event(one)).copies == 2
         assert (await desk.admit(named(copy_of_two), reader())).admitted == 1
         assert ((await desk.event(one)).copies, (await desk.event(copy_of_two)).copy_of) == (1, one)
-        assert b"m-2" in await desk.redis.hget(keys.event(copy_of_two), "body")
+        assert b"m-2" in await desk.redis.hget(KEYS.event(copy_of_two), "body")
 
     with_desk(redis_url, check)
 
@@ -348,7 +350,7 @@ def test_a_copy_of_what_became_a_copy_still_finds_its_body(redis_url: str) -> No
 def test_a_copy_whose_body_went_with_its_first_cannot_be_admitted_and_stays(redis_url: str) -> None:
     async def check(desk: Desk) -> None:
         first, copy = await desk.receive(PAYMENT, PAYMENT, by=reader())
-        await desk.redis.delete(keys.event(first))
+        await desk.redis.delete(KEYS.event(first))
         assert (await desk.readmissions(reader()).plan(named(copy))).gone == 1
         assert (await desk.admit(named(copy), reader())).total == 0
         assert await desk.places(copy) == ["duplicate"]
@@ -389,7 +391,7 @@ def test_a_copy_keeps_the_headers_that_its_adapter_needs(redis_url: str) -> None
         outcomes: list[Outcome] = await desk.store.inbox.admit("trustist", batch, Terms(1000, RETENTION_MS))
         copy = outcomes[1].entry.id
         assert (await desk.admit(named(copy), by)).admitted == 1
-        assert await desk.redis.hget(keys.event(copy), "type") == b"application/vnd.api+json"
+        assert await desk.redis.hget(KEYS.event(copy), "type") == b"application/vnd.api+json"
 
     with_desk(redis_url, check)
 
@@ -401,7 +403,7 @@ def test_admitting_leaves_an_audit_entry(redis_url: str) -> None:
     async def check(desk: Desk) -> None:
         [id] = await desk.receive(PAYMENT, by=reader("JPY"))
         await desk.admit(named(id), reader())
-        [(_, entry)] = await desk.redis.xrange(keys.AUDIT)
+        [(_, entry)] = await desk.redis.xrange(KEYS.audit)
         assert (entry[b"action"], entry[b"user"]) == (b"admit", b"operator")
         selected = msgspec.json.decode(entry[b"selected"])
         assert (selected["receipts"], selected["receipts_in_all"]) == ([id], 1)
@@ -417,13 +419,13 @@ def test_a_call_that_is_wrong_writes_nothing(redis_url: str, place: str) -> None
         before = await desk.state()
         good = [stream_id(id), id, "k", "", "", "d", "event", "ledger", "{}", "{}", "", "", ""]
         head: list[Any] = ["trustist", 1000, 1000, 1000]
-        inbox = [keys.inbox("trustist"), keys.alone("trustist"), keys.turn("trustist")]
+        inbox = [KEYS.inbox("trustist"), KEYS.alone("trustist"), KEYS.turn("trustist")]
         calls: list[tuple[str, list[Any]]] = [
             ("readmit", [*head, place, *good]),
             ("readmit", [*head, "quarantine", *good, "x"]),
             ("readmit", [*head, "quarantine", *good, *["x"] * 13]),
-            ("admit", [*head, keys.GROUP, "", 1000, *good, "x"]),
-            ("admit", ["trustist", "", 1000, 1000, keys.GROUP, "", 1000, *good]),
+            ("admit", [*head, GROUP, "", 1000, *good, "x"]),
+            ("admit", ["trustist", "", 1000, 1000, GROUP, "", 1000, *good]),
         ]
         for script, args in calls:
             with pytest.raises(StoreUnavailable, match="admit: wrong"):
@@ -468,8 +470,8 @@ def test_events_are_indexed_by_their_transaction_until_retention(redis_url: str)
         assert len(await desk.redis.keys("hr:transaction:*")) == 2
 
         for id in (failed, copy, paid, other):
-            await desk.redis.zrem(keys.OPEN, id)
-            await desk.redis.zadd(keys.FINISHED, {id: 1})
+            await desk.redis.zrem(KEYS.open, id)
+            await desk.redis.zadd(KEYS.finished, {id: 1})
         for _ in range(2):
             await desk.store.upkeep.retain(
                 ["ledger"], events_ms=RETENTION_MS, dead_letters_ms=RETENTION_MS, under_pressure=False
@@ -484,7 +486,7 @@ def test_two_transactions_that_share_an_index_are_told_apart(redis_url: str) -> 
     async def check(desk: Desk) -> None:
         [one] = await desk.receive(PAYMENT, by=reader())
         [other] = await desk.receive(PAYMENT | {"paymentId": "P-2"}, by=reader())
-        index = keys.transaction_index(keys.transaction("trustist", "P-1"))
+        index = KEYS.transaction_index(transaction("trustist", "P-1"))
         await desk.redis.zadd(index, {other: 1})
         assert [event.id for event in await Transactions(desk.store.client).events("trustist", "P-1")] == [
             one

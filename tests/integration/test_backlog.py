@@ -10,9 +10,11 @@ import pytest
 from ingress.commit import INBOXES_FULL, Committer
 from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
-from shared.store import keys
 from shared.store.inbox import Received
+from shared.store.keys import Keys
 from tests.integration.store import Store, with_store
+
+KEYS = Keys()
 
 NOISY, QUIET = "noisy", "quiet"
 
@@ -43,8 +45,8 @@ async def send(to: Committer, source: str, size: int = 10) -> bool:
 
 async def remove(store: Store, source: str, count: int) -> None:
     """Take the oldest away, as admission does."""
-    entries: Any = await store.redis.xrange(keys.inbox(source), count=count)
-    await store.redis.xdel(keys.inbox(source), *(id for id, _ in entries))
+    entries: Any = await store.redis.xrange(KEYS.inbox(source), count=count)
+    await store.redis.xdel(KEYS.inbox(source), *(id for id, _ in entries))
 
 
 def test_a_full_inbox_is_left_alone_until_a_tenth_is_gone(redis_url: str) -> None:
@@ -95,7 +97,7 @@ def test_redis_s_estimate_is_near_what_the_bodies_take(size: int, redis_url: str
             await store.put(*[b"x" * size] * min(100, count))
         [noted, none] = await store.inbox.backlogs(["trustshare", "nothing-there"])
         assert (none.events, none.bytes) == (0, 0)
-        assert noted.events == await store.redis.xlen(keys.inbox("trustshare"))
+        assert noted.events == await store.redis.xlen(KEYS.inbox("trustshare"))
         assert noted.events * size <= noted.bytes <= noted.events * (size * 1.5 + 100) + 10_000
 
     with_store(redis_url, test)
@@ -111,7 +113,7 @@ def test_a_source_that_is_full_everywhere_is_looked_at_without_a_request(redis_u
                 await send(commits, source)
             await commits.check()
             refusals = [commits.refusal]
-            await store.redis.delete(keys.inbox(NOISY))
+            await store.redis.delete(KEYS.inbox(NOISY))
             await commits.check()
             assert [*refusals, commits.refusal] == [INBOXES_FULL, None]
             assert set(commits.full) == {QUIET}

@@ -19,10 +19,12 @@ from shared.cli import COMMANDS, cli
 from shared.delivery.signing import new_asymmetric_secret, signing_key
 from shared.event.ids import event_id
 from shared.secrets import Secret
-from shared.store import keys
 from shared.store.due import Attempt, End
+from shared.store.keys import Keys
 
 from .filled import ANSWER, E_MAIL, PAID, Filled, with_redis
+
+KEYS = Keys()
 
 HEADRACE = Path(sys.executable).with_name("headrace")
 HEADER_SECRET = "canary-header-secret-0123"
@@ -341,9 +343,9 @@ def test_control_characters_reach_no_terminal(config: str, redis_url: str) -> No
     async def body(store: Filled) -> None:
         [id] = await store.events(1, "ledger")
         await store.settle("ledger", End.DEAD, status=None)
-        [field] = await store.client.redis.hkeys(keys.attempts(id))
+        [field] = await store.client.redis.hkeys(KEYS.attempts(id))
         attempt = Attempt(n=1, at_ms=1, duration_ms=1, error="dns: \x1b[31m", answer="\x1b]0;x\x07[red]")
-        await store.client.redis.hset(keys.attempts(id), field, msgspec.json.encode(attempt))
+        await store.client.redis.hset(KEYS.attempts(id), field, msgspec.json.encode(attempt))
 
     with_redis(redis_url, body)
     [event] = as_json(config, "events")["events"]

@@ -5,10 +5,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shared.store import keys
+from shared.store.keys import Keys
 
 from .filled import E_MAIL, PAID, Filled, with_redis
 from .test_cli import CANARIES, SOURCES, TARGETS, as_json, failed, ok, run, write
+
+KEYS = Keys()
 
 TO_COME = {
     "type": "payment_received",
@@ -35,7 +37,7 @@ class Held:
     def mend(self, url: str) -> None:
         async def mend(store: Filled) -> None:
             body = msgspec.json.encode(TO_COME | {"currency": "GBP"})
-            await store.client.redis.hset(keys.quarantined(self.fixed), "body", body)
+            await store.client.redis.hset(KEYS.quarantined(self.fixed), "body", body)
 
         with_redis(url, mend)
 

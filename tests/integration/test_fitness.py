@@ -7,7 +7,7 @@ from itertools import count, islice, takewhile
 from pathlib import Path
 
 from shared.errors import StoreUnavailable
-from shared.settings import RedisSettings
+from shared.settings import PREFIX, RedisSettings
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.fitness import inspect, refuse_unfit
@@ -42,7 +42,7 @@ def ask(settings: RedisSettings) -> str:
     """Return why nothing is known of this Redis; '' where it is fit. One that is unfit fails the test."""
 
     async def look() -> str:
-        client = RedisClient(parse_address(settings.url), timeout_s=5.0)
+        client = RedisClient(parse_address(settings.url, PREFIX), timeout_s=5.0)
         try:
             (await inspect(client, require_aof=True)).insist()
         except StoreUnavailable as error:

@@ -10,6 +10,7 @@ from celery import Celery
 
 from shared.errors import StoreUnavailable
 from shared.event.canonical import DedupeKey
+from shared.settings import PREFIX
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Quarantine, Terms
 from shared.store.bells import Bells
@@ -97,7 +98,7 @@ def test_bells_ring_once_a_second_and_not_into_a_long_queue(redis_url: str) -> N
 
 def test_the_envelope_is_what_celery_itself_publishes(redis_url: str) -> None:
     """Ours against a real publish through Redis: nothing differs but what is each message's own."""
-    url, options = parse_address(redis_url).broker()
+    url, options = parse_address(redis_url, PREFIX).broker()
     app = Celery("other", set_as_current=False)
     app.conf.update(broker_url=url, broker_transport_options=options, task_queues=[queue()])
     with app.connection_for_write() as connection:

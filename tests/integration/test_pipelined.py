@@ -11,17 +11,20 @@ import pytest
 from ingress.commit import AT_ONCE, WORTHWHILE, Committer
 from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
-from shared.store import keys
+from shared.settings import PREFIX
 from shared.store.address import parse_address
 from shared.store.inbox import Inbox, Received
+from shared.store.keys import Keys
 from shared.store.pipelined import PipelinedClient
+
+KEYS = Keys()
 
 SOURCE = "trustshare"
 
 
 def with_client(redis_url: str, test: Callable[[PipelinedClient], Awaitable[None]]) -> None:
     async def main() -> None:
-        client = PipelinedClient(parse_address(redis_url), timeout_s=1.0)
+        client = PipelinedClient(parse_address(redis_url, PREFIX), timeout_s=1.0)
         try:
             await test(client)
         finally:
@@ -46,7 +49,7 @@ def test_what_is_put_at_once_is_taken_in_its_order_over_one_connection(redis_url
         results = await asyncio.gather(*(inbox.put(some(20)) for _ in range(10)))
         ids = [id for result in results for id in result if isinstance(id, str)]
         assert len(ids) == 200
-        entries: Any = await client.redis.xrange(keys.inbox(SOURCE))
+        entries: Any = await client.redis.xrange(KEYS.inbox(SOURCE))
         assert [fields[b"body"] for _, fields in entries] == [b"%d" % number for number in range(20)] * 10
         assert ids == sorted(ids, key=lambda id: (id[4:15], int(id[23:], 16)))
         after = await client.redis.info("stats")
@@ -147,7 +150,7 @@ def test_what_nobody_asked_for_is_never_a_reply(when: str, folder: Path) -> None
 
     async def main() -> None:
         async with await asyncio.start_unix_server(serve, folder / "redis.sock"):
-            client = PipelinedClient(parse_address(f"unix://{folder}/redis.sock"), timeout_s=5.0)
+            client = PipelinedClient(parse_address(f"unix://{folder}/redis.sock", PREFIX), timeout_s=5.0)
             for number in range(3):
                 assert await client.run("end_turn", [], []) == b"abc"
                 await asyncio.sleep(0.1)

@@ -10,10 +10,10 @@ import pytest
 
 from shared.event.ids import event_id, received_ms
 from shared.operations.replays import Replayed, Replays, Selection
-from shared.store import keys
 from shared.store.deliveries import Deliveries
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.due import End
+from shared.store.keys import Keys
 from shared.store.records import (
     CopyView,
     EventView,
@@ -25,6 +25,8 @@ from shared.store.records import (
 from shared.store.walk import Span, Step, walk
 
 from .filled import ANSWER, E_MAIL, PAID, Filled, with_redis
+
+KEYS = Keys()
 
 ALL = Span(0, 2**53)
 SOURCES = ["other", "trustshare"]
@@ -255,7 +257,7 @@ def test_dead_letters_show_their_last_attempt_and_are_counted(redis_url: str) ->
         await store.settle("crm", End.DONE, status=200)
         await store.settle("ledger", End.RETRY, status=None)
         for id in ids:
-            await store.client.redis.zadd(keys.due("ledger"), {id: 0})  # a minute later
+            await store.client.redis.zadd(KEYS.due("ledger"), {id: 0})  # a minute later
         await store.settle("ledger", End.DEAD, status=503)
         deliveries = Deliveries(store.client)
         assert await deliveries.dead_counts(["ledger", "crm"]) == {"ledger": 3, "crm": 0}
@@ -292,7 +294,7 @@ def test_a_replay_rings_for_its_targets(redis_url: str) -> None:
         await store.events(1, "ledger")
         await store.settle("ledger", End.DEAD)
         await replay(store, Selection(ALL, dead_letters_of="ledger"), ["ledger"])
-        assert await store.client.redis.exists(keys.rung(Doorbell(DELIVER, "ledger").name))
+        assert await store.client.redis.exists(KEYS.rung(Doorbell(DELIVER, "ledger").name))
 
     with_redis(redis_url, body)
 
@@ -303,15 +305,15 @@ def test_a_finished_event_sent_again_is_open_until_it_is_done_again(redis_url: s
         [id] = await store.events(1, "ledger", "crm")
         for target in ("ledger", "crm"):
             await store.settle(target, End.DONE, status=200)
-        assert await redis.zscore(keys.FINISHED, id) == received_ms(id)
+        assert await redis.zscore(KEYS.finished, id) == received_ms(id)
         done = await replay(store, Selection(ALL, events=(id,)), ["ledger", "crm"])
         assert done.deliveries == {"ledger": 1, "crm": 1}
-        assert await redis.zscore(keys.FINISHED, id) is None
-        assert await redis.zscore(keys.OPEN, id) == received_ms(id)
+        assert await redis.zscore(KEYS.finished, id) is None
+        assert await redis.zscore(KEYS.open, id) == received_ms(id)
         for target in ("ledger", "crm"):
             await store.settle(target, End.DONE, status=200)
-        assert await redis.zscore(keys.FINISHED, id) == received_ms(id)
-        assert await redis.hget(keys.event(id), "open") == b"0"
+        assert await redis.zscore(KEYS.finished, id) == received_ms(id)
+        assert await redis.hget(KEYS.event(id), "open") == b"0"
 
     with_redis(redis_url, body)
 
@@ -330,7 +332,7 @@ def test_what_is_on_its_way_is_left_alone_and_a_replay_said_twice_sends_once(red
         second = await replay(store, selection, ["ledger"])
         assert (second.total, second.waiting) == (0, 4)
         for id in ids:
-            assert await store.client.redis.hget(keys.event(id), "open") == b"1"
+            assert await store.client.redis.hget(KEYS.event(id), "open") == b"1"
 
     with_redis(redis_url, body)
 
@@ -362,8 +364,8 @@ def test_a_replay_to_one_target_may_add_it_to_an_event(redis_url: str) -> None:
         assert (await view_of(store, nowhere)).deliveries == {"new": "done"}
         # The dead letter stays one of the target that never got it.
         assert (await view_of(store, dead)).deliveries == {"retired": "dead", "new": "done"}
-        assert await store.client.redis.zscore(keys.OPEN, dead) is not None
-        assert await store.client.redis.zscore(keys.FINISHED, nowhere) is not None
+        assert await store.client.redis.zscore(KEYS.open, dead) is not None
+        assert await store.client.redis.zscore(KEYS.finished, nowhere) is not None
 
     with_redis(redis_url, body)
 
@@ -401,8 +403,8 @@ def test_thousands_of_dead_letters_are_sent_in_batches_each_once(redis_url: str)
         selection = Selection(ALL, dead_letters_of="ledger")
         assert (await Replays(store.client, ["ledger"]).plan(selection)).total == count
         assert (await replay(store, selection, ["ledger"])).total == count
-        assert await store.client.redis.zcard(keys.due("ledger")) == count
-        assert await store.client.redis.zcard(keys.dead("ledger")) == 0
+        assert await store.client.redis.zcard(KEYS.due("ledger")) == count
+        assert await store.client.redis.zcard(KEYS.dead("ledger")) == 0
 
     with_redis(redis_url, body)
 
@@ -413,7 +415,7 @@ def test_a_replay_leaves_one_audit_entry_that_says_who_what_and_how_many(redis_u
         await store.events(2, "ledger")
         await store.settle("ledger", End.DEAD)
         await replay(store, Selection(ALL, dead_letters_of="ledger"), ["ledger"])
-        entries: Any = await store.client.redis.xrange(keys.AUDIT)
+        entries: Any = await store.client.redis.xrange(KEYS.audit)
         [(_, entry)] = entries
         assert (entry[b"action"], entry[b"user"]) == (b"replay", b"operator")
         assert msgspec.json.decode(entry[b"selected"])["dead_letters_of"] == "ledger"
@@ -425,9 +427,9 @@ def test_a_replay_leaves_one_audit_entry_that_says_who_what_and_how_many(redis_u
 def test_a_delivery_that_fell_out_of_every_set_is_healed_by_a_replay(redis_url: str) -> None:
     async def body(store: Filled) -> None:
         [id] = await store.events(1, "ledger")
-        await store.client.redis.delete(keys.due("ledger"))
+        await store.client.redis.delete(KEYS.due("ledger"))
         await replay(store, Selection(ALL, events=(id,)), ["ledger"])
         await store.settle("ledger", End.DONE, status=200)
-        assert await store.client.redis.zscore(keys.FINISHED, id) is not None
+        assert await store.client.redis.zscore(KEYS.finished, id) is not None
 
     with_redis(redis_url, body)

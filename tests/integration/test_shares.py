@@ -21,8 +21,8 @@ from shared.operations.moves import Moves, new_move
 from shared.operations.quarantine import Chosen as ChosenRequests
 from shared.operations.quarantine import QuarantineWork
 from shared.operations.replays import Replays, Selection
-from shared.store import keys
 from shared.store.due import End
+from shared.store.keys import Keys
 from shared.store.letters import Letters
 from shared.store.records import EventView, Selected
 from shared.store.shares import Shares, Verdict
@@ -30,6 +30,8 @@ from shared.store.walk import Span
 from tests.integration.filled import Filled, with_redis
 from tests.waiting import wait_for
 from workers.shares import ShareKeeper
+
+KEYS = Keys()
 
 T = TypeVar("T")
 
@@ -68,10 +70,10 @@ class Stage:
 
     async def finish(self) -> int:
         """Let retention remove what is finished. Returns how many events are left."""
-        for id in await self.redis.zrange(keys.FINISHED, 0, -1):
+        for id in await self.redis.zrange(KEYS.finished, 0, -1):
             await self.client.run("retain", [], [1000, "+inf", 0])
-            assert not await self.redis.exists(keys.event(id.decode()))
-        return int(await self.redis.zcard(keys.OPEN))
+            assert not await self.redis.exists(KEYS.event(id.decode()))
+        return int(await self.redis.zcard(KEYS.open))
 
     async def replay(self, target: str = "down") -> dict[str, int]:
         replays = Replays(self.client, [target, "works"], self.file)
@@ -113,7 +115,7 @@ def test_dead_letters_that_moved_are_listed_shown_and_replayed_as_before(
                 assert [view.id for view in await events.events(Selected(ALWAYS, state=state), 10)] == ids[
                     ::-1
                 ]
-            assert await stage.redis.zcard(keys.FINISHED) == left
+            assert await stage.redis.zcard(KEYS.finished) == left
             assert await stage.finish() == 0
         assert await stage.redis.keys("hr:event:*") == []
         assert await stage.replay() == {"down": 3}
@@ -124,7 +126,7 @@ def test_dead_letters_that_moved_are_listed_shown_and_replayed_as_before(
         assert again.deliveries == {"down": "waiting"}
         assert [len(view.attempts) for view in await events.deliveries(ids[0]) or ()] == [1]
         assert await stage.filled.settle("down", End.DONE) == 3
-        assert (await stage.redis.zcard(keys.OPEN), await stage.redis.zcard(keys.FINISHED)) == (0, 3)
+        assert (await stage.redis.zcard(KEYS.open), await stage.redis.zcard(KEYS.finished)) == (0, 3)
 
     staged(redis_url, tmp_path, play)
 
@@ -137,7 +139,7 @@ def test_an_event_stays_for_its_other_targets_and_goes_once_they_are_done(
         [id] = await stage.dead_letters(1, "down", "works")
         await stage.moves.dead_letters("down", hold=False)
         assert await stage.finish() == 1
-        assert await stage.redis.hget(keys.event(id), "open") == b"1"
+        assert await stage.redis.hget(KEYS.event(id), "open") == b"1"
         view = await Events(stage.client, stage.file).find(id, SOURCES)
         assert isinstance(view, EventView)
         assert view.deliveries == {"down": "dead", "works": "waiting"}
@@ -242,10 +244,10 @@ def test_what_waits_longest_becomes_dead_letters_on_the_disk_and_the_reason_name
         assert await stage.listed() == ids[:0:-1]
         [letter, *_] = await stage.dead.listing(["down"], ALWAYS, 10)
         assert (letter.failed, letter.last, letter.why.text) == (0, None, SHARE_SPENT.text)
-        assert await stage.redis.zcard(keys.due("down")) == 0
+        assert await stage.redis.zcard(KEYS.due("down")) == 0
         assert await stage.finish() == 1
         assert await stage.replay() == {"down": 4}
-        assert await stage.redis.zcard(keys.due("down")) == 4
+        assert await stage.redis.zcard(KEYS.due("down")) == 4
 
     staged(redis_url, tmp_path, play)
 
@@ -283,7 +285,7 @@ def test_a_move_that_was_broken_off_leaves_each_letter_shown_once(
         await stage.moves.dead_letters("down", hold=False)
         assert await stage.listed() == listed
         assert sum((await stage.replay()).values()) == len(listed)
-        assert await stage.redis.zcard(keys.due("down")) == 2
+        assert await stage.redis.zcard(KEYS.due("down")) == 2
         assert await stage.listed() == []
 
     staged(redis_url, tmp_path, play)
@@ -326,9 +328,9 @@ def test_discarding_ends_dead_letters_wherever_they_are_and_is_audited(
         assert await stage.listed() == [second[1], first[1]]
         assert await stage.dead.discard(every, {}, user="me", done=lambda _: None) == {"down": 2}
         assert await stage.listed() == []
-        assert await stage.redis.hget(keys.event(second[0]), "end:down") == b"discarded"
+        assert await stage.redis.hget(KEYS.event(second[0]), "end:down") == b"discarded"
         assert await stage.finish() == 0
-        notes = await stage.redis.xrange(keys.AUDIT)
+        notes = await stage.redis.xrange(KEYS.audit)
         assert [note[b"action"] for _, note in notes] == [b"discard dead letters"] * 3
 
     staged(redis_url, tmp_path, play)
@@ -346,19 +348,19 @@ def test_what_a_held_dead_letter_holds_stays_in_order_on_the_disk_and_goes_on_on
         assert await stage.filled.settle("down", End.DEAD, hold=True) == 1
         await stage.moves.dead_letters("down", hold=True)
         [lane] = await stage.redis.keys("hr:lane:down:*")
-        assert await stage.redis.zcard(keys.due("down")) == 0, (
+        assert await stage.redis.zcard(KEYS.due("down")) == 0, (
             "the dead letter holds the rest, on the disk too"
         )
         await stage.finish()
         await stage.dead.discard(Chosen(("down",), ALWAYS), {}, user="me", done=lambda _: None)
-        assert [id.decode() for id in await stage.redis.zrange(keys.due("down"), 0, -1)] == [receipts[1]]
+        assert [id.decode() for id in await stage.redis.zrange(KEYS.due("down"), 0, -1)] == [receipts[1]]
         assert await stage.redis.llen(lane) == 2
         # And what is held leaves, too, where there is no room for it.
         moved = await stage.moves.what_waits("down", SHARE_SPENT, hold=True)
         assert (moved.letters, await stage.redis.llen(lane)) == (2, 2)
         await stage.finish()
         assert await stage.replay() == {"down": 2}
-        assert [id.decode() for id in await stage.redis.zrange(keys.due("down"), 0, -1)] == [receipts[1]]
+        assert [id.decode() for id in await stage.redis.zrange(KEYS.due("down"), 0, -1)] == [receipts[1]]
 
     staged(redis_url, tmp_path, play)
 
@@ -395,8 +397,8 @@ def test_quarantine_is_discarded_by_source_reason_and_id_and_only_once(
         assert await discard(receipts=(ids[0],)) == 1
         assert await discard(receipts=(ids[0],)) == 0
         assert await discard(source="other", code="not-json") == 1
-        assert [id.decode() for id in await stage.redis.zrange(keys.QUARANTINE, 0, -1)] == [ids[1]]
-        assert not await stage.redis.exists(keys.quarantined(others[0]))
+        assert [id.decode() for id in await stage.redis.zrange(KEYS.quarantine, 0, -1)] == [ids[1]]
+        assert not await stage.redis.exists(KEYS.quarantined(others[0]))
 
     staged(redis_url, tmp_path, play)
 

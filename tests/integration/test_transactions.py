@@ -8,11 +8,13 @@ import pytest
 
 from shared.config.check import parse_config
 from shared.routing.reading import Reader
-from shared.store import keys
+from shared.store.keys import Keys, transaction
 from shared.store.transactions import Transactions
 
 from .test_admit import SECRET, Desk, with_desk
 from .test_cli import as_json, failed, ok, run, write
+
+KEYS = Keys()
 
 EVENT = {"type": "payment.received", "order": "1001", "amount": 500, "currency": "GBP"}
 SHOPS = ("shop-a", "shop-b")
@@ -53,9 +55,9 @@ def test_events_that_stand_under_the_provider_are_still_found_by_their_source(re
     async def check(desk: Desk) -> None:
         [first, *_] = before = await sell(desk)
         for name in SHOPS:  # as they were indexed before sources counted
-            index = keys.transaction_index(keys.transaction("standard-webhooks", "1001", name))
+            index = KEYS.transaction_index(transaction("standard-webhooks", "1001", name))
             assert await desk.redis.zunionstore(
-                old := keys.transaction_index(keys.transaction("standard-webhooks", "1001")), [old, index]
+                old := KEYS.transaction_index(transaction("standard-webhooks", "1001")), [old, index]
             )
             await desk.redis.delete(index)
         [later] = await desk.receive(EVENT | {"amount": 7}, by=reader(), source="shop-a")

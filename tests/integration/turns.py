@@ -8,4 +8,4 @@ class Turns(Inbox):
 
     async def begin_turn(self, source: str, holder: str) -> bool:
         """Be the one who admits from a source; False where it is another's turn."""
-        return bool(await self._client.run(*begin_turn_call(source, holder)))
+        return bool(await self._client.run(*begin_turn_call(self._keys, source, holder)))

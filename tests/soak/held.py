@@ -10,8 +10,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from shared.event.ids import event_id
-from shared.store import keys
+from shared.store.keys import Keys
 from tests.soak.records import Held
+
+KEYS = Keys()
 
 READ_AT_ONCE = 500
 
@@ -40,11 +42,11 @@ def lag(redis: Redis, sources: Sequence[str], targets: Sequence[str]) -> Lag:
     """Count what waits. Raises: RedisError."""
     pipe = redis.pipeline(transaction=True)
     for source in sources:
-        pipe.xlen(keys.inbox(source))
+        pipe.xlen(KEYS.inbox(source))
     for target in targets:
-        pipe.zcard(keys.due(target))
+        pipe.zcard(KEYS.due(target))
     for target in targets:
-        pipe.zcard(keys.leased(target))
+        pipe.zcard(KEYS.leased(target))
     counts: list[int] = pipe.execute()
     inboxes, sets = counts[: len(sources)], counts[len(sources) :]
     lanes = sum(1 for _ in redis.scan_iter("hr:lane:*", count=1000))
@@ -53,18 +55,18 @@ def lag(redis: Redis, sources: Sequence[str], targets: Sequence[str]) -> Lag:
 
 def read_held(redis: Redis, sources: Sequence[str], targets: Sequence[str]) -> Held:
     """Read all of it. Raises: RedisError."""
-    events = [*_ids(redis, keys.OPEN), *_ids(redis, keys.FINISHED)]
+    events = [*_ids(redis, KEYS.open), *_ids(redis, KEYS.finished)]
     ends: dict[str, dict[str, str]] = {target: {} for target in targets}
     digests: dict[str, str] = {}
     names = ["digest", *(f"end:{target}" for target in targets)]
-    for id, (digest, *ended) in _fields(redis, ((id, keys.event(id)) for id in events), names):
+    for id, (digest, *ended) in _fields(redis, ((id, KEYS.event(id)) for id in events), names):
         digests[id] = digest
         for target, end in zip(targets, ended, strict=True):
             if end:
                 ends[target][id] = end
-    copies = ((id, keys.duplicate(id)) for id in _ids(redis, keys.DUPLICATES))
-    quarantined = ((id, keys.quarantined(id)) for id in _ids(redis, keys.QUARANTINE))
-    inboxes: dict[str, Any] = {source: redis.xrange(keys.inbox(source)) for source in sources}
+    copies = ((id, KEYS.duplicate(id)) for id in _ids(redis, KEYS.duplicates))
+    quarantined = ((id, KEYS.quarantined(id)) for id in _ids(redis, KEYS.quarantine))
+    inboxes: dict[str, Any] = {source: redis.xrange(KEYS.inbox(source)) for source in sources}
     return Held(
         events=digests,
         duplicates={id: (of, digest) for id, (of, digest) in _fields(redis, copies, ["of", "digest"])},
@@ -72,11 +74,11 @@ def read_held(redis: Redis, sources: Sequence[str], targets: Sequence[str]) -> H
         inbox=frozenset(
             event_id(source, entry.decode()) for source, rows in inboxes.items() for entry, _ in rows
         ),
-        dead={target: frozenset(_ids(redis, keys.dead(target))) for target in targets},
+        dead={target: frozenset(_ids(redis, KEYS.dead(target))) for target in targets},
         waiting={
             target: {
-                **dict.fromkeys(_ids(redis, keys.due(target)), "due"),
-                **dict.fromkeys(_ids(redis, keys.leased(target)), "leased"),
+                **dict.fromkeys(_ids(redis, KEYS.due(target)), "due"),
+                **dict.fromkeys(_ids(redis, KEYS.leased(target)), "leased"),
             }
             for target in targets
         },

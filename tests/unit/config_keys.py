@@ -25,6 +25,7 @@ _SIGNING = ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_" + "QUFB" * 8)
 
 VALUES: dict[str, list[Any]] = {
     "redis.url": ["redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/1"],
+    "redis.prefix": ["hr:", "other:"],
     "ingress.host": ["127.0.0.1", "127.0.0.2"],
     "ingress.public_url": ["https://a.example.com", "https://b.example.com"],
     "ingress.trusted_proxies": [[], ["10.0.0.0/8"], ["10.0.0.0/16"]],

@@ -20,6 +20,7 @@ from shared.delivery.outgoing import endpoint_of, proxy_of
 from shared.errors import ConfigError
 from shared.process.folder import data_folder, socket_path
 from shared.settings import (
+    PREFIX,
     AdmissionSettings,
     Config,
     DedupeSettings,
@@ -28,6 +29,7 @@ from shared.settings import (
     RetentionSettings,
 )
 from shared.store.address import parse_address
+from shared.store.keys import Keys
 from shared.values import Duration
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -111,6 +113,15 @@ def test_an_empty_configuration_has_the_documented_defaults() -> None:
         ('ingress.trusted_proxies = ["10.0.0.0/33"]', "ingress.trusted_proxies[0]"),
         ('ingress.public_url = "hooks.example.com"', "ingress.public_url"),
         ("redis.wait_replicas = -1", "redis.wait_replicas"),
+        ('redis.prefix = ""', "redis.prefix"),
+        ('redis.prefix = ":"', "redis.prefix"),
+        ('redis.prefix = "hr"', "redis.prefix"),
+        ('redis.prefix = "hr:event:"', "redis.prefix"),
+        ('redis.prefix = "h r:"', "redis.prefix"),
+        ('redis.prefix = "h*:"', "redis.prefix"),
+        ('redis.prefix = "{hr}:"', "redis.prefix"),
+        ('redis.prefix = "hr:\\n"', "redis.prefix"),
+        (f'redis.prefix = "{"h" * 33}:"', "redis.prefix"),
         ('redis.url = "memcached://x"', "redis.url"),
         ('redis.url = "sentinel://a:1,b:2"', "redis.url"),
         ('redis.url = "redis://h/x"', "redis.url"),
@@ -385,10 +396,17 @@ def test_embedded_is_a_socket_beside_the_file(tmp_path: Path) -> None:
 def test_one_address_serves_redis_py_and_kombu(
     url: str, broker: str, options: dict[str, str], shown: str
 ) -> None:
-    address = parse_address(url)
+    address = parse_address(url, PREFIX)
     assert address.broker() == (broker, options)
     assert address.shown == shown
     assert ":p" not in repr(address)
+    assert parse_address(url, "eu:").broker() == (broker, {**options, "global_keyprefix": "eu:"})
+
+
+def test_all_keys_have_the_prefix_but_celerys_under_the_default_one() -> None:
+    assert (Keys().inbox("a"), Keys().open, Keys().queue) == ("hr:inbox:a", "hr:open", "headrace")
+    eu = Keys("eu:")
+    assert (eu.inbox("a"), eu.open, eu.queue) == ("eu:inbox:a", "eu:open", "eu:headrace")
 
 
 @pytest.mark.parametrize(

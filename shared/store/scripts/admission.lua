@@ -7,8 +7,8 @@
 --                            suppressed, and how many of these had another body
 --   leave(entry, id)         takes a request away from where it stood
 --   and what copies.lua has
--- Writes hr:dedupe:*, hr:count:*, hr:event:*, hr:open, hr:finished, hr:due:*, hr:lane:*, hr:transaction:*,
--- hr:duplicates, hr:duplicate:*, hr:quarantine, hr:quarantined:*.
+-- Writes dedupe:*, count:*, event:*, open, finished, due:*, lane:*, transaction:*,
+-- duplicates, duplicate:*, quarantine, quarantined:*.
 
 -- What stands where in a request's arguments: the entry that it was in the inbox, the id that its event has, its
 -- dedupe key (a letter and 16 bytes of SHA-256), the counter that the key counts and the one that it raises
@@ -16,7 +16,7 @@
 local WIDTH = 13
 local ENTRY, EVENT, DEDUPE, COUNTS, RAISES, DIGEST, KIND = 0, 1, 2, 3, 4, 5, 6
 -- Of an event: the targets' names with commas; attributes; data; the body's content type ('' for JSON's); its
--- transaction (the key without `hr:transaction:`, or ''); and those of the targets that want the transaction's
+-- transaction (the key without `<prefix>transaction:`, or ''); and those of the targets that want the transaction's
 -- events in order (`,names,`, or '').
 local TARGETS, ATTRIBUTES, DATA, CONTENT_TYPE, TRANSACTION, ORDERED = 7, 8, 9, 10, 11, 12
 -- Of what goes to quarantine; the rest is ''.
@@ -59,13 +59,13 @@ local function resend_key(digest)
 end
 
 local function counter(digest)
-    return 'hr:count:' .. source .. ':' .. digest
+    return prefix .. 'count:' .. source .. ':' .. digest
 end
 
 -- Records a duplicate of `first`; its body is kept where it is not the first's. Returns 1 where it differs.
 local function record(id, received, first, digest, body, headers, copies, differing)
-    local known = redis.call('HGET', 'hr:event:' .. first, 'digest')
-        or redis.call('HGET', 'hr:quarantined:' .. first, 'digest')
+    local known = redis.call('HGET', prefix .. 'event:' .. first, 'digest')
+        or redis.call('HGET', prefix .. 'quarantined:' .. first, 'digest')
     local fields = {'of', first, 'source', source, 'digest', digest}
     local function keep(name, value)
         fields[#fields + 1] = name
@@ -82,9 +82,9 @@ local function record(id, received, first, digest, body, headers, copies, differ
     if headers ~= '' then
         keep('headers', headers)
     end
-    redis.call('HSET', 'hr:duplicate:' .. id, unpack(fields))
-    redis.call('PEXPIRE', 'hr:duplicate:' .. id, retention)
-    redis.call('ZADD', 'hr:duplicates', received, id)
+    redis.call('HSET', prefix .. 'duplicate:' .. id, unpack(fields))
+    redis.call('PEXPIRE', prefix .. 'duplicate:' .. id, retention)
+    redis.call('ZADD', prefix .. 'duplicates', received, id)
     count_copies(first, 1 + copies, differs + differing)
     return differs
 end
@@ -98,7 +98,7 @@ local function admit(i)
     end
     if kind == 'quarantine' and place ~= 'inbox' then
         if place == 'quarantine' then  -- for another reason now, maybe
-            redis.call('HSET', 'hr:quarantined:' .. id, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL])
+            redis.call('HSET', prefix .. 'quarantined:' .. id, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL])
         end
         return 'quarantined', '', 0
     end
@@ -120,9 +120,9 @@ local function admit(i)
         return 'duplicate', first, differs
     end
     if kind == 'quarantine' then
-        redis.call('HSET', 'hr:quarantined:' .. id, 'source', source, 'body', body,
+        redis.call('HSET', prefix .. 'quarantined:' .. id, 'source', source, 'body', body,
             'digest', digest, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL], 'headers', ARGV[i + HEADERS])
-        redis.call('ZADD', 'hr:quarantine', received, id)
+        redis.call('ZADD', prefix .. 'quarantine', received, id)
     else
         local targets, content_type = ARGV[i + TARGETS], ARGV[i + CONTENT_TYPE]
         local transaction, ordered = ARGV[i + TRANSACTION], ARGV[i + ORDERED]
@@ -131,8 +131,8 @@ local function admit(i)
             open = open + 1
             -- In a lane it is due only if it is the first of its transaction there.
             if ordered == '' or not string.find(ordered, ',' .. target .. ',', 1, true)
-                or redis.call('RPUSH', 'hr:lane:' .. target .. ':' .. transaction, id) == 1 then
-                add('hr:due:' .. target, due_now, id)
+                or redis.call('RPUSH', prefix .. 'lane:' .. target .. ':' .. transaction, id) == 1 then
+                add(prefix .. 'due:' .. target, due_now, id)
             end
         end
         local fields = {'attributes', ARGV[i + ATTRIBUTES], 'data', ARGV[i + DATA], 'body', body, 'digest', digest,
@@ -150,7 +150,7 @@ local function admit(i)
         end
         if transaction ~= '' then
             set('transaction', transaction)
-            add('hr:transaction:' .. transaction, received, id)
+            add(prefix .. 'transaction:' .. transaction, received, id)
         end
         if copies > 0 then
             set('copies', copies)
@@ -159,8 +159,8 @@ local function admit(i)
         if place == 'duplicates' then
             set('copy_of', first_of(id))
         end
-        redis.call('HSET', 'hr:event:' .. id, unpack(fields))
-        add(open > 0 and 'hr:open' or 'hr:finished', received, id)
+        redis.call('HSET', prefix .. 'event:' .. id, unpack(fields))
+        add(open > 0 and prefix .. 'open' or prefix .. 'finished', received, id)
         if raises ~= '' then
             redis.call('INCR', counter(raises))
             redis.call('PEXPIRE', counter(raises), window)

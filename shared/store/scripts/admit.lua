@@ -1,12 +1,13 @@
 -- Admits requests from an inbox, all or nothing: each becomes an event, a duplicate, or goes to quarantine.
---   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>   KEYS[3] hr:turn:<source>
+--   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
 --   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of events, ms
 --   ARGV[5] group   ARGV[6] who must hold the source's turn ('' for nobody), and ARGV[7] for how long it holds it
 --   then, ms
 --   then for each request what admission.lua says; they are neighbours, as they were taken at once
--- Writes hr:inbox:<source>, and what admission.lua says. Returns what `admit_all` there does; what is gone from
+-- Writes inbox:<source>, and what admission.lua says. Returns what `admit_all` there does; what is gone from
 -- the inbox is `gone`.
 -- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
+local prefix = KEYS[#KEYS]
 local HEAD = 7
 local inbox, alone, turn = KEYS[1], KEYS[2], KEYS[3]
 local source, window, resend, retention, group, fence, turn_ms = unpack(ARGV, 1, HEAD)

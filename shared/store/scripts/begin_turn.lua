@@ -1,5 +1,5 @@
 -- Begins a turn of admitting from a source whose events must stay in order, unless another has it.
---   KEYS[1] hr:turn:<source>   KEYS[2] hr:rung:<doorbell>
+--   KEYS[1] turn:<source>   KEYS[2] rung:<doorbell>
 --   ARGV[1] who begins   ARGV[2] for how long, ms
 -- Returns 1, or 0 where it is another's turn. That one takes what comes meanwhile, so the flag stays up;
 -- else it goes down.

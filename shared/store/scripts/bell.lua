@@ -1,9 +1,9 @@
 -- Doorbells, as scripts that put work somewhere ring them.
--- Included; touches hr:rung:<doorbell> and Celery's queue.
+-- Included; touches rung:<doorbell> and Celery's queue.
 
 -- Rings, unless one is outstanding or the queue is long already, or is no list (a stranger's: the workers drop
 -- it). Returns 1 where it rang.
---   rung: hr:rung:<doorbell>   queue: Celery's   message   stands: how long the flag does, ms   longest: queue
+--   rung: rung:<doorbell>   queue: Celery's   message   stands: how long the flag does, ms   longest: queue
 local function ring(rung, queue, message, stands, longest)
     local length = redis.pcall('LLEN', queue)
     if type(length) ~= 'number' or length >= tonumber(longest) then

@@ -1,12 +1,12 @@
 -- The breaker of a target, and the counts of how its attempts ended.
--- Included by settle.lua, which has set `now`, Redis's time in ms, before. Writes hr:target:*.
+-- Included by settle.lua, which has set `now`, Redis's time in ms, before. Writes target:*.
 
 -- Learns from what a batch says of a target: how many attempts were `done` and `failed`, how many failed in a row
 -- at its end (`run`), whether any `succeeded`, the last thing that went `wrong`, whether the target is `gone`; and
 -- from its `rules`, as settle.lua is given them. The counts are of this hour and of the one before. Returns what
 -- changed: '', `opened`, `closed` or `disabled`.
 local function learn(name, of)
-    local key, rules = 'hr:target:' .. name, of.rules
+    local key, rules = prefix .. 'target:' .. name, of.rules
     local hour = math.floor(now / 3600000)
     local known = redis.call('HMGET', key, 'hour', 'done', 'failed', 'failures', 'failing_since', 'trips',
         'open_until', 'state')

@@ -1,5 +1,5 @@
 -- Claims what is due for a target, oldest first, and leases it: as much as its limits allow now.
---   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:target:<target>   KEYS[4] hr:rate:<target>
+--   KEYS[1] due:<target>   KEYS[2] leased:<target>   KEYS[3] target:<target>   KEYS[4] rate:<target>
 --   ARGV[1] target   ARGV[2] how many at most   ARGV[3] the target's concurrency
 --   ARGV[4] the lease, ms   ARGV[5] microseconds between two deliveries ('' for no rate)
 --   ARGV[6] how many may go at once after a pause
@@ -9,6 +9,7 @@
 -- event that is gone is claimed too: among a million, what a claim costs is the memory that it looks at, and who
 -- reads the event sees that it is gone, and hands it back.
 -- Said twice (the first reply lost): claims others; what the first call took comes back with its lease.
+local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token = now + tonumber(ARGV[4])
@@ -45,7 +46,7 @@ if #claimed > 0 then
     local failed, age, lease = 'failed:' .. ARGV[1], 'age:' .. ARGV[1], string.format('%d', token)
     local leased, n = {}, 0
     for i, id in ipairs(claimed) do
-        local tried = redis.call('HMGET', 'hr:event:' .. id, failed, age)
+        local tried = redis.call('HMGET', prefix .. 'event:' .. id, failed, age)
         leased[2 * i - 1], leased[2 * i] = lease, id
         entries[n + 1], entries[n + 2], entries[n + 3] = id, tried[1], tried[2]
         n = n + 3

@@ -1,6 +1,6 @@
 -- Dedupe keys: which event holds each, in small hashes, which Redis packs (see shared/store/keys.py).
 -- Included by admission.lua, which has set `source`, `tag`, `window` and `now` (numbers: ms) before.
--- Touches hr:dedupe:<source> and hr:dedupe:<source>:*.
+-- Touches dedupe:<source> and dedupe:<source>:*.
 --
 -- A key in a packed hash takes some 33 bytes, where one with a name of its own took 136. A hash has a table's place
 -- by the key's digest; when hashes grow long, keys go to another table with more of them, and the one before is
@@ -15,7 +15,7 @@ local FEW = 10000  -- keys in Redis that may all be looked at once
 local span = math.ceil(window / 3)
 local HEX = string.rep('%02x', 16)
 
-local directory = 'hr:dedupe:' .. source
+local directory = prefix .. 'dedupe:' .. source
 local tables = {}  -- the newest first
 -- Until then a key may be one of an earlier version: a string of its own. A day more, for a fleet of both versions.
 local old_until
@@ -30,8 +30,8 @@ end
 
 -- Begins a table. Which is read until `ends`: 0 for the newest, which has no end yet.
 local function add_table(number, bits, ends, at)
-    local prefix = directory .. ':' .. number .. ':'
-    table.insert(tables, at, {number = number, bits = bits, ends = ends, hashes = 2 ^ bits, prefix = prefix})
+    local stem = directory .. ':' .. number .. ':'
+    table.insert(tables, at, {number = number, bits = bits, ends = ends, hashes = 2 ^ bits, stem = stem})
 end
 
 -- Tells whether there may be keys of an earlier version; in a new Redis there is none.
@@ -131,7 +131,7 @@ local function hold(key, id, received, within)
     local high, middle, low = string.byte(key, 2, 4)
     local place = (high * 256 + middle) * 256 + low
     for i = 2, #tables do
-        local packed = redis.call('HGET', tables[i].prefix .. place % tables[i].hashes, key)
+        local packed = redis.call('HGET', tables[i].stem .. place % tables[i].hashes, key)
         local holder = packed and holds(packed, received, within)
         if holder then
             return holder
@@ -141,7 +141,7 @@ local function hold(key, id, received, within)
     if holder then
         return holder
     end
-    local hash = tables[1].prefix .. place % tables[1].hashes
+    local hash = tables[1].stem .. place % tables[1].hashes
     local packed = pack(id)
     if redis.call('HSETNX', hash, key, packed) == 0 then
         holder = holds(redis.call('HGET', hash, key), received, within)

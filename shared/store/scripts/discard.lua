@@ -1,18 +1,19 @@
 -- Ends dead letters of a target for good: nothing is kept of them but that they were there.
 --   ARGV[1] target   ARGV[2] the end to write: `discarded` (by hand) or `expired`   then for each: event id, and, of one on disk, `ordered` and `transaction` of its event ('' else)
--- Writes hr:dead:*, hr:lane:*, hr:due:*, hr:event:*, hr:open, hr:finished.
+-- Writes dead:*, lane:*, due:*, event:*, open, finished.
 -- Returns for each `discarded`, `changed` (it is no dead letter any more), or `gone` (nothing is held of the event).
 -- Said twice: `changed`.
+local prefix = KEYS[#KEYS]
 local target = ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- include: lanes.lua
 
 local function discard(id, ordered, transaction)
-    local event = 'hr:event:' .. id
+    local event = prefix .. 'event:' .. id
     local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction', 'end:' .. target)
     if not known[1] then
-        redis.call('ZREM', 'hr:dead:' .. target, id)
+        redis.call('ZREM', prefix .. 'dead:' .. target, id)
         if in_lane(target, ordered) then
             advance(target, id, transaction)
         end
@@ -20,15 +21,15 @@ local function discard(id, ordered, transaction)
     elseif known[4] ~= 'dead' and known[4] ~= 'disk' then
         return 'changed'
     end
-    redis.call('ZREM', 'hr:dead:' .. target, id)
+    redis.call('ZREM', prefix .. 'dead:' .. target, id)
     redis.call('HSET', event, 'end:' .. target, ARGV[2])
     -- What it held of its transaction may go.
     if in_lane(target, known[2]) then
         advance(target, id, known[3])
     end
     if known[4] == 'dead' and redis.call('HINCRBY', event, 'open', -1) == 0 then
-        redis.call('ZREM', 'hr:open', id)
-        redis.call('ZADD', 'hr:finished', tonumber(string.sub(id, 5, 15), 16), id)
+        redis.call('ZREM', prefix .. 'open', id)
+        redis.call('ZADD', prefix .. 'finished', tonumber(string.sub(id, 5, 15), 16), id)
     end
     return 'discarded'
 end

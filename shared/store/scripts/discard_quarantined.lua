@@ -1,14 +1,15 @@
 -- Discards requests in quarantine, by hand: nothing is kept of them.
 --   ARGV[1] the reason for which they must be there still ('' for any)   then their receipt ids
--- Writes hr:quarantine, hr:quarantined:*. Returns for each 1 if it was there, else 0.
+-- Writes quarantine, quarantined:*. Returns for each 1 if it was there, else 0.
 -- Said twice: 0. A copy that was recorded of it stays so.
+local prefix = KEYS[#KEYS]
 local results = {}
 for i = 2, #ARGV do
-    local key = 'hr:quarantined:' .. ARGV[i]
+    local key = prefix .. 'quarantined:' .. ARGV[i]
     local code = redis.call('HGET', key, 'code')
     if code and (ARGV[1] == '' or code == ARGV[1]) then
         redis.call('DEL', key)
-        redis.call('ZREM', 'hr:quarantine', ARGV[i])
+        redis.call('ZREM', prefix .. 'quarantine', ARGV[i])
         results[#results + 1] = 1
     else
         results[#results + 1] = 0

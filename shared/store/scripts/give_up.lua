@@ -1,11 +1,12 @@
 -- Makes dead letters of what waits for a target that gets nothing.
---   KEYS[1] hr:due:<target>   KEYS[2] hr:dead:<target>   KEYS[3] hr:target:<target>
+--   KEYS[1] due:<target>   KEYS[2] dead:<target>   KEYS[3] target:<target>
 --   ARGV[1] target   ARGV[2] due before this ('+inf' for all), ms   ARGV[3] how many at most
 --   ARGV[4] why, as a word and a sentence
 --   ARGV[5] `hold` if a dead letter holds the rest of its transaction in an ordered target, else ''
 --   ARGV[6] only if the target is in this state still ('' for any)
--- Writes hr:event:*, hr:lane:*, hr:held:*. Returns how many.
+-- Writes event:*, lane:*, held:*. Returns how many.
 -- Said twice: what was given up waits no more.
+local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- include: lanes.lua
@@ -15,7 +16,7 @@ if ARGV[6] ~= '' and redis.call('HGET', KEYS[3], 'state') ~= ARGV[6] then
     return 0
 end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])) do
-    local event = 'hr:event:' .. id
+    local event = prefix .. 'event:' .. id
     redis.call('ZREM', KEYS[1], id)
     local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction')
     if known[1] then

@@ -1,7 +1,8 @@
 -- Lets transactions of an ordered target go on that a dead letter holds.
---   KEYS[1] hr:held:<target>   ARGV[1] target   ARGV[2] how many at most
--- Writes hr:lane:*, hr:due:*. Returns how many it took from hr:held:<target>; call again until that is 0.
+--   KEYS[1] held:<target>   ARGV[1] target   ARGV[2] how many at most
+-- Writes lane:*, due:*. Returns how many it took from held:<target>; call again until that is 0.
 -- Said twice: it takes the next ones.
+local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- include: lanes.lua
@@ -9,10 +10,10 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local target = ARGV[1]
 local transactions = redis.call('SPOP', KEYS[1], ARGV[2])
 for _, transaction in ipairs(transactions) do
-    local first = redis.call('LINDEX', 'hr:lane:' .. target .. ':' .. transaction, 0)
+    local first = redis.call('LINDEX', prefix .. 'lane:' .. target .. ':' .. transaction, 0)
     -- Only what has ended makes room: another process may have replayed it meanwhile.
-    if first and (redis.call('HGET', 'hr:event:' .. first, 'end:' .. target)
-        or redis.call('EXISTS', 'hr:event:' .. first) == 0) then
+    if first and (redis.call('HGET', prefix .. 'event:' .. first, 'end:' .. target)
+        or redis.call('EXISTS', prefix .. 'event:' .. first) == 0) then
         advance(target, first, transaction)
     end
 end

@@ -1,5 +1,5 @@
 -- Puts requests of one source into its inbox, and rings for them.
---   KEYS[1] hr:inbox:<source>   KEYS[2] hr:rung:<doorbell>   KEYS[3] Celery's queue
+--   KEYS[1] inbox:<source>   KEYS[2] rung:<doorbell>   KEYS[3] Celery's queue
 --   ARGV[1] the doorbell's message   ARGV[2] how long its flag stands, ms   ARGV[3] the longest queue
 --   then for each request: body, headers as JSON ('' for none)
 -- Returns for each request its entry's id, or the error that Redis refused it with.

@@ -1,9 +1,10 @@
 -- Sends events to a target again, from the first attempt of a fresh schedule.
---   KEYS[1] hr:due:<target>   KEYS[2] hr:leased:<target>   KEYS[3] hr:dead:<target>
+--   KEYS[1] due:<target>   KEYS[2] leased:<target>   KEYS[3] dead:<target>
 --   ARGV[1] target   then event ids
--- Writes hr:event:*, hr:open, hr:finished, hr:lane:*, hr:held:*.
+-- Writes event:*, open, finished, lane:*, held:*.
 -- Returns for each `replayed`, `waiting` (it is on its way already) or `gone`.
 -- Said twice: the second call finds it waiting.
+local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local target = ARGV[1]
@@ -11,7 +12,7 @@ local target = ARGV[1]
 -- include: lanes.lua
 
 local function replay(id)
-    local event = 'hr:event:' .. id
+    local event = prefix .. 'event:' .. id
     local targets = redis.call('HGET', event, 'targets')
     if not targets then
         return 'gone'
@@ -21,7 +22,7 @@ local function replay(id)
     end
     local waits = redis.call('HMGET', event, 'ordered', 'transaction', 'end:' .. target)
     if not waits[3] and in_lane(target, waits[1])
-        and redis.call('LPOS', 'hr:lane:' .. target .. ':' .. waits[2], id) then
+        and redis.call('LPOS', prefix .. 'lane:' .. target .. ':' .. waits[2], id) then
         return 'waiting'
     end
     redis.call('ZREM', KEYS[3], id)
@@ -31,8 +32,8 @@ local function replay(id)
     -- this target does not.
     if not known or (ended and ended ~= 'dead') then
         if redis.call('HINCRBY', event, 'open', 1) == 1 then
-            redis.call('ZREM', 'hr:finished', id)
-            redis.call('ZADD', 'hr:open', tonumber(string.sub(id, 5, 15), 16), id)
+            redis.call('ZREM', prefix .. 'finished', id)
+            redis.call('ZADD', prefix .. 'open', tonumber(string.sub(id, 5, 15), 16), id)
         end
     end
     if not known then
@@ -45,12 +46,12 @@ local function replay(id)
     -- letter that holds the rest), else behind all others.
     local lane = redis.call('HMGET', event, 'ordered', 'transaction')
     if in_lane(target, lane[1]) then
-        local key = 'hr:lane:' .. target .. ':' .. lane[2]
+        local key = prefix .. 'lane:' .. target .. ':' .. lane[2]
         local place = redis.call('LPOS', key, id) or redis.call('RPUSH', key, id) - 1
         if place > 0 then
             return 'replayed'
         end
-        redis.call('SREM', 'hr:held:' .. target, lane[2])
+        redis.call('SREM', prefix .. 'held:' .. target, lane[2])
     end
     redis.call('ZADD', KEYS[1], now, id)
     return 'replayed'

@@ -2,10 +2,11 @@
 --   ARGV[1] how many at most, of all kinds together
 --   ARGV[2] finished events and recorded duplicates received before this go (ms; '+inf' for any)
 --   ARGV[3] dead letters from before this, and quarantine received before this, go   then target names
--- An event leaves the index of its transaction (hr:transaction:*) too.
--- An event with a delivery that is not done is never removed: only hr:finished is looked at, and only
+-- An event leaves the index of its transaction (transaction:*) too.
+-- An event with a delivery that is not done is never removed: only `finished` is looked at, and only
 -- a count of zero puts an event there. Returns {events, dead letters, quarantined, duplicates} removed.
 -- Said twice: what went is gone.
+local prefix = KEYS[#KEYS]
 local left, received_before, dead_before = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -18,9 +19,9 @@ end
 
 local dead = 0
 for i = 4, #ARGV do
-    local letters, target = 'hr:dead:' .. ARGV[i], ARGV[i]
+    local letters, target = prefix .. 'dead:' .. ARGV[i], ARGV[i]
     for _, id in ipairs(oldest(letters, dead_before)) do
-        local event = 'hr:event:' .. id
+        local event = prefix .. 'event:' .. id
         redis.call('ZREM', letters, id)
         if redis.call('HGET', event, 'end:' .. target) == 'dead' then
             redis.call('HSET', event, 'end:' .. target, 'expired')
@@ -30,40 +31,40 @@ for i = 4, #ARGV do
                 advance(target, id, known[2])
             end
             if redis.call('HINCRBY', event, 'open', -1) == 0 then
-                redis.call('ZREM', 'hr:open', id)
-                redis.call('ZADD', 'hr:finished', tonumber(string.sub(id, 5, 15), 16), id)
+                redis.call('ZREM', prefix .. 'open', id)
+                redis.call('ZADD', prefix .. 'finished', tonumber(string.sub(id, 5, 15), 16), id)
             end
         end
         dead, left = dead + 1, left - 1
     end
 end
 
-local unread, unread_keys = oldest('hr:quarantine', dead_before), {}
+local unread, unread_keys = oldest(prefix .. 'quarantine', dead_before), {}
 left = left - #unread
 for i, id in ipairs(unread) do
-    unread_keys[i] = 'hr:quarantined:' .. id
+    unread_keys[i] = prefix .. 'quarantined:' .. id
 end
 if #unread > 0 then
     redis.call('DEL', unpack(unread_keys))
-    redis.call('ZREM', 'hr:quarantine', unpack(unread))
+    redis.call('ZREM', prefix .. 'quarantine', unpack(unread))
 end
 
 -- Finished events and duplicates fill the same memory: the oldest goes first, whichever it is. Ids sort by receipt.
-local finished, copies = oldest('hr:finished', received_before), oldest('hr:duplicates', received_before)
+local finished, copies = oldest(prefix .. 'finished', received_before), oldest(prefix .. 'duplicates', received_before)
 local events, duplicates, garbage = {}, {}, {}
 while left > 0 do
     local event, copy = finished[#events + 1], copies[#duplicates + 1]
     if event and (not copy or event < copy) then
         events[#events + 1] = event
-        local transaction = redis.call('HGET', 'hr:event:' .. event, 'transaction')
+        local transaction = redis.call('HGET', prefix .. 'event:' .. event, 'transaction')
         if transaction then
-            redis.call('ZREM', 'hr:transaction:' .. transaction, event)  -- the last one takes the key along
+            redis.call('ZREM', prefix .. 'transaction:' .. transaction, event)  -- the last one takes the key along
         end
-        garbage[#garbage + 1] = 'hr:event:' .. event
-        garbage[#garbage + 1] = 'hr:attempts:' .. event
+        garbage[#garbage + 1] = prefix .. 'event:' .. event
+        garbage[#garbage + 1] = prefix .. 'attempts:' .. event
     elseif copy then
         duplicates[#duplicates + 1] = copy
-        garbage[#garbage + 1] = 'hr:duplicate:' .. copy
+        garbage[#garbage + 1] = prefix .. 'duplicate:' .. copy
     else
         break
     end
@@ -73,9 +74,9 @@ if #garbage > 0 then
     redis.call('DEL', unpack(garbage))
 end
 if #events > 0 then
-    redis.call('ZREM', 'hr:finished', unpack(events))
+    redis.call('ZREM', prefix .. 'finished', unpack(events))
 end
 if #duplicates > 0 then
-    redis.call('ZREM', 'hr:duplicates', unpack(duplicates))
+    redis.call('ZREM', prefix .. 'duplicates', unpack(duplicates))
 end
 return {#events, dead, #unread, #duplicates}

@@ -1,5 +1,5 @@
 -- Makes due now what waits for a target's next attempt, and lets one delivery try an open breaker at once.
---   KEYS[1] hr:due:<target>   KEYS[2] hr:target:<target>   then ARGV: event ids
+--   KEYS[1] due:<target>   KEYS[2] target:<target>   then ARGV: event ids
 -- Returns how many were not due yet, and are now.
 -- Said twice: they are due.
 local time = redis.call('TIME')

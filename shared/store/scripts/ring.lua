@@ -1,5 +1,5 @@
 -- Rings a doorbell, unless one is outstanding or the queue is long already.
---   KEYS[1] hr:rung:<doorbell>   KEYS[2] Celery's queue
+--   KEYS[1] rung:<doorbell>   KEYS[2] Celery's queue
 --   ARGV[1] the message   ARGV[2] how long the flag stands, ms   ARGV[3] the longest queue
 -- Returns 1 where it rang. Said twice: the flag stands, nothing happens.
 -- include: bell.lua

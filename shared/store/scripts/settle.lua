@@ -6,13 +6,15 @@
 --   the delay before the next attempt in ms (`retry`; else ''), the attempt as JSON ('' for none), what went
 --   wrong ('' for nothing), and how old the delivery is at its next attempt, in ms (`retry`), or why it was given
 --   up, as a word and a sentence (`dead`, `gone`; else '')
--- Writes hr:leased:*, hr:due:*, hr:dead:*, hr:lane:*, hr:held:*, hr:event:*, hr:attempts:*, hr:open,
--- hr:finished, hr:target:*.
+-- Writes leased:*, due:*, dead:*, lane:*, held:*, event:*, attempts:*, open,
+-- finished, target:*.
 -- Returns {for each delivery 1 where it changed something, else 0; for each target what changed with it:
 -- '', `opened`, `closed` or `disabled`}.
 -- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
 -- the token is spent, or the end is written. The first write (of what was leased) frees memory, which lets
 -- Redis finish a script when it is full.
+local prefix = KEYS[#KEYS]
+
 -- What stands where in the arguments, of a target and of a delivery.
 local RULES_WIDTH = 7
 local NAME, FAILURES, FIRST_MS, LONGEST_MS, DISABLE_AFTER_MS, DISABLE_REASON, HOLD = 0, 1, 2, 3, 4, 5, 6
@@ -62,7 +64,7 @@ for i = first, #ARGV, WIDTH do
     place[i] = #ids
 end
 for target, ids in pairs(asked) do
-    leases[target] = redis.call('ZMSCORE', 'hr:leased:' .. target, unpack(ids))
+    leases[target] = redis.call('ZMSCORE', prefix .. 'leased:' .. target, unpack(ids))
 end
 for i = first, #ARGV, WIDTH do
     local target, id, token, outcome = ARGV[i + TARGET], ARGV[i + EVENT], ARGV[i + TOKEN], ARGV[i + OUTCOME]
@@ -74,7 +76,7 @@ for i = first, #ARGV, WIDTH do
         tried[claim] = outcome ~= 'back' and token
     -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
     elseif outcome == 'done' and tried[claim] ~= token
-        and redis.call('HEXISTS', 'hr:attempts:' .. id, target .. ' ' .. token) == 0 then
+        and redis.call('HEXISTS', prefix .. 'attempts:' .. id, target .. ' ' .. token) == 0 then
         counts[i] = WAS_LOST
     end
     if counts[i] then
@@ -83,7 +85,7 @@ for i = first, #ARGV, WIDTH do
     end
 end
 for target, ids in pairs(ended) do
-    redis.call('ZREM', 'hr:leased:' .. target, unpack(ids))
+    redis.call('ZREM', prefix .. 'leased:' .. target, unpack(ids))
 end
 
 local finished = {}
@@ -91,13 +93,13 @@ local finished = {}
 local function settle(count, i)
     local target, id, token, outcome = ARGV[i + TARGET], ARGV[i + EVENT], ARGV[i + TOKEN], ARGV[i + OUTCOME]
     local attempt, note = ARGV[i + ATTEMPT], ARGV[i + NOTE]
-    local due, event = 'hr:due:' .. target, 'hr:event:' .. id
+    local due, event = prefix .. 'due:' .. target, prefix .. 'event:' .. id
     local known = redis.call('HMGET', event, 'open', 'ordered', 'transaction', 'end:' .. target)
     if not known[1] then
         return 0
     end
     if attempt ~= '' then
-        redis.call('HSET', 'hr:attempts:' .. id, target .. ' ' .. token, attempt)
+        redis.call('HSET', prefix .. 'attempts:' .. id, target .. ' ' .. token, attempt)
     end
     if outcome == 'back' then
         redis.call('ZADD', due, now, id)
@@ -106,7 +108,7 @@ local function settle(count, i)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
         redis.call('HSET', event, 'age:' .. target, note)
     elseif outcome ~= 'done' then
-        redis.call('ZADD', 'hr:dead:' .. target, now, id)
+        redis.call('ZADD', prefix .. 'dead:' .. target, now, id)
         redis.call('HINCRBY', event, 'failed:' .. target, 1)
         redis.call('HSET', event, 'end:' .. target, 'dead', 'why:' .. target, note)
         if in_lane(target, known[2]) then
@@ -116,7 +118,7 @@ local function settle(count, i)
         if count == WAS_LOST then
             -- Its lease ran out meanwhile: it waits again, or is a dead letter.
             redis.call('ZREM', due, id)
-            redis.call('ZREM', 'hr:dead:' .. target, id)
+            redis.call('ZREM', prefix .. 'dead:' .. target, id)
             redis.call('HDEL', event, 'why:' .. target)
         end
         if known[4] and known[4] ~= 'dead' then
@@ -158,8 +160,8 @@ if #finished > 0 then
         end
         received[2 * i - 1], received[2 * i] = ms, id
     end
-    redis.call('ZREM', 'hr:open', unpack(finished))
-    redis.call('ZADD', 'hr:finished', unpack(received))
+    redis.call('ZREM', prefix .. 'open', unpack(finished))
+    redis.call('ZADD', prefix .. 'finished', unpack(received))
 end
 
 -- include: breaker.lua

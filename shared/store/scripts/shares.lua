@@ -1,8 +1,9 @@
 -- Estimates how much memory what is open takes, by target, and what is held back, by source.
 --   ARGV[1] how many of each set to look at: the rest counts as much as these do on average
--- Reads hr:open, hr:event:*, hr:attempts:*, hr:quarantine, hr:quarantined:*, hr:duplicates, hr:duplicate:*.
+-- Reads open, event:*, attempts:*, quarantine, quarantined:*, duplicates, duplicate:*.
 -- Writes nothing. Returns {target, bytes, …}, and {source, bytes, …} of quarantine and of duplicates.
--- What waits for a target, stands in its lanes, or is its dead letter keeps an event in hr:open: one set tells of all.
+-- What waits for a target, stands in its lanes, or is its dead letter keeps an event in `open`: one set tells of all.
+local prefix = KEYS[#KEYS]
 local ENTRY = 160  -- of a member of two sorted sets, about
 
 local function bytes_of(key)
@@ -24,11 +25,11 @@ local function sampled(set, look)
     return reply
 end
 
-local targets = sampled('hr:open', function(id, sums)
-    local event = 'hr:event:' .. id
+local targets = sampled(prefix .. 'open', function(id, sums)
+    local event = prefix .. 'event:' .. id
     local names = redis.call('HGET', event, 'targets')
     if names then
-        local bytes = bytes_of(event) + bytes_of('hr:attempts:' .. id) + ENTRY
+        local bytes = bytes_of(event) + bytes_of(prefix .. 'attempts:' .. id) + ENTRY
         for name in string.gmatch(names, '[^,]+') do
             local ended = redis.call('HGET', event, 'end:' .. name)
             if not ended or ended == 'dead' then
@@ -38,14 +39,14 @@ local targets = sampled('hr:open', function(id, sums)
     end
 end)
 
-local function of_source(prefix)
+local function of_source(records)
     return function(id, sums)
-        local source = redis.call('HGET', prefix .. id, 'source')
+        local source = redis.call('HGET', records .. id, 'source')
         if source then
-            sums[source] = (sums[source] or 0) + bytes_of(prefix .. id) + ENTRY
+            sums[source] = (sums[source] or 0) + bytes_of(records .. id) + ENTRY
         end
     end
 end
 
-return {targets, sampled('hr:quarantine', of_source('hr:quarantined:')),
-    sampled('hr:duplicates', of_source('hr:duplicate:'))}
+return {targets, sampled(prefix .. 'quarantine', of_source(prefix .. 'quarantined:')),
+    sampled(prefix .. 'duplicates', of_source(prefix .. 'duplicate:'))}

@@ -1,6 +1,6 @@
 -- Takes the oldest entries of an inbox in their order, for whoever admits in turn: one that was taken before and
 -- never admitted, alone, and counts it; else those that nobody has taken.
---   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>   KEYS[3] hr:turn:<source>
+--   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
 --   ARGV[1] group   ARGV[2] the consumer of all who admit in turn
 --   ARGV[3] how long what another consumer holds must have lain, ms   ARGV[4] how many at most
 --   ARGV[5] whose turn it must be: nobody else gets anything

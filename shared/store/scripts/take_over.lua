@@ -1,5 +1,5 @@
 -- Takes one inbox entry that a worker took and never admitted, and counts the take.
---   KEYS[1] hr:inbox:<source>   KEYS[2] hr:alone:<source>
+--   KEYS[1] inbox:<source>   KEYS[2] alone:<source>
 --   ARGV[1] group   ARGV[2] consumer   ARGV[3] how long it must have lain, ms
 -- Returns {entry id, fields, takes alone}, or nil where there is none.
 -- Said twice: the second call finds the entry fresh, and takes another or none.

@@ -1,16 +1,17 @@
 -- Finds where work waits, so that a sweep rings there.
 --   ARGV[1] group   ARGV[2] how long a taken inbox entry must lie to count as left behind, ms
 --   ARGV[3] how many sources; then their names, then the targets'
--- Reads hr:inbox:*, hr:due:*, hr:leased:*, hr:held:*, hr:target:*. Writes nothing.
+-- Reads inbox:*, due:*, leased:*, held:*, target:*. Writes nothing.
 -- Returns {sources with work, targets with something due that they may have now, targets with leases that ran
 -- out, targets that get nothing: `<state> <name>`, the state being `paused` or `disabled`; ordered targets with
 -- transactions that a dead letter holds}.
+local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local sources, due, lapsed, blocked, held = {}, {}, {}, {}, {}
 local last = 3 + tonumber(ARGV[3])
 for i = 4, last do
-    local inbox = 'hr:inbox:' .. ARGV[i]
+    local inbox = prefix .. 'inbox:' .. ARGV[i]
     local length = redis.call('XLEN', inbox)
     if length > 0 then
         local summary = redis.pcall('XPENDING', inbox, ARGV[1])
@@ -23,18 +24,18 @@ for i = 4, last do
     end
 end
 for i = last + 1, #ARGV do
-    if #redis.call('ZRANGEBYSCORE', 'hr:due:' .. ARGV[i], '-inf', now, 'LIMIT', 0, 1) > 0 then
-        local target = redis.call('HMGET', 'hr:target:' .. ARGV[i], 'state', 'open_until')
+    if #redis.call('ZRANGEBYSCORE', prefix .. 'due:' .. ARGV[i], '-inf', now, 'LIMIT', 0, 1) > 0 then
+        local target = redis.call('HMGET', prefix .. 'target:' .. ARGV[i], 'state', 'open_until')
         if target[1] then
             blocked[#blocked + 1] = target[1] .. ' ' .. ARGV[i]
         elseif not (target[2] and tonumber(target[2]) > now) then  -- else its breaker is open: it waits
             due[#due + 1] = ARGV[i]
         end
     end
-    if #redis.call('ZRANGEBYSCORE', 'hr:leased:' .. ARGV[i], '-inf', now, 'LIMIT', 0, 1) > 0 then
+    if #redis.call('ZRANGEBYSCORE', prefix .. 'leased:' .. ARGV[i], '-inf', now, 'LIMIT', 0, 1) > 0 then
         lapsed[#lapsed + 1] = ARGV[i]
     end
-    if redis.call('EXISTS', 'hr:held:' .. ARGV[i]) == 1 then
+    if redis.call('EXISTS', prefix .. 'held:' .. ARGV[i]) == 1 then
         held[#held + 1] = ARGV[i]
     end
 end

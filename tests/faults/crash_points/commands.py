@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.store import keys
 from shared.store.context import of_source
+from shared.store.keys import Keys
 from tests.faults.crash_points import scenario, state
 from tests.faults.crash_points.plays import Broken, check, in_order, quiet, worker
 from tests.faults.crash_points.scenario import ORDERS, REMOVED, SOURCES, Sent
 from tests.faults.crash_points.stage import PATIENCE_S, Stage
+
+KEYS = Keys()
 
 LATER_MS = 4_000_000_000_000
 """When what waits for its next attempt is due: in many years."""
@@ -50,7 +52,7 @@ class Commands:
         if name == "retry":
             failing = self._before.dead["failing"]
             scenario.wait_again(stage.server.url, "failing", failing)
-            stage.redis.zadd(keys.due("failing"), dict.fromkeys(failing, LATER_MS))
+            stage.redis.zadd(KEYS.due("failing"), dict.fromkeys(failing, LATER_MS))
         yes = [] if name == "enable" else ["--yes"]
         deaths = 0
         for kill in [*kills, None]:
@@ -67,7 +69,7 @@ class Commands:
         sent = Counter((each.target, each.id) for each in stage.sink.deliveries)
         if sent != (wanted := self._wanted(name, now)):
             raise Broken(f"it sent {sent - wanted} too much, and {wanted - sent} too little")
-        if name == "enable" and stage.redis.hexists(keys.target("gone"), "state"):
+        if name == "enable" and stage.redis.hexists(KEYS.target("gone"), "state"):
             raise Broken("an enabled target is not active")
         if name == "remove" and now.dead[REMOVED] != self._before.dead[REMOVED]:
             raise Broken(

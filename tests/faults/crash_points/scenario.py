@@ -14,13 +14,15 @@ import msgspec
 from shared.config.file import read_config
 from shared.event.ids import stream_id
 from shared.routing.reading import Reader
-from shared.store import keys
 from shared.store.admission import Admission, Terms
 from shared.store.due import Limits
 from shared.store.inbox import IN_TURN
+from shared.store.keys import GROUP, Keys
 from tests.acceptance.gateway import TRUSTSHARE_SECRET, target
 from tests.acceptance.sink import Answers, Delivery, Sink
 from tests.integration.store import Store, open_store
+
+KEYS = Keys()
 
 STOP_WITHIN_S = 0.5
 """The grace of a worker that is told to stop."""
@@ -136,7 +138,7 @@ def wait_again(url: str, target: str, ids: Iterable[str]) -> None:
 
     async def replay() -> None:
         async with open_store(url) as store:
-            places = [keys.due(target), keys.leased(target), keys.dead(target)]
+            places = [KEYS.due(target), KEYS.leased(target), KEYS.dead(target)]
             await store.client.run("replay", places, [target, *ids])
 
     asyncio.run(replay())
@@ -157,8 +159,8 @@ async def _seed(url: str, reader: Reader) -> list[Sent]:
         assert isinstance(batch[0], Admission)
         batch[0] = msgspec.structs.replace(batch[0], targets=[*batch[0].targets, REMOVED])
         await store.inbox.admit(SHOP, batch, Terms(reader.window_ms(SHOP), 600_000))
-        await redis.hset(keys.event(sent[1].id), "lapsed:healthy", 9)
-        await redis.zadd(keys.TARGETS, {REMOVED: 1})
+        await redis.hset(KEYS.event(sent[1].id), "lapsed:healthy", 9)
+        await redis.zadd(KEYS.targets, {REMOVED: 1})
         for name in ("healthy", REMOVED):
             await store.due.claim(name, most=9, limits=Limits(lease_ms=1, concurrency=9))
         sent += await _put(store, SHOP, LEFT_TAKEN)
@@ -166,7 +168,7 @@ async def _seed(url: str, reader: Reader) -> list[Sent]:
         for source, taken in ((SHOP, sent[-2]), (PLAIN, sent[-1])):
             await store.inbox.take(source, "dead")
             await redis.xclaim(
-                keys.inbox(source), keys.GROUP, "dead", 0, [stream_id(taken.id)], idle=60_000, justid=True
+                KEYS.inbox(source), GROUP, "dead", 0, [stream_id(taken.id)], idle=60_000, justid=True
             )
         sent += await _put(store, ORDERS, IN_ORDER[0])
         await store.inbox.take(ORDERS, IN_TURN)

@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from shared.store import keys
+from shared.store.keys import Keys
 from tests.acceptance.gateway import clean_env
 from tests.acceptance.sink import Sink
 from tests.conftest import MEMORY, RedisServer
 from tests.faults.crash_points import scenario
 from tests.faults.crash_points.state import ALL
+
+KEYS = Keys()
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 30
@@ -178,9 +180,9 @@ class Stage:
         """Nothing waits for a worker, at one moment."""
         pipe = self.redis.pipeline(transaction=True)
         for source in scenario.SOURCES:
-            pipe.xlen(keys.inbox(source))
+            pipe.xlen(KEYS.inbox(source))
         for target in ALL:
-            pipe.zcard(keys.due(target)).zcard(keys.leased(target))
+            pipe.zcard(KEYS.due(target)).zcard(KEYS.leased(target))
         pipe.keys("hr:lane:*")
         return not any(pipe.execute())
 
@@ -193,15 +195,15 @@ class Stage:
         seconds, micros = self.redis.time()
         now = seconds * 1000 + micros // 1000
         for target in ALL:
-            for id in self.redis.zrange(keys.leased(target), 0, -1):
-                self.redis.zadd(keys.leased(target), {id: now - 1})
+            for id in self.redis.zrange(KEYS.leased(target), 0, -1):
+                self.redis.zadd(KEYS.leased(target), {id: now - 1})
         for source in scenario.SOURCES:
-            if not self.redis.exists(keys.inbox(source)):
+            if not self.redis.exists(KEYS.inbox(source)):
                 continue
-            for group in self.redis.xinfo_groups(keys.inbox(source)):
-                for row in self.redis.xpending_range(keys.inbox(source), group["name"], "-", "+", 100):
+            for group in self.redis.xinfo_groups(KEYS.inbox(source)):
+                for row in self.redis.xpending_range(KEYS.inbox(source), group["name"], "-", "+", 100):
                     self.redis.xclaim(
-                        *(keys.inbox(source), group["name"], row["consumer"], 0, [row["message_id"]]),
+                        *(KEYS.inbox(source), group["name"], row["consumer"], 0, [row["message_id"]]),
                         idle=60_000,
                         justid=True,
                     )

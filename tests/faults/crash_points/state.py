@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from shared.event.ids import event_id
-from shared.store import keys
+from shared.store.keys import Keys
+
+KEYS = Keys()
 
 ALL = ("healthy", "slow", "flaky", "failing", "gone", "ordered", "removed")
 
@@ -52,18 +54,18 @@ def read(redis: Any, sources: Iterable[str]) -> State:
         inbox={
             event_id(source, text(entry))
             for source in sources
-            for entry, _ in redis.xrange(keys.inbox(source))
+            for entry, _ in redis.xrange(KEYS.inbox(source))
         },
         events=hashes("hr:event:*"),
         duplicates=hashes("hr:duplicate:*"),
         quarantined=hashes("hr:quarantined:*"),
-        indexes={key: members(key) for key in (keys.OPEN, keys.FINISHED, keys.DUPLICATES, keys.QUARANTINE)},
-        due={target: members(keys.due(target)) for target in ALL},
-        leased={target: members(keys.leased(target)) for target in ALL},
-        dead={target: members(keys.dead(target)) for target in ALL},
+        indexes={key: members(key) for key in (KEYS.open, KEYS.finished, KEYS.duplicates, KEYS.quarantine)},
+        due={target: members(KEYS.due(target)) for target in ALL},
+        leased={target: members(KEYS.leased(target)) for target in ALL},
+        dead={target: members(KEYS.dead(target)) for target in ALL},
         lanes=lanes,
         alone={
-            source: {event_id(source, text(entry)) for entry in redis.hkeys(keys.alone(source))}
+            source: {event_id(source, text(entry)) for entry in redis.hkeys(KEYS.alone(source))}
             for source in sources
         },
     )
@@ -85,14 +87,14 @@ def problems(state: State, receipts: set[str]) -> list[str]:
         elif len(at) != 1:
             found.append(f"{id}: a request stands in exactly one place, not in {at}")
     for index, ids in (
-        (keys.DUPLICATES, places["duplicate"]),
-        (keys.QUARANTINE, places["quarantine"]),
+        (KEYS.duplicates, places["duplicate"]),
+        (KEYS.quarantine, places["quarantine"]),
         ("hr:open and hr:finished", places["event"]),
     ):
         listed = (
             state.indexes[index]
             if index in state.indexes
-            else state.indexes[keys.OPEN] | state.indexes[keys.FINISHED]
+            else state.indexes[KEYS.open] | state.indexes[KEYS.finished]
         )
         if listed != ids:
             found.append(f"{index} lists others than there are: {sorted(listed ^ ids)}")
@@ -130,8 +132,8 @@ def _of_event(state: State, id: str, event: dict[str, str]) -> list[str]:
     undone = sum(end != "done" for end in ends.values())
     if int(event["open"]) != undone:
         found.append(f"{id} counts {event['open']} open deliveries, and has {undone}")
-    if (id in state.indexes[keys.OPEN]) == (id in state.indexes[keys.FINISHED]) or (
-        (id in state.indexes[keys.OPEN]) != (undone > 0)
+    if (id in state.indexes[KEYS.open]) == (id in state.indexes[KEYS.finished]) or (
+        (id in state.indexes[KEYS.open]) != (undone > 0)
     ):
         found.append(f"{id} with {undone} open deliveries is not listed where it belongs")
     return found

@@ -9,12 +9,14 @@ import pytest
 from shared.errors import StoreUnavailable
 from shared.operations.readmissions import Held, Readmissions, Readmitted
 from shared.operations.replays import Replayed, Replays, Selection
-from shared.store import client, due, keys
+from shared.settings import PREFIX
+from shared.store import client, due
 from shared.store.address import parse_address
 from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Received
+from shared.store.keys import GROUP
 from shared.store.lanes import Lanes
 from shared.store.targets import State, Targets
 from shared.store.upkeep import Removed, Upkeep
@@ -57,7 +59,7 @@ class Product:
         patch.setattr(client, "_source", told(client._source))
         patch.setattr(due, "LAPSES_UNCHARGED", LAPSES_UNCHARGED)  # ten of them are beyond any short run
         self._loop = asyncio.new_event_loop()
-        self._client = RedisClient(parse_address(url), timeout_s=30)
+        self._client = RedisClient(parse_address(url, PREFIX), timeout_s=30)
         self.clock = Clock(self._client.redis, self._loop)
         self._inbox = Turns(self._client)
         self._due = Due(self._client)
@@ -79,18 +81,18 @@ class Product:
         self.clock.start()
 
     def move(self, quanta: int) -> None:
-        self.clock.move(quanta, keys.GROUP)
+        self.clock.move(quanta, GROUP)
 
     def snapshot(self) -> list[Any]:
         """Return every key of ours, its type, and all that it holds."""
         redis: Any = self._client.redis
-        rows: list[Any] = self._run(redis.eval(_SNAPSHOT, 0, keys.GROUP))
+        rows: list[Any] = self._run(redis.eval(_SNAPSHOT, 0, GROUP))
         return rows
 
     # In.
 
     def ingest(self, source: str, bodies: Sequence[bytes]) -> list[str]:
-        self.clock.stamp(keys.inbox(source))
+        self.clock.stamp(self._client.keys.inbox(source))
         receipts = self._run(self._inbox.put([Received(source, body, {}) for body in bodies]))
         return [receipt for receipt in receipts if isinstance(receipt, str)]
 
