@@ -1,15 +1,17 @@
 """CEL expressions of the configuration: compiled once, and their mistakes named when it is read.
 
-What an expression sees, and what a result is good for, is its user's business.
+What an expression sees, and what a result is good for, is its user's business. The library is imported once
+there is an expression: it loads its own command line too, and most processes have none.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeAlias
-
-import cel
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from shared.event.jsonbody import Json, Number
+
+if TYPE_CHECKING:
+    import cel
 
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _UNDEFINED = re.compile(r"Undefined variable or function: '([^']*)'")
@@ -28,6 +30,8 @@ def compile_expression(text: str, shape: Mapping[str, Any]) -> Any:
 
     Raises: ValueError naming line and column if it does not compile, or the name it does not know.
     """
+    import cel
+
     try:
         program = cel.compile(text)
     except ValueError as error:
@@ -74,7 +78,7 @@ class Expression:
             raise ValueError("must be a CEL expression, written as a string")
         return cls(value)
 
-    def find(self, context: "Context") -> object:
+    def find(self, context: "cel.Context") -> object:
         """Return what the expression makes of `context`; None if a field it names is not there.
 
         None too for every other way to fail: what a stranger's body holds is no mistake of the expression.
@@ -95,7 +99,6 @@ class Expression:
         return f"{type(self).__name__}({self.text!r})"
 
 
-Context = cel.Context
 _Parts: TypeAlias = "dict[str, _Parts] | None"
 
 
@@ -114,9 +117,11 @@ class Scope:
                 for keys in _paths(name, expression.text):
                     _widen(self._parts, [name, *keys])
 
-    def context(self, **values: Json) -> Context:
+    def context(self, **values: Json) -> "cel.Context":
         """Return the context in which all of the expressions can be evaluated."""
-        return Context(
+        import cel
+
+        return cel.Context(
             variables={name: _named(value, self._parts.get(name, {})) for name, value in values.items()}
         )
 

@@ -10,13 +10,15 @@ Source: the Standard Webhooks specification (headers, payload structure); Svix's
 import re
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from msgspec import field
 
 from shared.delivery import signing
 from shared.errors import NotVerified, Unreadable
 from shared.event import jsonbody, money
 from shared.event.canonical import DedupeKey, Event, Money
-from shared.event.expressions import Context, Expression, Scope
+from shared.event.expressions import Expression, Scope
 from shared.event.jsonbody import Number
 from shared.event.times import to_utc
 from shared.event.types import UNKNOWN
@@ -33,6 +35,9 @@ from shared.providers.credentials import check_no_path_token, one_header
 from shared.providers.fields import identifier, name
 from shared.secrets import Secret
 from shared.settings import SourceSettings
+
+if TYPE_CHECKING:
+    from cel import Context
 
 ID_HEADERS = ("webhook-id", "svix-id")
 
@@ -61,15 +66,15 @@ class Settings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     secrets: tuple[Secret, ...]
-    type: BodyExpression = BodyExpression("body.type")
-    provider_event: BodyExpression = BodyExpression("body.type")
+    type: BodyExpression = field(default_factory=lambda: BodyExpression("body.type"))
+    provider_event: BodyExpression = field(default_factory=lambda: BodyExpression("body.type"))
     transaction: BodyExpression | None = None
     payment: BodyExpression | None = None
     amount: BodyExpression | None = None
     amount_minor: BodyExpression | None = None
     currency: BodyExpression | None = None
     status: BodyExpression | None = None
-    time: BodyExpression | None = BodyExpression("body.timestamp")
+    time: BodyExpression | None = field(default_factory=lambda: BodyExpression("body.timestamp"))
 
     def __post_init__(self) -> None:
         """Refuse what is no signing secret, and amounts that cannot be read."""
@@ -150,7 +155,7 @@ class StandardWebhooks(Adapter[Settings]):
             ("webhook-signature", signature.decode()),
         ]
 
-    def _money(self, context: Context) -> Money | None:
+    def _money(self, context: "Context") -> Money | None:
         minor = self.settings.amount_minor
         expression = minor or self.settings.amount
         amount = expression.find(context) if expression is not None else None
@@ -186,13 +191,13 @@ def _signed(head: RequestHead) -> tuple[str, int, bytes]:
     return id.decode(), int(timestamp), signatures
 
 
-def _text(expression: Expression | None, context: Context) -> str | None:
+def _text(expression: Expression | None, context: "Context") -> str | None:
     """Return the name or integer that an expression finds, as text; None for whatever else it is."""
     found = expression.find(context) if expression is not None else None
     return identifier({"": found}, "") if isinstance(found, int | str) else None
 
 
-def _time(expression: Expression | None, context: Context) -> tuple[str | None, str | None]:
+def _time(expression: Expression | None, context: "Context") -> tuple[str | None, str | None]:
     """Return the time as the sender wrote it, and in UTC."""
     found = expression.find(context) if expression is not None else None
     if isinstance(found, int) and not isinstance(found, bool):
