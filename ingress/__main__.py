@@ -29,7 +29,7 @@ def main() -> int:
     try:
         file = ConfigFile(Path(options.config), may_be_empty=options.may_be_empty)
         logs.configure("ingress")
-        refuse_unfit(file.config.redis)
+        refuse_unfit(file.config)
     except (ConfigError, StoreUnfit) as error:
         print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_CONFIG

@@ -19,6 +19,7 @@ from shared.store.client import TOO_FEW_REPLICAS, RedisClient
 from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.fitness import inspect
 from shared.store.inbox import Inbox, Received
+from shared.store.layout import take_up
 from shared.store.pipelined import PipelinedClient
 from shared.store.shares import Memory, Shares, Verdict
 from shared.store.upkeep import Upkeep
@@ -74,7 +75,7 @@ class Committer:
             self._put, limit=BATCH, at_once=AT_ONCE, worthwhile=WORTHWHILE
         )
         self._in_flight = 0
-        self._checked = False
+        self._checked = self._taken_up = False
         # Sources that sent something since the last look.
         self._busy: set[str] = set()
         self._full: dict[str, str] = {}
@@ -171,6 +172,11 @@ class Committer:
         """Ask Redis whether it can keep what is committed. Raises: StoreUnavailable, StoreUnfit."""
         if not self._checked:
             (await inspect(self._looks, require_aof=self._require_aof)).insist()
+            if (
+                not self._taken_up
+            ):  # later, in a rolling upgrade, the layout may be one that is not known here
+                await take_up(self._looks, self._sources)
+                self._taken_up = True
             self._checked = True
         await self._upkeep.prove_writable(replicas=self._wait_replicas)
         busy, self._busy = self._busy, set()

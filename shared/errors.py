@@ -48,7 +48,7 @@ class StoreDenied(StoreUnavailable):
 
 
 class StoreUnfit(HeadraceError):
-    """Redis is reachable but may lose what it holds (version, policy, persistence): refuse to start."""
+    """Redis may lose what it holds (version, policy, persistence), or its records are of a later version."""
 
 
 class ArchiveUnavailable(HeadraceError):

@@ -13,25 +13,39 @@ from shared.cli.matches import matches_of, print_matches
 from shared.cli.mistakes import address_note, credentials, warnings_of
 from shared.cli.printing import plain, print_fields, print_json
 from shared.cli.reachable import lookup_warnings
-from shared.cli.running import ask, running_config
+from shared.cli.running import ask_whatever_it_holds, running_config
 from shared.cli.wording import counted
 from shared.delivery.outgoing import endpoint_of, proxy_of
 from shared.delivery.signing import signing_key
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, StoreUnfit
 from shared.http.authority import join_authority
 from shared.providers import make_adapter
 from shared.settings import Config, SourceSettings, Target
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.fitness import Fitness, inspect
+from shared.store.layout import LAYOUT, layout_of, refuse_later
 
 
 class RedisReport(msgspec.Struct, frozen=True):
-    """What Redis is. `error` says why nothing else is known."""
+    """What Redis is. `error` says why nothing else is known. `layout`: the version of its records, if any."""
 
     address: str
-    error: str | None
-    fitness: Fitness | None
+    prefix: str
+    error: str | None = None
+    fitness: Fitness | None = None
+    layout: int | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """Every reason why it cannot be used."""
+        found = [self.error] if self.error else []
+        found += self.fitness.problems if self.fitness else []
+        try:
+            refuse_later(self.layout or 0)
+        except StoreUnfit as error:
+            found.append(str(error))
+        return found
 
 
 class SourceReport(msgspec.Struct, frozen=True):
@@ -98,7 +112,7 @@ def command(
         return
     redis, waiting = _redis(settings)
     report = Report(
-        ok=redis.fitness is not None and not redis.fitness.problems,
+        ok=not redis.problems,
         redis=redis,
         proxy=way_out.shown if (way_out := proxy_of(settings)) else None,
         sources=[_source(settings, source, show=show_secrets) for source in settings.sources],
@@ -115,17 +129,18 @@ def command(
 
 def _redis(config: Config) -> tuple[RedisReport, list[str]]:
     """Return what Redis is, and what waits there for somebody."""
-    address = parse_address(config.redis.url, config.redis.prefix).shown
+    address, prefix = parse_address(config.redis.url, config.redis.prefix).shown, config.redis.prefix
 
-    async def look(client: RedisClient) -> tuple[Fitness, list[str]]:
+    async def look(client: RedisClient) -> tuple[RedisReport, list[str]]:
         fitness = await inspect(client, require_aof=config.redis.require_aof)
-        return fitness, await waiting_for_somebody(client, config)
+        layout = await layout_of(client, [source.name for source in config.sources])
+        report = RedisReport(address, prefix, fitness=fitness, layout=layout or None)
+        return report, await waiting_for_somebody(client, config) if layout <= LAYOUT else []
 
     try:
-        fitness, waiting = ask(config, look)
+        return ask_whatever_it_holds(config, look)
     except StoreUnavailable as error:
-        return RedisReport(address, str(error), None), []
-    return RedisReport(address, None, fitness), waiting
+        return RedisReport(address, prefix, error=str(error)), []
 
 
 def _source(config: Config, source: SourceSettings, *, show: bool) -> SourceReport:
@@ -239,9 +254,19 @@ def _print_redis(redis: RedisReport) -> None:
     print_fields(
         [
             ("address", redis.address),
+            ("prefix", redis.prefix),
             ("version", fitness.version),
+            ("layout", _layout(redis.layout)),
             ("maxmemory", f"{memory}, {fitness.policy}"),
             ("append-only file", aof),
-            ("unfit", "\n".join(fitness.problems) or None),
+            ("unfit", "\n".join(redis.problems) or None),
         ]
+    )
+
+
+def _layout(version: int | None) -> str:
+    if version is None:
+        return f"no records yet; this version writes layout {LAYOUT}"
+    return (
+        str(version) if version >= LAYOUT else f"{version}; this version reads it, and writes layout {LAYOUT}"
     )

@@ -10,6 +10,7 @@ from shared.errors import ConfigError, StoreUnavailable
 from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
+from shared.store.layout import layout_of, refuse_later
 
 REDIS_TIMEOUT_S = 5.0
 
@@ -33,6 +34,19 @@ def _given(path: Path | None) -> Path:
 
 
 def ask(config: Config, body: Callable[[RedisClient], Awaitable[T]]) -> T:
+    """Run `body` with a connection to the configuration's Redis.
+
+    Raises: StoreUnavailable naming it; StoreUnfit if the records there are of a later version of Headrace.
+    """
+
+    async def ask_if_readable(client: RedisClient) -> T:
+        refuse_later(await layout_of(client, [source.name for source in config.sources]))
+        return await body(client)
+
+    return ask_whatever_it_holds(config, ask_if_readable)
+
+
+def ask_whatever_it_holds(config: Config, body: Callable[[RedisClient], Awaitable[T]]) -> T:
     """Run `body` with a connection to the configuration's Redis. Raises: StoreUnavailable naming it."""
     address = parse_address(config.redis.url, config.redis.prefix)
 

@@ -1,13 +1,15 @@
 """Is this Redis fit to be trusted with events? Asked at every start, and by `headrace check`."""
 
 import asyncio
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from shared.errors import StoreUnavailable, StoreUnfit
+from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient, translated
+from shared.store.layout import take_up
 
 FLOOR = (6, 2)
 
@@ -28,38 +30,24 @@ class Fitness(msgspec.Struct, frozen=True):
             raise StoreUnfit("; ".join(self.problems))
 
 
-class Wanted(Protocol):
-    """What is asked of Redis: the configuration's `redis` section."""
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-
-    @property
-    def prefix(self) -> str:
-        """What the gateway's keys start with."""
-
-    @property
-    def require_aof(self) -> bool:
-        """Whether it must keep an append-only file."""
-
-
-def refuse_unfit(wanted: Wanted) -> None:
-    """Check Redis before a process starts. One that cannot be reached is checked when it can be.
+def refuse_unfit(config: Config) -> None:
+    """Check Redis before a process starts, and take up its records. If it cannot be reached, nothing is done.
 
     Raises: StoreUnfit.
     """
+    redis = config.redis
 
-    async def look() -> None:
-        client = RedisClient(parse_address(wanted.url, wanted.prefix), timeout_s=1.0)
+    async def check() -> None:
+        client = RedisClient(parse_address(redis.url, redis.prefix), timeout_s=1.0)
         try:
-            (await inspect(client, require_aof=wanted.require_aof)).insist()
+            (await inspect(client, require_aof=redis.require_aof)).insist()
+            await take_up(client, [source.name for source in config.sources])
         except StoreUnavailable:
             pass
         finally:
             await client.close()
 
-    asyncio.run(look())
+    asyncio.run(check())
 
 
 async def inspect(client: RedisClient, *, require_aof: bool) -> Fitness:

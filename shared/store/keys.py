@@ -67,6 +67,7 @@ What goes out
     hr:sources              zset: source names by the same
 
 How work is announced and kept
+    hr:layout               string: the version of all that stands here (shared.store.layout)
     hr:rung:<doorbell>      string: a doorbell is outstanding; expires after a second
     headrace                list: Celery's queue, of doorbells
     hr:sweeper:<d>          string: which worker sweeps now, of those that know the same names (<d> is a short
@@ -134,6 +135,11 @@ class Keys(msgspec.Struct, frozen=True):
     def audit(self) -> str:
         """What operators did."""
         return f"{self.prefix}audit"
+
+    @property
+    def layout(self) -> str:
+        """The version of the layout."""
+        return f"{self.prefix}layout"
 
     @property
     def ready(self) -> str:

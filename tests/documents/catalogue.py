@@ -68,6 +68,7 @@ CASES = {
     55: "odd requests, odd amounts, an emptied configuration: each has its one answer and says nothing more",
     56: "dedupe keys cost at most 40 bytes; bound log context is kept; a POST said twice is recorded",
     57: "what is judged is what happened, never how fast: kills in the middle of a fan-out, and surviving mutants",
+    58: "a layout that a later version wrote: no process of this one begins, and what runs goes on",
 }
 
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.gateway import HEADRACE, target
+from shared.process.supervisor import EXIT_CONFIG
+from shared.store.layout import LAYOUT
+from tests.acceptance.gateway import HEADRACE, free_port, target
 from tests.acceptance.sink import Sink
 from tests.faults.invariants import members
 from tests.faults.watched import Watched, body
@@ -51,3 +53,33 @@ def test_with_mixed_configurations_each_leaves_alone_what_it_does_not_know(folde
         sink.wait_for("both", 41)
         assert gateway.redis.zcard("hr:due:gone") == 1
         gateway.redis.delete("hr:due:gone")
+
+
+@pytest.mark.case(n=58)
+def test_once_a_later_version_runs_what_runs_goes_on_and_no_process_of_this_one_begins(
+    folder: Path, sink: Sink
+) -> None:
+    with Watched(folder, target("one", sink.port), sink) as gateway:
+        gateway.post("trustshare", body())
+        sink.wait_for("one", 1)
+        assert gateway.redis.get("hr:layout") == str(LAYOUT).encode()
+        gateway.redis.set("hr:layout", LAYOUT + 1)
+        # After Redis was away it is looked at anew; but that is no start.
+        before = len(gateway.lines("accepting"))
+        gateway.redis.client_pause(2500)
+        wait_for(lambda: len(gateway.lines("accepting")) > before, "ingress to have looked anew")
+        gateway.post("trustshare", body())
+        sink.wait_for("one", 2)
+        other = folder / "other.toml"
+        port = f"ingress.port = {gateway.port}"
+        other.write_text(gateway.config.read_text().replace(port, f"ingress.port = {free_port()}"))
+        for kind in ("ingress", "worker"):
+            argv = [HEADRACE, kind, "--config", str(other)]
+            done = subprocess.run(
+                argv, capture_output=True, text=True, timeout=60, env=gateway.env(), check=False
+            )
+            assert done.returncode == EXIT_CONFIG, done.stderr
+            assert f"Redis has records of layout {LAYOUT + 1}" in done.stderr
+        gateway.post("trustshare", body())
+        sink.wait_for("one", 3)
+        assert gateway.redis.get("hr:layout") == str(LAYOUT + 1).encode()
