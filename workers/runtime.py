@@ -35,6 +35,7 @@ from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
 from workers.deliver import Deliverer
+from workers.packing import Packing
 from workers.reading import ReadingThreads
 from workers.retention import Retention
 from workers.shares import ShareKeeper
@@ -103,10 +104,12 @@ class Runtime:
         )
         self._shares = ShareKeeper(config, self.name, self._client)
         self._retention = Retention(config, self.name, self._client)
+        self._packing = Packing(config, self.name, self._client)
         self._background = BackgroundTasks()
         self._sweeping = self._background.start("sweep", self._sweeper.run())
         self._background.start("shares", self._shares.run())
         self._background.start("retention", self._retention.run())
+        self._background.start("packing", self._packing.run())
         self._watching = self._background.start("watch", self._watch())
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -119,7 +122,14 @@ class Runtime:
 
     def _reload(self, always: bool) -> None:
         if self._file.reload(always=always):
-            for part in (self._deliverer, self._sweeper, self._admitter, self._shares, self._retention):
+            for part in (
+                self._deliverer,
+                self._sweeper,
+                self._admitter,
+                self._shares,
+                self._retention,
+                self._packing,
+            ):
                 part.use(self._file.config)
 
     def answer(self, bell: Doorbell) -> None:

@@ -18,6 +18,7 @@ from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source
 from shared.store.doorbell import DELIVER, Doorbell
+from shared.store.events import read_fields
 from shared.store.walk import Span, walk
 
 AT_ONCE = 50  # with their bodies
@@ -232,9 +233,10 @@ class Readmissions:
                 if source is None or of is None:
                     return None
                 at = of.decode()
-                for key in (self._keys.event(at), self._keys.quarantined(at)):
-                    if body is None:
-                        body = await redis.hget(key, "body")
+                if body is None:
+                    [[body]] = await read_fields(self._client, [(at, ["body"])])
+                if body is None:
+                    body = await redis.hget(self._keys.quarantined(at), "body")
                 if body is not None:
                     return _entry(id, source, body, headers)
         return None

@@ -22,6 +22,7 @@ from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
 from shared.store.doorbell import DELIVER, Doorbell
+from shared.store.events import read_fields
 from shared.store.letters import Letters
 from shared.store.walk import Span, walk
 
@@ -171,7 +172,11 @@ class Replays:
                 yield ids[start : start + AT_ONCE]
             return
         dead = selection.dead_letters_of
-        sets = [self._keys.open, self._keys.finished] if dead is None else [self._keys.dead(dead)]
+        sets = (
+            [self._keys.open, self._keys.finished, self._keys.packed]
+            if dead is None
+            else [self._keys.dead(dead)]
+        )
         # What a replay sends and what dies again comes to stand outside of the span, or behind the walk.
         async for steps in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
             yield [step.id for step in steps if of_source(step.id, selection.source)]
@@ -206,13 +211,8 @@ class Replays:
     async def _looked_up(self, ids: Sequence[str], selection: Selection) -> list[_Wanted]:
         to = selection.to or selection.dead_letters_of
         candidates = self._targets if to is None else (to,)
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for id in ids:
-                pipe.hmget(
-                    self._keys.event(id), ["attributes", "targets", *(f"end:{name}" for name in candidates)]
-                )
-            replies = await pipe.execute() if ids else []
+        fields = ["attributes", "targets", *(f"end:{name}" for name in candidates)]
+        replies = await read_fields(self._client, [(id, fields) for id in ids])
         heads = dict(zip(ids, replies, strict=True))
         if self._file is not None:
             gone = [id for id, head in heads.items() if head[0] is None]

@@ -131,7 +131,9 @@ def admit_call(
     head: list[str | bytes | int | float] = [source, terms.window_ms, terms.resend_ms, terms.retention_ms]
     requests = [argument for item in part for argument in _arguments(item)]
     if place is not Place.INBOX:
-        return "readmit", [], [*head, place.value, *requests]
+        copies = part if place is Place.DUPLICATES else []
+        bodies = [value for item in copies for value in (item.entry.id, item.entry.body)]
+        return "readmit", [], [*head, place.value, len(copies), *bodies, *requests]
     inbox = [keys.inbox(source), keys.alone(source), keys.turn(source)]
     return "admit", inbox, [*head, GROUP, terms.fence, TURN_MS, *requests]
 

@@ -10,6 +10,7 @@ from shared.event.times import rfc3339_ms
 from shared.store.client import RedisClient, translated
 from shared.store.context import read_context
 from shared.store.due import Attempt
+from shared.store.events import PIECES, all_attempts, read_attempts, read_fields
 from shared.store.walk import Span, Step, walk
 from shared.store.why import Stands, Why, why_given_up, why_waiting
 
@@ -150,9 +151,10 @@ class Deliveries:
                 pipe.zscore(self._keys.leased(name), event_id)
                 pipe.lindex(self._keys.lane(name, transaction.decode() if name in lanes else ""), 0)
             pipe.hgetall(self._keys.attempts(event_id))
-            *found, attempts = await pipe.execute()
+            pipe.hmget(event, PIECES)
+            *found, apart, pieces = await pipe.execute()
         rows = zip(names, found[::4], found[1::4], found[2::4], found[3::4], strict=True)
-        return [_place(event_id, *row) for row in rows], attempts
+        return [_place(event_id, *row) for row in rows], all_attempts(event_id, apart, pieces)
 
     async def _waiting(
         self, event_id: str, places: Sequence[_Place], concurrency: Mapping[str, int]
@@ -169,9 +171,10 @@ class Deliveries:
                 pipe.get(self._keys.rate(place.target))
                 pipe.zcard(self._keys.leased(place.target))
                 pipe.hmget(self._keys.event(place.ahead or ""), ["open", f"end:{place.target}"])
-            # `data` may be large: it is read only for what it says of the transaction.
-            pipe.hget(self._keys.event(event_id), "data" if any(place.ahead for place in places) else "")
-            (seconds, micros), *found, data = await pipe.execute()
+            (seconds, micros), *found = await pipe.execute()
+        # `data` may be large: it is read only for what it says of the transaction.
+        name = "data" if any(place.ahead for place in places) else ""
+        [[data]] = await read_fields(self._client, [(event_id, [name])])
         transaction = msgspec.json.decode(data, type=_Transaction).transaction_id if data else None
         whys = {}
         for place, (state, reason, open_until), rate_at, in_flight, (open_, end) in zip(
@@ -222,24 +225,41 @@ class Deliveries:
 
     async def views(self, found: Sequence[tuple[Step, str]]) -> list[DeadLetter]:
         """Return dead letters as they are shown, if their events are there. Raises: StoreUnavailable."""
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for step, target in found:
-                pipe.hmget(self._keys.event(step.id), ["attributes", f"failed:{target}", f"why:{target}"])
-                pipe.hkeys(self._keys.attempts(step.id))
-            replies = await pipe.execute()
-            # Only the latest attempt is read: an event's attempts may come to megabytes.
-            pipe = self._client.redis.pipeline(transaction=False)
-            for (step, target), fields in zip(found, replies[1::2], strict=True):
-                pipe.hget(self._keys.attempts(step.id), _latest(fields, target))
-            latest = await pipe.execute()
+        heads = await read_fields(
+            self._client,
+            [(step.id, ["attributes", f"failed:{target}", f"why:{target}"]) for step, target in found],
+        )
+        latest = await self._latest_attempts([(step.id, target) for step, target in found])
         return [
             _letter(step, target, attributes, int(failed or 0), reason, attempt)
             for (step, target), (attributes, failed, reason), attempt in zip(
-                found, replies[::2], latest, strict=True
+                found, heads, latest, strict=True
             )
             if attributes is not None
         ]
+
+    async def _latest_attempts(self, deliveries: Sequence[tuple[str, str]]) -> list[bytes | None]:
+        """Return the latest attempt of each delivery: event, target."""
+        redis: Any = self._client.redis
+        with translated():
+            pipe = redis.pipeline(transaction=False)
+            for id, _ in deliveries:
+                pipe.hkeys(self._keys.attempts(id))
+            fields = [
+                _latest(names, target)
+                for names, (_, target) in zip(await pipe.execute(), deliveries, strict=True)
+            ]
+            # Only the latest attempt is read: an event's attempts may come to megabytes.
+            pipe = redis.pipeline(transaction=False)
+            for (id, _), field in zip(deliveries, fields, strict=True):
+                pipe.hget(self._keys.attempts(id), field)
+            latest: list[bytes | None] = await pipe.execute()
+        # If it was given up untried since its replay, the latest may be packed.
+        untried = [number for number, attempt in enumerate(latest) if attempt is None]
+        packed = await read_attempts(self._client, [deliveries[number][0] for number in untried])
+        for number, attempts in zip(untried, packed, strict=True):
+            latest[number] = attempts.get(_latest(list(attempts), deliveries[number][1]).encode())
+        return latest
 
 
 def _latest(fields: Sequence[bytes], target: str) -> str:

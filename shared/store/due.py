@@ -8,8 +8,9 @@ import msgspec
 
 from shared.delivery.verdicts import Reason
 from shared.errors import StoreUnavailable
-from shared.event.record import JSON, EventRecord
-from shared.store.client import NamedCall, RedisClient, translated
+from shared.event.record import EventRecord
+from shared.store.client import NamedCall, RedisClient
+from shared.store.events import read_records
 from shared.store.keys import Keys
 
 READ_AT_ONCE = 16
@@ -179,16 +180,8 @@ class DueSets:
         A few at a time: their bodies may be large.
         """
         found: list[EventRecord | None] = []
-        with translated():
-            for start in range(0, len(ids), READ_AT_ONCE):
-                some = ids[start : start + READ_AT_ONCE]
-                pipe = self._client.redis.pipeline(transaction=False)
-                for id in some:
-                    pipe.hmget(self._keys.event(id), ["attributes", "data", "body", "type"])
-                for id, (attributes, data, body, type_) in zip(some, await pipe.execute(), strict=True):
-                    content_type = type_.decode() if type_ else JSON
-                    record = EventRecord(id, attributes, data, body, content_type)
-                    found.append(None if attributes is None else record)
+        for start in range(0, len(ids), READ_AT_ONCE):
+            found += await read_records(self._client, ids[start : start + READ_AT_ONCE])
         return found
 
     async def release(self, target: str, *, lease_ms: int) -> tuple[int, list[Claimed]]:

@@ -35,8 +35,14 @@ What came in
                             why:<target> (of what was given up: a word and a sentence,
                             shared.delivery.verdicts.Reason)
     hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
+                            An event that has finished is packed when it is a minute old: attributes, data,
+                            body, type and its attempts are one compressed value then (shared.event.packing),
+                            which hr:event:<id> holds in pieces `0`, `1`, …; `packed` says when (ms; not
+                            before the leases of these attempts ended). The other fields stay, and may change.
+                            If it is sent again, the attempts from then on stand in hr:attempts:<id>
     hr:open                 zset: event id by receipt, while a delivery of it is not done
-    hr:finished             zset: event id by receipt, once none is
+    hr:finished             zset: event id by receipt, once none is and while it is not packed
+    hr:packed               zset: event id by receipt, of those that are finished and packed
     hr:unknown              hash: source → how many events of a type that no mapping knows came from it
     hr:transaction:<provider>:<d>, hr:transaction:<provider>:<source>:<d>
                             zset: event id by receipt: the events of one transaction. <d> is a short digest
@@ -118,8 +124,13 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def finished(self) -> str:
-        """The events with none."""
+        """The events with none, as far as they are not packed."""
         return f"{self.prefix}finished"
+
+    @property
+    def packed(self) -> str:
+        """The events with none that are packed."""
+        return f"{self.prefix}packed"
 
     @property
     def duplicates(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from shared.errors import StoreUnfit
 from shared.store.client import RedisClient
 
-LAYOUT = 2
+LAYOUT = 3
 """What this version of Headrace writes. Only a change that the version before cannot read raises it."""
 
 

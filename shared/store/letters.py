@@ -13,6 +13,7 @@ from shared.delivery.verdicts import Reason
 from shared.event.ids import received_ms
 from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.context import read_context
+from shared.store.events import fitting, read_whole
 from shared.store.walk import Place, Span, walk
 
 # Redis holds what is read until it is sent: this much must not fill it while it is nearly full.
@@ -101,27 +102,12 @@ class Letters:
         """Read events whole, as far as they are there, and no more than about a megabyte of them."""
         if not ids:
             return []
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for id in ids:
-                pipe.hstrlen(self._keys.event(id), "body")
-                pipe.hstrlen(self._keys.event(id), "data")
-            sizes: list[int] = await pipe.execute()
-            size, most = 0, 0
-            for each in map(sum, zip(sizes[::2], sizes[1::2], strict=True)):
-                size += each
-                if most and size > READ_BYTES:
-                    break
-                most += 1
-            pipe = self._client.redis.pipeline(transaction=False)
-            for id in ids[:most]:
-                pipe.hgetall(self._keys.event(id))
-                pipe.hgetall(self._keys.attempts(id))
-            replies = await pipe.execute()
+        most = await fitting(self._client, ids, READ_BYTES)
+        events = await read_whole(self._client, ids[:most])
         return [
-            _letter(target, id, event, attempts)
-            for id, event, attempts in zip(ids, replies[::2], replies[1::2], strict=False)
-            if event
+            _letter(target, id, event.fields, event.attempts)
+            for id, event in zip(ids, events, strict=False)
+            if event is not None
         ]
 
     async def take_out(
@@ -183,7 +169,7 @@ class Letters:
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for letter in letters:
-                pipe.hmget(self._keys.event(letter.id), ["attributes", f"end:{letter.target}"])
+                pipe.hmget(self._keys.event(letter.id), ["targets", f"end:{letter.target}"])
             return [head is None or end == b"disk" for head, end in await pipe.execute()]
 
     async def gone(self, ids: Sequence[str]) -> list[str]:

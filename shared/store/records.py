@@ -12,11 +12,12 @@ import msgspec
 
 from shared.event.canonical import Money
 from shared.event.ids import received_ms, stream_id
-from shared.event.record import JSON, EventRecord
+from shared.event.record import EventRecord
 from shared.event.times import rfc3339_ms
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
 from shared.store.deliveries import ENDS, WAITING, state_of
+from shared.store.events import read_fields, read_records
 from shared.store.walk import Span, Step, walk
 
 READ_AT_ONCE = 200
@@ -178,13 +179,10 @@ class Records:
         Of a copy the body is kept only where it differs from the first's. Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
+        if isinstance(kept, EventView):
+            [record] = await read_records(self._client, [kept.id])
+            return record
         with translated():
-            if isinstance(kept, EventView):
-                fields = ["attributes", "data", "body", "type"]
-                attributes, data, body, type_ = await redis.hmget(self._keys.event(kept.id), fields)
-                if attributes is None:
-                    return None
-                return EventRecord(kept.id, attributes, data, body, type_.decode() if type_ else JSON)
             if isinstance(kept, InboxView):
                 entry = stream_id(kept.id)
                 found = await redis.xrange(self._keys.inbox(kept.source), entry, entry)
@@ -200,7 +198,7 @@ class Records:
         sets = (
             [self._keys.open]
             if wanted.state in (WAITING, HELD, "dead")
-            else [self._keys.open, self._keys.finished]
+            else [self._keys.open, self._keys.finished, self._keys.packed]
         )
         views: list[EventView] = []
         async for steps in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
@@ -272,11 +270,7 @@ class Records:
         self, ids: Sequence[str], type: str | None, state: str | None, limit: int = 1
     ) -> list[EventView]:
         """Return views of the events among `ids` that are there, of this type and in this state."""
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for id in ids:
-                pipe.hmget(self._keys.event(id), _HEAD)
-            heads = await pipe.execute() if ids else []
+        heads = await read_fields(self._client, [(id, _HEAD) for id in ids])
         wanted = [
             (id, head)
             for id, head in zip(ids, heads, strict=True)
@@ -296,11 +290,13 @@ class Records:
     async def _complete(self, heads: Sequence[tuple[str, list[Any]]]) -> list[EventView]:
         """Read what `heads` (event id; `_HEAD`) lack."""
         names = [[name for name in head[1].decode().split(",") if name] for _, head in heads]
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for (id, _), targets in zip(heads, names, strict=True):
-                pipe.hmget(self._keys.event(id), ["data", *(f"end:{target}" for target in targets)])
-            replies = await pipe.execute()
+        replies = await read_fields(
+            self._client,
+            [
+                (id, ["data", *(f"end:{target}" for target in targets)])
+                for (id, _), targets in zip(heads, names, strict=True)
+            ],
+        )
         rows = [
             (id, head, data, dict(zip(targets, ends, strict=True)))
             for (id, head), targets, (data, *ends) in zip(heads, names, replies, strict=True)

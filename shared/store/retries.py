@@ -15,6 +15,7 @@ from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
 from shared.store.doorbell import DELIVER, Doorbell
+from shared.store.events import read_fields
 from shared.store.walk import Span, walk
 
 AT_ONCE = 500
@@ -115,13 +116,9 @@ class Retries:
         found = [(id, ms) for id, ms in found if of_source(id, wanted.source)]
         if wanted.type is None or not found:
             return found
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for id, _ in found:
-                pipe.hget(self._keys.event(id), "attributes")
-            attributes = await pipe.execute()
+        rows = await read_fields(self._client, [(id, ["attributes"]) for id, _ in found])
         return [
             item
-            for item, kept in zip(found, attributes, strict=True)
+            for item, [kept] in zip(found, rows, strict=True)
             if kept is not None and fnmatch.fnmatchcase(read_context(kept).type, wanted.type)
         ]

@@ -83,7 +83,10 @@ class Shares:
     async def finished(self) -> int:
         """Return how many finished events retention may still remove. Raises: StoreUnavailable."""
         with translated():
-            return int(await self._client.redis.zcard(self._keys.finished))
+            pipe = self._client.redis.pipeline(transaction=False)
+            for key in (self._keys.finished, self._keys.packed):
+                pipe.zcard(key)
+            return sum(await pipe.execute())
 
     async def publish(self, names: str, verdict: Verdict) -> None:
         """Let all processes know what this worker found. Raises: StoreUnavailable."""

@@ -12,6 +12,7 @@ from shared.event.times import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import Context
+from shared.store.events import read_fields
 
 AT_ONCE = 50  # `data` may be as large as a body
 
@@ -69,11 +70,7 @@ class Transactions:
         found: list[Happened] = []
         for start in range(0, len(ids), AT_ONCE):
             part = ids[start : start + AT_ONCE]
-            with translated():
-                pipe = redis.pipeline(transaction=False)
-                for id in part:
-                    pipe.hmget(self._keys.event(id), _FIELDS)
-                replies = await pipe.execute()
+            replies = await read_fields(self._client, [(id, _FIELDS) for id in part])
             for id, reply in zip(part, replies, strict=True):
                 # One without attributes is gone: retention came between.
                 if reply[0] is not None and (event := happened(id, reply, provider, transaction_id, source)):

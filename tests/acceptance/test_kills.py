@@ -12,6 +12,7 @@ import pytest
 
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Sink
+from tests.packed import finished
 from tests.waiting import wait_for
 
 EVENTS = 2000
@@ -94,23 +95,23 @@ def test_2000_events_arrive_while_workers_ingress_and_redis_are_killed(folder: P
             # What a dead worker held is taken over after 30 s in the inbox, 13 s when leased.
             wait_for(settled, "everything to be delivered", within_s=120)
             duplicates = {id.decode() for id in redis.zrange("hr:duplicates", 0, -1)}
-            finished = {id.decode() for id in redis.zrange("hr:finished", 0, -1)}
+            done = {*finished(redis)}
             assert redis.zcard("hr:quarantine") == 0
             assert not any(redis.zcard(f"hr:dead:{name}") for name in TARGETS)
             lapsed = {
-                name: sum(int(redis.hget(f"hr:event:{id}", f"lapsed:{name}") or 0) for id in finished)
+                name: sum(int(redis.hget(f"hr:event:{id}", f"lapsed:{name}") or 0) for id in done)
                 for name in TARGETS
             }
 
         # I1: each receipt is an event that was delivered, or a copy of one (the provider sent it again
         # because the 200 for the first was lost with its ingress).
         for id in accepted:
-            assert id in finished or id in duplicates
-        assert len(finished) == EVENTS, "as many events as there were bodies: no copy passed as new"
+            assert id in done or id in duplicates
+        assert len(done) == EVENTS, "as many events as there were bodies: no copy passed as new"
         for name in TARGETS:
             counts = sink.counts(name)
-            assert set(counts) == finished, f"target {name} has all events and no others"
-            again = sum(counts.values()) - len(finished)
+            assert set(counts) == done, f"target {name} has all events and no others"
+            again = sum(counts.values()) - len(done)
             # A second delivery has one cause here: the worker died between the target's 200 and its record,
             # so the lease ran out. Nothing else may send twice.
             assert again <= lapsed[name], f"{again} repeats at {name}, {lapsed[name]} leases ran out"

@@ -15,6 +15,7 @@ import pytest
 from tests.acceptance.gateway import REQUESTS, Gateway, clean_env, free_port, target
 from tests.bench.events import body
 from tests.conftest import RedisServer
+from tests.packed import finished
 from tests.waiting import wait_for
 
 # Not less: Redis 6.2 takes another 10 MiB at once while it rewrites its log.
@@ -115,7 +116,7 @@ def test_at_the_top_rate_memory_turns_over_five_times_and_no_request_is_refused(
             with gateway:
                 empty = used()
                 statuses = asyncio.run(send(gateway.port, sink_port, range(SAMPLE)))
-                wait_for(lambda: redis.zcard("hr:finished") == SAMPLE, "all to be delivered", within_s=60)
+                wait_for(lambda: len(finished(redis)) == SAMPLE, "all to be delivered", within_s=60)
                 each = (used() - empty) / SAMPLE
                 count = int(TURNED_OVER * MAXMEMORY / each)
                 statuses += asyncio.run(send(gateway.port, sink_port, range(SAMPLE, count)))
@@ -124,7 +125,7 @@ def test_at_the_top_rate_memory_turns_over_five_times_and_no_request_is_refused(
                 records = ask(sink_port, "/records")
                 numbers = array("q", records[len(records) // 2 :])
                 assert {*numbers} == {*range(count)}, "an event was lost"
-                assert 0 < redis.zcard("hr:finished") < count / TURNED_OVER, "the newest are kept"
+                assert 0 < len(finished(redis)) < count / TURNED_OVER, "the newest are kept"
     finally:
         redis.close()
         server.kill()

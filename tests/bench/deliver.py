@@ -68,7 +68,10 @@ def drain(it: Stack, count: int, workers: int = 1) -> float:
         began = time.perf_counter()
         it.redis.lpush(KEYS.queue, envelope(Doorbell(ADMIT, SOURCE)))
         wait_until(
-            lambda: it.redis.zcard(KEYS.finished) >= count, "delivery", within_s=PATIENCE_S, every_s=0.02
+            lambda: it.redis.zcard(KEYS.finished) + it.redis.zcard(KEYS.packed) >= count,
+            "delivery",
+            within_s=PATIENCE_S,
+            every_s=0.02,
         )
         return time.perf_counter() - began
     finally:

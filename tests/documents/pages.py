@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from tests.documents import catalogue, commands, mapping, outputs, transitions
+from tests.documents import catalogue, commands, mapping, memory, outputs, transitions
 from tests.documents.markers import Parts
 
 QUICK: dict[str, Parts] = {
-    "deploy/README.md": {"commands": commands.table},
+    "deploy/README.md": {"commands": commands.table, "memory": memory.table},
     "shared/providers/README.md": {"providers": mapping.table},
     "shared/store/README.md": {"transitions": transitions.table},
     "tests/README.md": {"cases": catalogue.table},

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from shared.cli import cli
 from tests.acceptance.sink import Sink
+from tests.packed import finished, unpacked
 
 AT_ONCE = 1000
 CHAIN = 8
@@ -40,7 +41,7 @@ class Record:
         self.digests |= _digests(redis, "hr:quarantined", self.quarantined)
         self.bodies: dict[str, bytes] = {}
         self.events: dict[str, dict[str, str]] = {}
-        ids = [*members(redis, "hr:open"), *members(redis, "hr:finished")]
+        ids = [*members(redis, "hr:open"), *finished(redis)]
         for some in _batches(ids):
             pipe = redis.pipeline(transaction=False)
             for id in some:
@@ -48,8 +49,11 @@ class Record:
                 pipe.hkeys(f"hr:attempts:{id}")
             replies: list[Any] = pipe.execute()
             for id, fields, attempts in zip(some, replies[::2], replies[1::2], strict=True):
+                fields, packed = unpacked(id, fields)  # noqa: PLW2901
                 kept = {k.decode(): v.decode("utf-8", "replace") for k, v in fields.items()}
-                made = Counter(attempt.decode().split(" ")[0] for attempt in attempts)
+                made = Counter(
+                    attempt.split(" ")[0] for attempt in {*packed, *(name.decode() for name in attempts)}
+                )
                 self.events[id] = kept | {f"attempts:{name}": str(count) for name, count in made.items()}
                 self.digests[id] = kept.get("digest", "")
                 self.bodies[id] = fields.get(b"body", b"")

@@ -4,6 +4,7 @@
 them. Such a file is kept for good: whoever changes a record's form adds another, and both are still read.
 """
 
+import asyncio
 import json
 import os
 import signal
@@ -16,6 +17,11 @@ from typing import Any
 
 from redis import Redis
 
+from shared.process.folder import data_folder, socket_path
+from shared.settings import PREFIX
+from shared.store.address import parse_address
+from shared.store.client import RedisClient
+from shared.store.packer import Packer
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
@@ -60,14 +66,23 @@ def load(redis: Redis, records: dict[str, Any]) -> None:
         redis.restore(key, 86_400_000 if record["expires"] else 0, b64decode(record["dump"]))
 
 
+async def pack(url: str) -> None:
+    """Pack what has finished."""
+    client = RedisClient(parse_address(url, PREFIX), timeout_s=5)
+    assert await Packer(client, after_ms=-1000).pack() == 1
+    await client.close()
+
+
 def write(path: Path) -> None:
     """Let a gateway of this version write one record of every kind, and keep them all."""
     sink = Sink()
-    for name in ("retries", "gives-up", "keeps-order"):
-        sink.answers[name] = lambda *_: 500
     with TemporaryDirectory(prefix="hr-") as name:
         gateway = Gateway(Path(name), FOR_EVER + targets(sink.port))
         with gateway:
+            gateway.post("trustshare", event("packed"))
+            wait_for(lambda: gateway.redis.zcard("hr:finished") == 1, "the first event to be finished")
+            asyncio.run(pack(f"unix://{socket_path(data_folder(gateway.config))}"))
+            sink.answers |= dict.fromkeys(("retries", "gives-up", "keeps-order"), lambda *_: 500)
             for token in ("first", "second", "first"):
                 gateway.post("trustshare", event(token))
             gateway.post("trustshare", event("first", type="transaction_initiated"))

@@ -10,6 +10,7 @@ from shared.event.ids import received_ms
 from tests.acceptance.gateway import SOURCES, target
 from tests.acceptance.sink import Sink
 from tests.faults.watched import Watched
+from tests.packed import finished
 from tests.waiting import wait_for
 
 
@@ -63,7 +64,7 @@ def test_a_second_dispute_in_the_same_bytes_passes_after_the_resend_window_or_by
         first = gateway.post("trustshare", body("raised late")).id
         resolved = gateway.post("trustshare", body("resolved")).id
         copy = gateway.post("trustshare", body("raised late")).id
-        wait_for(lambda: gateway.redis.zcard("hr:finished") == 2, "the first round", within_s=30)
+        wait_for(lambda: len(finished(gateway.redis)) == 2, "the first round", within_s=30)
         wait_for(lambda: gateway.redis.zcard("hr:duplicates") == 1, "the copy", within_s=30)
         # Where it was no copy, an operator sees it, and lets it in.
         [listed] = gateway.json("events", "--duplicates")["duplicates"]

@@ -25,6 +25,7 @@ def test_records_of_an_earlier_version_are_read_and_delivered(file: Path, folder
     load(redis, json.loads(file.read_text()))
     open_ids, dead = members(redis, "hr:open"), members(redis, "hr:dead:gives-up")
     [quarantined], [copy] = members(redis, "hr:quarantine"), members(redis, "hr:duplicates")
+    packed = members(redis, "hr:packed")
     delivered = {id for id in open_ids if redis.hget(f"hr:event:{id}", "end:works") == b"done"}
     gateway = Watched(
         folder, FOR_EVER + targets(sink.port), sink, redis_url=server.url, redis=redis, inside="impatient"
@@ -61,6 +62,12 @@ def test_records_of_an_earlier_version_are_read_and_delivered(file: Path, folder
             shown = gateway.json("transaction", "trustshare", "first")
             assert len(shown["timeline"]["steps"]) == 2
             assert gateway.command("admit", quarantined, "--yes").returncode in (0, 1)
+            for id in packed:
+                rows = gateway.json("deliveries", id)["deliveries"]
+                assert [len(row["attempts"]) for row in rows] == [1] * 4
+                assert gateway.command("replay", id, "--yes").returncode == 0
+            wait_for(lambda: {*sink.counts("works")} >= {*packed}, "what was packed to be sent again")
+            gateway.drain()
     finally:
         redis.close()
         server.kill()

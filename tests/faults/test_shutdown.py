@@ -11,8 +11,8 @@ import pytest
 from shared.process.folder import data_folder, socket_path
 from tests.acceptance.gateway import Gateway, target
 from tests.acceptance.sink import Delivery, Sink
-from tests.faults.invariants import members
 from tests.faults.watched import Providers, Watched
+from tests.packed import finished
 from tests.waiting import wait_for
 
 BODY = b'{"type":"dispute_raised","from":"a","to":"b","token":"%s"}'
@@ -33,7 +33,7 @@ def test_a_worker_told_to_stop_hands_back_what_its_grace_did_not_finish(folder: 
         os.kill(worker, signal.SIGTERM)
         # Long before its lease of 40 s runs out: it was handed back.
         sink.wait_for("slow", 2, within_s=15)
-        wait_for(lambda: gateway.redis.zcard("hr:finished") == 1, "the event to be finished")
+        wait_for(lambda: len(finished(gateway.redis)) == 1, "the event to be finished")
         [row] = gateway.json("deliveries", id)["deliveries"]
         assert [attempt["n"] for attempt in row["attempts"]] == [1], "a hand-back is no attempt"
         assert gateway.redis.hget(f"hr:event:{id}", "lapsed:slow") is None
@@ -66,7 +66,7 @@ def test_a_worker_told_to_stop_while_redis_is_away_leaves_the_rest_to_the_lease(
             wait_for(lambda: worker not in gateway.children("workers"), "the worker to end", within_s=60)
         finally:
             hidden.rename(socket)
-        wait_for(lambda: gateway.redis.zcard("hr:finished") == 1, "the event to be finished", within_s=60)
+        wait_for(lambda: len(finished(gateway.redis)) == 1, "the event to be finished", within_s=60)
         assert len(sink.of("slow")) == 2
         assert gateway.lines("not settled")
         assert "never retrieved" not in gateway.log.read_text()
@@ -101,7 +101,7 @@ def test_an_ingress_told_to_stop_under_load_gives_no_provider_an_error(folder: P
         assert set(statuses) <= {200, 503}
         assert statuses.count(200) > len(statuses) // 2
         accepted = statuses.count(200)
-        wait_for(lambda: gateway.redis.zcard("hr:finished") >= accepted, "all to be delivered", within_s=40)
+        wait_for(lambda: len(finished(gateway.redis)) >= accepted, "all to be delivered", within_s=40)
 
 
 @pytest.mark.case(n=9)
@@ -125,7 +125,7 @@ def test_workers_told_to_stop_under_load_leave_nothing_in_hand(folder: Path, sin
                 wait_for(lambda old=worker: old not in gateway.children("workers"), "its end", within_s=12)  # type: ignore[misc]
         gateway.drain()
         assert [line["exit"] for line in gateway.lines("child died, starting it again")] == [0, 0, 0]
-        ids = members(gateway.redis, "hr:finished")
+        ids = finished(gateway.redis)
         lapsed = [id for id in ids if gateway.redis.hget(f"hr:event:{id}", "lapsed:all")]
         assert lapsed == [], "no lease had to run out"
         assert set(sink.counts("all").values()) == {1}

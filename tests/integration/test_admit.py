@@ -421,9 +421,11 @@ def test_a_call_that_is_wrong_writes_nothing(redis_url: str, place: str) -> None
         head: list[Any] = ["trustist", 1000, 1000, 1000]
         inbox = [KEYS.inbox("trustist"), KEYS.alone("trustist"), KEYS.turn("trustist")]
         calls: list[tuple[str, list[Any]]] = [
-            ("readmit", [*head, place, *good]),
-            ("readmit", [*head, "quarantine", *good, "x"]),
-            ("readmit", [*head, "quarantine", *good, *["x"] * 13]),
+            ("readmit", [*head, place, 0, *good]),
+            ("readmit", [*head, "quarantine", 0, *good, "x"]),
+            ("readmit", [*head, "quarantine", 0, *good, *["x"] * 13]),
+            ("readmit", [*head, "duplicates", 1, *good]),
+            ("readmit", [*head, "quarantine", *good]),
             ("admit", [*head, GROUP, "", 1000, *good, "x"]),
             ("admit", ["trustist", "", 1000, 1000, GROUP, "", 1000, *good]),
         ]

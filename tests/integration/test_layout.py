@@ -66,7 +66,7 @@ def test_a_start_writes_the_version_into_a_fresh_redis_and_a_second_one_changes_
     assert redis.keys("*") == [KEY.encode()]
 
 
-@pytest.mark.parametrize("version", sorted(KEPT))
+@pytest.mark.parametrize("version", [1, 2])
 def test_records_from_before_there_was_a_version_are_known_and_taken_up(
     redis: Redis, redis_url: str, tmp_path: Path, version: int
 ) -> None:

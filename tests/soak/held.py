@@ -55,7 +55,7 @@ def lag(redis: Redis, sources: Sequence[str], targets: Sequence[str]) -> Lag:
 
 def read_held(redis: Redis, sources: Sequence[str], targets: Sequence[str]) -> Held:
     """Read all of it. Raises: RedisError."""
-    events = [*_ids(redis, KEYS.open), *_ids(redis, KEYS.finished)]
+    events = [id for key in (KEYS.open, KEYS.finished, KEYS.packed) for id in _ids(redis, key)]
     ends: dict[str, dict[str, str]] = {target: {} for target in targets}
     digests: dict[str, str] = {}
     names = ["digest", *(f"end:{target}" for target in targets)]

@@ -1,13 +1,20 @@
 -- Admits, by hand, requests that were held back: in quarantine, or as suppressed copies. All or nothing.
 --   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of events, ms
 --   ARGV[5] where they stand: `quarantine`, or `duplicates` (these are admitted whatever they are copies of)
+--   ARGV[6] how many bodies; then for each the id of its request, and the body: of copies, which need not keep one
 --   then for each request what admission.lua says
 -- Writes what admission.lua says. Returns what `admit_all` there does. What is still unreadable stays where it is.
 -- Said twice: a request is no longer where it stood, so it is `gone`.
 local prefix = KEYS[#KEYS]
-local HEAD = 5
-local source, window, resend, retention, place = unpack(ARGV, 1, HEAD)
+local source, window, resend, retention, place, count = unpack(ARGV, 1, 6)
 window, resend = tonumber(window), tonumber(resend)
+local HEAD = 6 + 2 * (tonumber(count) or 0)
+
+-- By id. The first's own may be packed, which a script cannot read.
+local bodies = {}
+for i = 7, HEAD, 2 do
+    bodies[ARGV[i]] = ARGV[i + 1]
+end
 
 -- include: copies.lua
 
@@ -25,20 +32,11 @@ function leaves.quarantine(_, id)
 end
 
 function finds.duplicates(_, id)
-    local at, headers = id, redis.call('HGET', prefix .. 'duplicate:' .. id, 'headers') or ''
-    for _ = 1, CHAIN do
-        local copy = redis.call('HMGET', prefix .. 'duplicate:' .. at, 'of', 'body')
-        if not copy[1] then
-            return nil
-        end
-        at = copy[1]
-        local body = copy[2] or redis.call('HGET', prefix .. 'event:' .. at, 'body')
-            or redis.call('HGET', prefix .. 'quarantined:' .. at, 'body')
-        if body then
-            return body, headers, 0, 0
-        end
+    local copy = redis.call('HMGET', prefix .. 'duplicate:' .. id, 'of', 'headers')
+    if not copy[1] then
+        return nil
     end
-    return nil
+    return bodies[id], copy[2] or '', 0, 0
 end
 
 function leaves.duplicates(_, id)

@@ -1,7 +1,7 @@
 -- Sends events to a target again, from the first attempt of a fresh schedule.
 --   KEYS[1] due:<target>   KEYS[2] leased:<target>   KEYS[3] dead:<target>
 --   ARGV[1] target   then event ids
--- Writes event:*, open, finished, lane:*, held:*.
+-- Writes event:*, open, finished, packed, lane:*, held:*.
 -- Returns for each `replayed`, `waiting` (it is on its way already) or `gone`.
 -- Said twice: the second call finds it waiting.
 local prefix = KEYS[#KEYS]
@@ -33,6 +33,7 @@ local function replay(id)
     if not known or (ended and ended ~= 'dead') then
         if redis.call('HINCRBY', event, 'open', 1) == 1 then
             redis.call('ZREM', prefix .. 'finished', id)
+            redis.call('ZREM', prefix .. 'packed', id)
             redis.call('ZADD', prefix .. 'open', tonumber(string.sub(id, 5, 15), 16), id)
         end
     end

@@ -3,8 +3,9 @@
 --   ARGV[2] finished events and recorded duplicates received before this go (ms; '+inf' for any)
 --   ARGV[3] dead letters from before this, and quarantine received before this, go   then target names
 -- An event leaves the index of its transaction (transaction:*) too.
--- An event with a delivery that is not done is never removed: only `finished` is looked at, and only
--- a count of zero puts an event there. Returns {events, dead letters, quarantined, duplicates} removed.
+-- An event with a delivery that is not done is never removed: only `finished` and `packed` are looked at, and only
+-- a count of zero puts an event there. (If a version that packs nothing replays it, it stays in `packed`: so the
+-- count is looked at again.) Returns {events, dead letters, quarantined, duplicates} removed.
 -- Said twice: what went is gone.
 local prefix = KEYS[#KEYS]
 local left, received_before, dead_before = tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -50,33 +51,52 @@ if #unread > 0 then
 end
 
 -- Finished events and duplicates fill the same memory: the oldest goes first, whichever it is. Ids sort by receipt.
-local finished, copies = oldest(prefix .. 'finished', received_before), oldest(prefix .. 'duplicates', received_before)
-local events, duplicates, garbage = {}, {}, {}
+local PACKED, COPIES = 2, 3
+local sets = {prefix .. 'finished', prefix .. 'packed', prefix .. 'duplicates'}
+local ids, gone, garbage, events = {}, {}, {}, 0
+for i, key in ipairs(sets) do
+    ids[i], gone[i] = oldest(key, received_before), {}
+end
+
+local function remove_event(id, set)
+    local known = redis.call('HMGET', prefix .. 'event:' .. id, 'open', 'transaction')
+    if set == PACKED and tonumber(known[1] or 0) > 0 then
+        return
+    end
+    if known[2] then
+        redis.call('ZREM', prefix .. 'transaction:' .. known[2], id)  -- the last one takes the key along
+    end
+    garbage[#garbage + 1] = prefix .. 'event:' .. id
+    garbage[#garbage + 1] = prefix .. 'attempts:' .. id
+    events = events + 1
+end
+
 while left > 0 do
-    local event, copy = finished[#events + 1], copies[#duplicates + 1]
-    if event and (not copy or event < copy) then
-        events[#events + 1] = event
-        local transaction = redis.call('HGET', prefix .. 'event:' .. event, 'transaction')
-        if transaction then
-            redis.call('ZREM', prefix .. 'transaction:' .. transaction, event)  -- the last one takes the key along
+    local at
+    for i in ipairs(sets) do
+        local id, first = ids[i][#gone[i] + 1], at and ids[at][#gone[at] + 1]
+        if id and (not first or id < first) then
+            at = i
         end
-        garbage[#garbage + 1] = prefix .. 'event:' .. event
-        garbage[#garbage + 1] = prefix .. 'attempts:' .. event
-    elseif copy then
-        duplicates[#duplicates + 1] = copy
-        garbage[#garbage + 1] = prefix .. 'duplicate:' .. copy
-    else
+    end
+    if not at then
         break
+    end
+    local id = ids[at][#gone[at] + 1]
+    gone[at][#gone[at] + 1] = id
+    if at == COPIES then
+        garbage[#garbage + 1] = prefix .. 'duplicate:' .. id
+    else
+        remove_event(id, at)
     end
     left = left - 1
 end
 if #garbage > 0 then
     redis.call('DEL', unpack(garbage))
 end
-if #events > 0 then
-    redis.call('ZREM', prefix .. 'finished', unpack(events))
+for i, key in ipairs(sets) do
+    if #gone[i] > 0 then
+        redis.call('ZREM', key, unpack(gone[i]))
+    end
 end
-if #duplicates > 0 then
-    redis.call('ZREM', prefix .. 'duplicates', unpack(duplicates))
-end
-return {#events, dead, #unread, #duplicates}
+return {events, dead, #unread, #gone[COPIES]}

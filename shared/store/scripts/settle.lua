@@ -75,8 +75,10 @@ for i = first, #ARGV, WIDTH do
         spent[claim] = true
         tried[claim] = outcome ~= 'back' and token
     -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
+    -- Attempts from before the event was packed stand there no more.
     elseif outcome == 'done' and tried[claim] ~= token
-        and redis.call('HEXISTS', prefix .. 'attempts:' .. id, target .. ' ' .. token) == 0 then
+        and redis.call('HEXISTS', prefix .. 'attempts:' .. id, target .. ' ' .. token) == 0
+        and tonumber(token) > tonumber(redis.call('HGET', prefix .. 'event:' .. id, 'packed') or 0) then
         counts[i] = WAS_LOST
     end
     if counts[i] then

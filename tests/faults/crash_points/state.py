@@ -9,6 +9,7 @@ from shared.store.keys import Keys
 KEYS = Keys()
 
 ALL = ("healthy", "slow", "flaky", "failing", "gone", "ordered", "removed")
+_INDEXES = (KEYS.open, KEYS.finished, KEYS.packed, KEYS.duplicates, KEYS.quarantine)
 
 
 class State(NamedTuple):
@@ -59,7 +60,7 @@ def read(redis: Any, sources: Iterable[str]) -> State:
         events=hashes("hr:event:*"),
         duplicates=hashes("hr:duplicate:*"),
         quarantined=hashes("hr:quarantined:*"),
-        indexes={key: members(key) for key in (KEYS.open, KEYS.finished, KEYS.duplicates, KEYS.quarantine)},
+        indexes={key: members(key) for key in _INDEXES},
         due={target: members(KEYS.due(target)) for target in ALL},
         leased={target: members(KEYS.leased(target)) for target in ALL},
         dead={target: members(KEYS.dead(target)) for target in ALL},
@@ -69,6 +70,10 @@ def read(redis: Any, sources: Iterable[str]) -> State:
             for source in sources
         },
     )
+
+
+def _finished(state: State) -> set[str]:
+    return state.indexes[KEYS.finished] | state.indexes[KEYS.packed]
 
 
 def problems(state: State, receipts: set[str]) -> list[str]:
@@ -89,12 +94,10 @@ def problems(state: State, receipts: set[str]) -> list[str]:
     for index, ids in (
         (KEYS.duplicates, places["duplicate"]),
         (KEYS.quarantine, places["quarantine"]),
-        ("hr:open and hr:finished", places["event"]),
+        ("the sets of events", places["event"]),
     ):
         listed = (
-            state.indexes[index]
-            if index in state.indexes
-            else state.indexes[KEYS.open] | state.indexes[KEYS.finished]
+            state.indexes[index] if index in state.indexes else state.indexes[KEYS.open] | _finished(state)
         )
         if listed != ids:
             found.append(f"{index} lists others than there are: {sorted(listed ^ ids)}")
@@ -132,7 +135,7 @@ def _of_event(state: State, id: str, event: dict[str, str]) -> list[str]:
     undone = sum(end != "done" for end in ends.values())
     if int(event["open"]) != undone:
         found.append(f"{id} counts {event['open']} open deliveries, and has {undone}")
-    if (id in state.indexes[KEYS.open]) == (id in state.indexes[KEYS.finished]) or (
+    if (id in state.indexes[KEYS.open]) == (id in _finished(state)) or (
         (id in state.indexes[KEYS.open]) != (undone > 0)
     ):
         found.append(f"{id} with {undone} open deliveries is not listed where it belongs")

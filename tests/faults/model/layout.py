@@ -6,6 +6,7 @@ from typing import Any
 from shared.event.ids import event_id, received_ms
 from tests.dedupe import dedupe_keys
 from tests.faults.model.records import Delivery, Event, Kept, State, World
+from tests.packed import unpacked
 
 Layout = dict[str, Any]
 """By key: of a hash its fields, of a sorted set its members' scores, of a list its items; of an inbox its ids
@@ -23,6 +24,7 @@ def read(rows: Sequence[Any], holds: Callable[[int], bool]) -> Layout:
     `holds` tells whether a key that is held since some time still is: others need not have been removed yet.
     """
     layout: Layout = {"hr:dedupe": [], "hr:count": []}
+    packed: dict[str, list[str]] = {}
     for raw, kind, value in rows:
         key = raw.decode()
         kind_of_key = ":".join(key.split(":")[:2])
@@ -39,11 +41,23 @@ def read(rows: Sequence[Any], holds: Callable[[int], bool]) -> Layout:
         elif kind == b"zset":
             layout[key] = {id.decode(): int(score) for id, score in _pairs(value)}
         elif kind == b"hash":
-            layout[key] = _fields(kind_of_key, {name.decode(): text.decode() for name, text in _pairs(value)})
+            fields = dict(_pairs(value))
+            if kind_of_key == "hr:event":
+                id = key.removeprefix("hr:event:")
+                fields, packed[f"hr:attempts:{id}"] = unpacked(id, fields)
+            layout[key] = _fields(
+                kind_of_key, {name.decode(): text.decode() for name, text in fields.items()}
+            )
         else:
             layout[key] = [item.decode() for item in value] if kind in (b"list", b"set") else value.decode()
             if kind == b"set":
                 layout[key].sort()
+    # What is packed is as if it were not; but it is in one of the two sets, and each of its attempts once.
+    for key, attempts in packed.items():
+        layout[key] = sorted([*attempts, *layout.get(key, [])])
+    finished = layout.setdefault("hr:finished", {})
+    for id, received in layout.pop("hr:packed", {}).items():
+        finished[id] = "twice" if id in finished else received
     return _without_nothing(layout)
 
 

@@ -179,7 +179,14 @@ class Machine(ComingIn, GoingOut):
         assert sum(readmitted.quarantined.values()) == became["quarantined"]
         assert sum(readmitted.deliveries.values()) == became["deliveries"]
 
-    # Retention.
+    # Packing and retention.
+
+    @precondition(lambda self: self.having(State.DONE, State.EXPIRED))
+    @rule(quanta=st.sampled_from([0, 4, 4]))
+    def pack(self, quanta: int) -> None:
+        if quanta:
+            self.pass_time(quanta)
+        assert self.product.pack() == self.model.pack()
 
     @precondition(lambda self: self.model.quarantine or self.having(State.DEAD, State.DONE, State.EXPIRED))
     @rule(quanta=st.sampled_from([0, DAY, DAY, 3 * DAY]), under_pressure=seldom)

@@ -18,6 +18,7 @@ from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Received
 from shared.store.keys import GROUP
 from shared.store.lanes import Lanes
+from shared.store.packer import Packer
 from shared.store.targets import State, Targets
 from shared.store.upkeep import Removed, Upkeep
 from tests.faults.model.clock import Clock, told
@@ -56,6 +57,8 @@ class Product:
     """The real store over a real Redis, its clock the test's. Each method is one call of it."""
 
     def __init__(self, url: str, patch: pytest.MonkeyPatch) -> None:
+        self._scripts = client._source
+        self._scripts.cache_clear()
         patch.setattr(client, "_source", told(client._source))
         patch.setattr(due, "LAPSES_UNCHARGED", LAPSES_UNCHARGED)  # ten of them are beyond any short run
         self._loop = asyncio.new_event_loop()
@@ -71,6 +74,7 @@ class Product:
         return self._loop.run_until_complete(coroutine)
 
     def close(self) -> None:
+        self._scripts.cache_clear()  # what they include was read by the test's clock
         self._run(self._client.close())
         self._loop.close()
 
@@ -190,6 +194,12 @@ class Product:
             return await replays.run(selection, await replays.plan(selection), user=USER)
 
         return self._run(run())
+
+    def pack(self) -> int:
+        packer, packed = Packer(self._client), 0
+        while count := self._run(packer.pack()):
+            packed += count
+        return packed
 
     def retain(self, targets: Sequence[str], *, under_pressure: bool) -> Removed:
         return self._run(

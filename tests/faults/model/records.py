@@ -69,6 +69,8 @@ class Event(Kept):
     ordered: tuple[str, ...] = ()
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     copy_of: str = ""
+    packed: int | None = None  # when it was packed; None while it is not
+    packed_before: int = 0  # the latest of these: a success that is said again from before then ends nothing
     straight: bool = False  # admitted from the inbox: its place in a lane is that of its receipt
 
     @property

@@ -1,0 +1,67 @@
+"""Packs finished events, a few at a time, the oldest first; shared.store.events reads them all the same."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from shared.event.packing import Packed, pack
+from shared.event.record import JSON
+from shared.store.client import RedisClient, translated
+from shared.store.events import Whole, fitting, read_whole
+
+AFTER_MS = 60_000  # until then an event is read, copied and replayed the most
+AT_ONCE = 50  # in one script, which takes Redis about a millisecond
+READ_BYTES = 1024 * 1024
+
+
+class Packer:
+    """Packs what has finished."""
+
+    def __init__(self, client: RedisClient, *, after_ms: int = AFTER_MS) -> None:
+        """`after_ms` is how old an event is before it is packed."""
+        self._client = client
+        self._after_ms = after_ms
+
+    async def pack(self) -> int:
+        """Pack up to AT_ONCE events that have finished and are old enough.
+
+        Returns how many of them there were; one that changed meanwhile is left for the next call.
+
+        Raises: StoreUnavailable.
+        """
+        redis: Any = self._client.redis
+        with translated():
+            seconds, _ = await redis.time()
+            before = int(seconds) * 1000 - self._after_ms
+            found = await redis.zrangebyscore(
+                self._client.keys.finished, "-inf", before, start=0, num=AT_ONCE
+            )
+        ids = [id.decode() for id in found]
+        if not ids:
+            return 0
+        ids = ids[: await fitting(self._client, ids, READ_BYTES)]
+        events = await read_whole(self._client, ids)
+        # In a thread: the loop has deliveries to make.
+        await self._client.run("pack", [], await asyncio.to_thread(_arguments, ids, events))
+        return len(ids)
+
+
+def _arguments(ids: Sequence[str], events: Sequence[Whole | None]) -> list[str | bytes | int | float]:
+    args: list[str | bytes | int | float] = []
+    for id, event in zip(ids, events, strict=True):
+        if event is None or b"attributes" not in event.fields:
+            args += [id, "", "", 0, 0]
+            continue
+        value = pack(
+            id,
+            Packed(
+                event.fields[b"attributes"],
+                event.fields[b"data"],
+                event.fields[b"body"],
+                event.fields.get(b"type", JSON.encode()).decode(),
+                {field.decode(): attempt for field, attempt in event.attempts.items()},
+            ),
+        )
+        latest = max((int(field.rpartition(b" ")[2]) for field in event.attempts), default=0)
+        args += [id, event.packed or "", value, latest, len(event.apart), *event.apart]
+    return args

@@ -1,0 +1,49 @@
+"""Packing: makes what has finished small. One worker at a time does it, for a share of its time."""
+
+import asyncio
+from time import monotonic
+
+import structlog
+
+from shared.errors import StoreUnavailable
+from shared.settings import Config
+from shared.store.client import RedisClient
+from shared.store.duties import Duty
+from shared.store.keys import names_digest
+from shared.store.packer import Packer
+
+log = structlog.get_logger()
+
+LEASE_MS = 2000
+LOOK_S = 1.0
+SHARE = 0.25  # of one worker's time at most, while there is something to pack
+
+
+class Packing:
+    """One worker's part in packing."""
+
+    def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
+        self._duty = Duty(client, "packing", worker, lease_ms=LEASE_MS)
+        self._packer = Packer(client)
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take up a configuration, from the next round on."""
+        self._names = names_digest(
+            [source.name for source in config.sources], [target.name for target in config.targets]
+        )
+
+    async def run(self) -> None:
+        """Pack what has finished, until cancelled."""
+        while True:
+            pause_s = LOOK_S
+            try:
+                if await self._duty.mine(self._names):
+                    began = monotonic()
+                    if await self._packer.pack():
+                        pause_s = (monotonic() - began) * (1 / SHARE - 1)
+            except StoreUnavailable:
+                pass  # the sweep says so
+            except Exception as error:  # what one round met, the next may not
+                log.error("packing failed", error=type(error).__name__, reason=str(error))
+            await asyncio.sleep(pause_s)
