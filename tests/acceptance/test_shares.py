@@ -20,8 +20,8 @@ from tests.waiting import wait_for
 
 SAMPLE = samples("trustist")["PaymentStatusChanged-FAILED"]
 MAXMEMORY_MB = 60
-PAD = "x" * 16_000
-EVENTS, BATCH = 5000, 100
+PAD = "x" * 32_000  # few large ones fill as much as many small ones, sooner
+EVENTS, BATCH = 2500, 50
 QUICK = "{ initial = '0.1s', factor = 1.0, attempts = 2 }"
 PATIENT = "{ failures = 100000 }"
 

@@ -27,6 +27,7 @@ import workers.runtime
 import workers.sweep
 from shared.cli import cli
 from shared.process import logs
+from shared.store.doorbell import ADMIT, Doorbell, envelope
 from tests.faults.crash_points import hook
 from tests.faults.crash_points.scenario import STOP_WITHIN_S
 
@@ -99,6 +100,9 @@ def main() -> None:
     hook.install()
     _quicken()
     _stop_soon()
+    for module in ("celery.apps.worker", "celery.concurrency.thread", "kombu.transport.redis"):
+        importlib.import_module(module)  # what Celery imports as a worker starts
+    envelope(Doorbell(ADMIT, ""))  # and what it imports to render a message
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
