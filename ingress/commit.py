@@ -20,7 +20,6 @@ from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.fitness import inspect
 from shared.store.inbox import Inbox, Received
 from shared.store.layout import take_up
-from shared.store.pipelined import PipelinedClient
 from shared.store.shares import Memory, Shares, Verdict
 from shared.store.upkeep import Upkeep
 
@@ -63,7 +62,7 @@ class Committer:
 
     def __init__(self, config: Config) -> None:
         address = parse_address(config.redis.url, config.redis.prefix)
-        self._client = PipelinedClient(address, timeout_s=REDIS_TIMEOUT_S)
+        self._client = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
         self._looks = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
         self._wait_replicas = config.redis.wait_replicas
         self._inbox = Inbox(self._client, wait_replicas=self._wait_replicas)

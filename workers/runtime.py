@@ -26,11 +26,11 @@ from shared.process import garbage, logs
 from shared.process.background import END_WITHIN_S, BackgroundTasks, end_process
 from shared.store.address import parse_address
 from shared.store.bells import Bells
+from shared.store.client import RedisClient
 from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.due import DueSets
 from shared.store.inbox import Inbox
 from shared.store.lanes import Lanes
-from shared.store.pipelined import PipelinedClient
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
@@ -83,7 +83,7 @@ class Runtime:
 
     async def _open(self) -> None:
         config = self._file.config
-        self._client = PipelinedClient(
+        self._client = RedisClient(
             parse_address(config.redis.url, config.redis.prefix), timeout_s=REDIS_TIMEOUT_S
         )
         self._egress = Egress(keep_body_bytes=config.retention.max_answer_bytes)

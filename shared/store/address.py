@@ -6,19 +6,25 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 
 from shared.store.keys import Keys
+from shared.store.tls import tls_options
 
 FORMS = "redis://, rediss://, unix:// or sentinel://h1:26379,h2:26379/MASTER/0"
 
 
 class RedisAddress(msgspec.Struct, frozen=True):
-    """A parsed `redis.url`: `sentinels` and `master` for a Sentinel set, else `url` as it is.
+    """A parsed `redis.url`: the `path` of a socket, `sentinels` and their `master`, or `host` and `port`.
 
+    `tls` has the options of TLS, by redis-py's names, which `url` has no more; it is empty without TLS.
     `keys` are the names of what the gateway keeps there.
     """
 
     url: str
     keys: Keys
     db: int = 0
+    path: str = ""
+    host: str = ""
+    port: int = 6379
+    tls: dict[str, Any] = {}
     sentinels: tuple[tuple[str, int], ...] = ()
     master: str = ""
     username: str | None = None
@@ -36,15 +42,14 @@ class RedisAddress(msgspec.Struct, frozen=True):
     def broker(self) -> tuple[str, dict[str, Any]]:
         """Return Kombu's broker URL and the transport options that go with it."""
         options: dict[str, Any] = {"global_keyprefix": self.keys.celery} if self.keys.celery else {}
+        login = ""
+        if self.password is not None:
+            login = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@"
         if self.sentinels:
-            login = ""
-            if self.password is not None:
-                login = f"{quote(self.username or '', safe='')}:{quote(self.password, safe='')}@"
             urls = ";".join(f"sentinel://{login}{host}:{port}/{self.db}" for host, port in self.sentinels)
             return urls, {**options, "master_name": self.master}
-        if self.url.startswith("unix://"):
-            path = urlsplit(self.url).path
-            return f"redis+socket://{path}?virtual_host={self.db}", options
+        if self.path:
+            return f"redis+socket://{login}{quote(self.path)}?virtual_host={self.db}", options
         return self.url, options
 
 
@@ -54,12 +59,29 @@ def parse_address(url: str, prefix: str) -> RedisAddress:
     if parts.scheme == "unix":
         if not parts.path:
             raise ValueError("names no socket: write unix:///path/to/redis.sock")
-        return RedisAddress(url=url, keys=keys, db=_db(parts.query.removeprefix("db=")))
+        return RedisAddress(
+            url=url,
+            keys=keys,
+            db=_db(parts.query.removeprefix("db=")),
+            path=unquote(parts.path),
+            username=unquote(parts.username or "") or None,
+            password=unquote(parts.password or "") or None,
+        )
     if parts.scheme in ("redis", "rediss"):
         if not parts.hostname:
             raise ValueError("names no host: write redis://HOST:PORT/0")
-        _ = parts.port  # a port that is none raises ValueError here, not at the first connection
-        return RedisAddress(url=url, keys=keys, db=_db(parts.path.strip("/")))
+        if parts.scheme == "redis" and parts.query:
+            raise ValueError("takes no options: write redis://HOST:PORT/0")
+        return RedisAddress(
+            url=url.partition("?")[0],
+            keys=keys,
+            db=_db(parts.path.strip("/")),
+            host=unquote(parts.hostname),
+            port=parts.port or 6379,  # what is no number raises ValueError here, not at the first connection
+            tls=tls_options(parts.query) if parts.scheme == "rediss" else {},
+            username=unquote(parts.username or "") or None,
+            password=unquote(parts.password or "") or None,
+        )
     if parts.scheme == "sentinel":
         hosts = parts.netloc.rpartition("@")[2].split(",")
         master, _, db = parts.path.strip("/").partition("/")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from shared.errors import StoreUnavailable
-from shared.store.client import RedisClient, translated
+from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.doorbell import Doorbell, envelope
 from shared.store.keys import Keys
 
@@ -25,8 +25,8 @@ class Bells:
 
     async def ring(self, bells: Iterable[Doorbell]) -> None:
         """Ring each of `bells`, unless it is outstanding. Raises: StoreUnavailable."""
-        calls = [ring_arguments(self._keys, bell) for bell in bells]
-        for reply in await self._client.run_many("ring", calls) if calls else []:
+        calls: list[NamedCall] = [("ring", *ring_arguments(self._keys, bell)) for bell in bells]
+        for reply in await self._client.run_each(calls):
             if isinstance(reply, StoreUnavailable):
                 raise reply
 

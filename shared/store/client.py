@@ -4,6 +4,7 @@ Nothing is retried here. A command whose reply was lost may have run, and only i
 saying it twice is harmless; redis-py's default of ten retries held a write for 58 s.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 from redis.exceptions import (
@@ -26,12 +27,10 @@ from redis.exceptions import (
 
 from shared.errors import StoreDenied, StoreUnavailable
 from shared.store.address import RedisAddress
+from shared.store.connection import ScriptConnection, connect, packed
 
 WAIT_REPLICAS_MS = 500
 TOO_FEW_REPLICAS = "too few replicas"
-
-Call = tuple[Sequence[str], Sequence[str | bytes | int | float]]
-"""The keys and the arguments of a script."""
 
 NamedCall = tuple[str, Sequence[str], Sequence[str | bytes | int | float]]
 """A script's name, its keys and its arguments."""
@@ -65,10 +64,10 @@ _INCLUDE = re.compile(r"^-- include: (\w+)\.lua$", re.MULTILINE)
 
 
 @cache
-def _source(name: str) -> str:
+def source(name: str) -> str:
     """Return `scripts/<name>.lua`, with the text of the scripts that it includes in their places."""
     text = (files("shared.store") / "scripts" / f"{name}.lua").read_text()
-    return _INCLUDE.sub(lambda line: _source(line[1]), text)
+    return _INCLUDE.sub(lambda line: source(line[1]), text)
 
 
 def enough(replies: list[Any], replicas: int) -> list[Any]:
@@ -81,33 +80,48 @@ def enough(replies: list[Any], replicas: int) -> list[Any]:
     return replies
 
 
+class BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """Connections to the master that Sentinel names; if all are in use, a command waits for one."""
+
+
 class RedisClient:
-    """A connection pool and the scripts. Belongs to one event loop."""
+    """Runs scripts over one connection; `redis` runs all other commands, over redis-py's pool.
+
+    If that one connection breaks, all scripts that are under way fail: they must not be sent to whatever
+    answers next. The client belongs to one event loop.
+    """
 
     def __init__(self, address: RedisAddress, *, timeout_s: float) -> None:
-        """`timeout_s` bounds connecting and every single reply."""
+        """`timeout_s` bounds scripts, connecting included, and each step of the other commands."""
         options: dict[str, Any] = {
             "socket_timeout": timeout_s,
             "socket_connect_timeout": timeout_s,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # replies as the scripts and this package read them, on 6.2 and on 7
         }
-        self.address = address
         self.keys = address.keys
+        self._address = address
+        self._timeout_s = timeout_s
+        self._sentinel: Sentinel | None = None
         if address.sentinels:
             login = {"username": address.username, "password": address.password}
-            self.sentinel: Any = Sentinel(  # type: ignore[no-untyped-call]
+            self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
                 list(address.sentinels), sentinel_kwargs={**options}, **options, **login
             )
-            self.redis: Redis = self.sentinel.master_for(address.master, db=address.db)
+            self.redis: Redis = self._sentinel.master_for(
+                address.master, connection_pool_class=BlockingSentinelPool, timeout=timeout_s, db=address.db
+            )
         else:
-            self.redis = Redis.from_url(address.url, **options)
+            pool = BlockingConnectionPool.from_url(address.url, timeout=timeout_s, **options, **address.tls)
+            self.redis = Redis.from_pool(pool)
         self._scripts: dict[str, AsyncScript] = {}
+        self._connection: ScriptConnection | None = None
+        self._connecting = asyncio.Lock()
 
     def script(self, name: str) -> AsyncScript:
         """Return `scripts/<name>.lua`; redis-py loads it again where Redis has forgotten it."""
         if name not in self._scripts:
-            self._scripts[name] = self.redis.register_script(_source(name))
+            self._scripts[name] = self.redis.register_script(source(name))
         return self._scripts[name]
 
     async def run(self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int | float]) -> Any:
@@ -116,10 +130,6 @@ class RedisClient:
         if isinstance(reply, Exception):
             raise reply
         return reply
-
-    async def run_many(self, name: str, calls: Sequence[Call], *, replicas: int = 0) -> list[Any]:
-        """Run a script several times in one round trip; see `run_each`."""
-        return await self.run_each([(name, *call) for call in calls], replicas=replicas)
 
     async def run_each(self, calls: Sequence[NamedCall], *, replicas: int = 0) -> list[Any]:
         """Run scripts in one round trip, each by itself; an error stands in its reply's place.
@@ -134,7 +144,7 @@ class RedisClient:
             if unknown:
                 # Redis was restarted and knows no scripts: it has run none of these.
                 for name in {calls[number][0] for number in unknown}:
-                    await self.redis.script_load(_source(name))
+                    await self.redis.script_load(source(name))
                 again = await self._evaluate([calls[number] for number in unknown], replicas)
                 for number, reply in zip(unknown, again, strict=True):
                     replies[number] = reply
@@ -154,14 +164,27 @@ class RedisClient:
         return [(name, [*keys, self.keys.prefix], args) for name, keys, args in calls]
 
     async def _evaluate(self, calls: Sequence[NamedCall], replicas: int) -> list[Any]:
-        pipe = self.redis.pipeline(transaction=False)
-        for name, keys, args in calls:
-            pipe.evalsha(self.script(name).sha, len(keys), *keys, *args)
+        commands = [
+            packed("EVALSHA", self.script(name).sha, len(keys), *keys, *args) for name, keys, args in calls
+        ]
         if replicas:
-            pipe.wait(replicas, WAIT_REPLICAS_MS)
-        replies: list[Any] = await pipe.execute(raise_on_error=False)
-        return enough(replies, replicas)
+            commands.append(packed("WAIT", replicas, WAIT_REPLICAS_MS))
+        async with asyncio.timeout(self._timeout_s):
+            connection = self._connection
+            if connection is None or connection.broken:
+                connection = await self._connected()
+            return enough(await connection.ask(commands), replicas)
+
+    async def _connected(self) -> ScriptConnection:
+        async with self._connecting:
+            if self._connection is None or self._connection.broken:
+                self._connection = await connect(self._address, self._sentinel)
+            return self._connection
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._connection is not None:
+            self._connection.break_off()
         await self.redis.aclose()
+        for sentinel in self._sentinel.sentinels if self._sentinel else []:
+            await sentinel.aclose()

@@ -22,7 +22,7 @@ from shared.store.admission import (
     parts,
 )
 from shared.store.bells import ring_arguments
-from shared.store.client import Call, NamedCall, RedisClient, translated, unavailable
+from shared.store.client import NamedCall, RedisClient, translated, unavailable
 from shared.store.doorbell import ADMIT, Doorbell
 from shared.store.keys import GROUP, Keys
 
@@ -64,9 +64,8 @@ class Inbox:
         known of any (the connection broke: some may be stored, and the providers' re-sends are copies).
         """
         parts = _parts(batch)
-        replies = await self._client.run_many(
-            "put", [part.call(self._keys) for part in parts], replicas=self._wait_replicas
-        )
+        calls = [part.call(self._keys) for part in parts]
+        replies = await self._client.run_each(calls, replicas=self._wait_replicas)
         results: list[str | Exception] = [""] * len(batch)
         for part, reply in zip(parts, replies, strict=True):
             entries = [reply] * len(part.places) if isinstance(reply, Exception) else reply
@@ -264,9 +263,9 @@ class _Part:
         self._args.append(item.body)
         self._args.append(msgspec.json.encode(item.headers) if item.headers else b"")
 
-    def call(self, keys: Keys) -> Call:
+    def call(self, keys: Keys) -> NamedCall:
         rung, ring = ring_arguments(keys, Doorbell(ADMIT, self.source))
-        return [keys.inbox(self.source), *rung], [*ring, *self._args]
+        return "put", [keys.inbox(self.source), *rung], [*ring, *self._args]
 
 
 def _parts(batch: Sequence[Received]) -> list[_Part]:

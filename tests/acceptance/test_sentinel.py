@@ -1,5 +1,6 @@
 """A Sentinel set instead of one Redis: ingress and worker find the master by it."""
 
+import asyncio
 import http.client
 import os
 import signal
@@ -7,11 +8,21 @@ import subprocess
 from pathlib import Path
 
 from shared.process.embedded import find_server
+from shared.settings import PREFIX
+from shared.store.address import parse_address
+from shared.store.client import RedisClient
 from tests.acceptance.gateway import HEADRACE, SOURCES, TRUSTSHARE_SECRET, clean_env, free_port, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
 
 BODY = b'{"type":"dispute_raised","token":"%s"}'
+
+
+async def burst(url: str) -> None:
+    """Ask for more at once than there are connections: each waits for one."""
+    client = RedisClient(parse_address(url, PREFIX), timeout_s=10)
+    assert await asyncio.gather(*(client.redis.ping() for _ in range(300))) == [True] * 300
+    await client.close()
 
 
 def test_events_flow_through_the_master_that_sentinel_names(folder: Path, sink: Sink) -> None:
@@ -55,6 +66,7 @@ def test_events_flow_through_the_master_that_sentinel_names(folder: Path, sink: 
         wait_for(lambda: post(b"first") == 200, "the ingress to take an event", within_s=30)
         sink.wait_for("all", 1, within_s=30)
         assert {delivery.event["type"] for delivery in sink.of("all")} == {"dispute.raised"}
+        asyncio.run(burst(f"sentinel://127.0.0.1:{sentinel_port}/main/0"))
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)

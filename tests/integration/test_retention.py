@@ -50,13 +50,13 @@ def test_under_pressure_all_that_may_go_goes_and_what_holds_the_rest_is_said(
 
 def test_memory_that_is_relieved_leaves_what_is_finished_alone(folder: Path) -> None:
     async def check(store: Store) -> None:
-        await receive(store, COUNT)
+        await receive(store, 3 * COUNT)  # enough to tell: what connections and scripts take does not count
         used = int((await store.redis.info("memory"))["used_memory"])
         await store.redis.config_set("maxmemory", int(used / 0.72))
         retention = Retention(Config(), "w", store.client)
         for _ in range(20):
             await retention.round()
-        assert 0 < await store.redis.zcard("hr:finished") < COUNT
+        assert 0 < await store.redis.zcard("hr:finished") < 3 * COUNT
         assert await store.upkeep.memory_used() <= 0.70
 
     server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use

@@ -24,7 +24,7 @@ SHARES = dict.fromkeys(("shares", "leave", "come_back", "discard", "discard_quar
 LISTINGS = {"records", "deliveries", "transactions", "shares"}
 """Modules of the store that only read, for people."""
 
-BELOW = {"client", "pipelined"}
+BELOW = {"client", "connection"}
 """Modules that all others of the store speak through."""
 
 APART = {"letters", "sources"}

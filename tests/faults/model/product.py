@@ -57,9 +57,9 @@ class Product:
     """The real store over a real Redis, its clock the test's. Each method is one call of it."""
 
     def __init__(self, url: str, patch: pytest.MonkeyPatch) -> None:
-        self._scripts = client._source
+        self._scripts = client.source
         self._scripts.cache_clear()
-        patch.setattr(client, "_source", told(client._source))
+        patch.setattr(client, "source", told(client.source))
         patch.setattr(due, "LAPSES_UNCHARGED", LAPSES_UNCHARGED)  # ten of them are beyond any short run
         self._loop = asyncio.new_event_loop()
         self._client = RedisClient(parse_address(url, PREFIX), timeout_s=30)

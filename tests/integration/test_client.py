@@ -1,4 +1,4 @@
-"""Commits that are under way at once, on one connection: in order, and failing together."""
+"""The client of Redis: scripts in order on one connection, which fail together; and a pool for the rest."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,18 +13,21 @@ from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
 from shared.settings import PREFIX
 from shared.store.address import parse_address
+from shared.store.client import RedisClient
 from shared.store.inbox import Inbox, Received
 from shared.store.keys import Keys
-from shared.store.pipelined import PipelinedClient
+from tests.conftest import RedisServer
 
 KEYS = Keys()
 
 SOURCE = "trustshare"
+MOST_CONNECTIONS = 50
+"""What redis-py's pool that waits opens, if nothing else is said."""
 
 
-def with_client(redis_url: str, test: Callable[[PipelinedClient], Awaitable[None]]) -> None:
+def with_client(redis_url: str, test: Callable[[RedisClient], Awaitable[None]]) -> None:
     async def main() -> None:
-        client = PipelinedClient(parse_address(redis_url, PREFIX), timeout_s=1.0)
+        client = RedisClient(parse_address(redis_url, PREFIX), timeout_s=1.0)
         try:
             await test(client)
         finally:
@@ -37,12 +40,12 @@ def some(count: int = 1) -> list[Received]:
     return [Received(SOURCE, b"%d" % number, {}) for number in range(count)]
 
 
-async def kill_others(client: PipelinedClient) -> None:
+async def kill_others(client: RedisClient) -> None:
     await client.redis.client_kill_filter(_type="normal", skipme=True)
 
 
 def test_what_is_put_at_once_is_taken_in_its_order_over_one_connection(redis_url: str) -> None:
-    async def test(client: PipelinedClient) -> None:
+    async def test(client: RedisClient) -> None:
         inbox = Inbox(client)
         await client.redis.script_load(client.script("put").script)
         before = await client.redis.info("stats")
@@ -59,7 +62,7 @@ def test_what_is_put_at_once_is_taken_in_its_order_over_one_connection(redis_url
 
 
 def test_scripts_that_redis_has_forgotten_are_loaded_again(redis_url: str) -> None:
-    async def test(client: PipelinedClient) -> None:
+    async def test(client: RedisClient) -> None:
         inbox = Inbox(client)
         await inbox.put(some())
         await client.redis.script_flush()
@@ -70,7 +73,7 @@ def test_scripts_that_redis_has_forgotten_are_loaded_again(redis_url: str) -> No
 
 
 def test_a_connection_that_was_closed_while_idle_costs_nobody_an_answer(redis_url: str) -> None:
-    async def test(client: PipelinedClient) -> None:
+    async def test(client: RedisClient) -> None:
         inbox = Inbox(client)
         await inbox.put(some())
         await kill_others(client)
@@ -83,7 +86,7 @@ def test_a_connection_that_was_closed_while_idle_costs_nobody_an_answer(redis_ur
 
 @pytest.mark.parametrize("how", ["gives up", "cut"])
 def test_where_one_fails_those_under_way_fail_with_it_and_the_next_is_taken(how: str, redis_url: str) -> None:
-    async def test(client: PipelinedClient) -> None:
+    async def test(client: RedisClient) -> None:
         inbox = Inbox(client)
         await inbox.put(some())
         await client.redis.client_pause(500, all=False)
@@ -107,7 +110,7 @@ def test_where_one_fails_those_under_way_fail_with_it_and_the_next_is_taken(how:
 
 
 def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked_at(redis_url: str) -> None:
-    async def test(client: PipelinedClient) -> None:
+    async def test(client: RedisClient) -> None:
         sources = [{"name": SOURCE, "provider": "trustshare", "secrets": ["s"]}]
         commits = Committer(parse_config({"redis": {"url": redis_url}, "sources": sources}))
         await commits.check()
@@ -131,6 +134,53 @@ def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked
     with_client(redis_url, test)
 
 
+def test_a_burst_of_commands_waits_for_connections(redis_url: str) -> None:
+    async def test(client: RedisClient) -> None:
+        assert await asyncio.gather(*(client.redis.ping() for _ in range(300))) == [True] * 300
+        clients = await client.redis.client_list()
+        assert len(clients) <= MOST_CONNECTIONS + 1
+
+    with_client(redis_url, test)
+
+
+def test_a_command_that_was_given_up_leaves_its_reply_to_nobody(redis_url: str) -> None:
+    async def test(client: RedisClient) -> None:
+        await client.redis.mset({"hr:a": "a", "hr:b": "b"})
+        await client.redis.client_pause(300, all=True)
+        waiting = asyncio.ensure_future(client.redis.get("hr:a"))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        assert isinstance(*await asyncio.gather(waiting, return_exceptions=True), asyncio.CancelledError)
+        assert await asyncio.gather(*(client.redis.get("hr:b") for _ in range(3))) == [b"b"] * 3
+
+    with_client(redis_url, test)
+
+
+def test_a_master_that_becomes_a_replica_is_left(folder: Path) -> None:
+    """Whatever stands behind the address then, a new connection finds it."""
+    server = RedisServer(folder)
+    server.start()
+
+    async def test(client: RedisClient) -> None:
+        inbox = Inbox(client)
+        await inbox.put(some())
+        await client.redis.replicaof("127.0.0.1", "1")
+        before = await client.redis.info("stats")
+        [refused] = await inbox.put(some())
+        assert isinstance(refused, StoreUnavailable)
+        assert str(refused).startswith("ReadOnlyError")
+        await client.redis.replicaof("NO", "ONE")
+        [result] = await inbox.put(some())
+        assert isinstance(result, str)
+        after = await client.redis.info("stats")
+        assert after["total_connections_received"] - before["total_connections_received"] == 1
+
+    try:
+        with_client(server.url, test)
+    finally:
+        server.kill()
+
+
 @pytest.mark.parametrize("when", ["with the reply before", "later"])
 def test_what_nobody_asked_for_is_never_a_reply(when: str, folder: Path) -> None:
     connections = 0
@@ -150,7 +200,7 @@ def test_what_nobody_asked_for_is_never_a_reply(when: str, folder: Path) -> None
 
     async def main() -> None:
         async with await asyncio.start_unix_server(serve, folder / "redis.sock"):
-            client = PipelinedClient(parse_address(f"unix://{folder}/redis.sock", PREFIX), timeout_s=5.0)
+            client = RedisClient(parse_address(f"unix://{folder}/redis.sock", PREFIX), timeout_s=5.0)
             for number in range(3):
                 assert await client.run("end_turn", [], []) == b"abc"
                 await asyncio.sleep(0.1)

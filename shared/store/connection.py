@@ -1,0 +1,145 @@
+"""A connection on which scripts follow each other, without waiting for the replies before.
+
+Redis runs them in the order in which they were sent. redis-py gives each caller a connection to itself, and
+packs in Python. With it alone an event takes 19 % more processor time at 50 events/s (ingress, worker and
+Redis together), and half of all events arrive within 6.5 ms instead of 4.1. What this uses of asyncio and of
+hiredis is public.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, cast
+
+import hiredis
+from redis import exceptions
+from redis.asyncio.sentinel import Sentinel
+
+from shared.errors import StoreUnavailable
+from shared.store.address import RedisAddress
+from shared.store.tls import tls_context
+
+# What redis-py makes of an error by its first word. The word goes, as there.
+_ERRORS: dict[str, type[exceptions.RedisError]] = {
+    "ERR": exceptions.ResponseError,
+    "NOSCRIPT": exceptions.NoScriptError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+    "LOADING": exceptions.BusyLoadingError,
+    "NOAUTH": exceptions.AuthenticationError,
+    "WRONGPASS": exceptions.AuthenticationError,
+    "NOPERM": exceptions.NoPermissionError,
+}
+
+# Redis 6.2 puts this before what a command said that a script called.
+_IN_SCRIPT = re.compile(r"^@user_script: \d+: -")
+
+
+async def connect(address: RedisAddress, sentinel: Sentinel | None) -> "ScriptConnection":
+    """Open a connection to the Redis at `address`, or to the master that `sentinel` names.
+
+    Raises: RedisError, OSError, StoreUnavailable.
+    """
+    loop = asyncio.get_running_loop()
+    if address.path:
+        _, connection = await loop.create_unix_connection(ScriptConnection, address.path)
+    else:
+        host, port = address.host, address.port
+        if sentinel:
+            host, port = await sentinel.discover_master(address.master)
+        tls = tls_context(address.tls) if address.tls else None
+        _, connection = await loop.create_connection(ScriptConnection, host, port, ssl=tls)
+    greeting: list[bytes] = []
+    if address.password:
+        greeting.append(packed("AUTH", *([address.username] if address.username else []), address.password))
+    if address.db:
+        greeting.append(packed("SELECT", address.db))
+    for reply in await connection.ask(greeting):
+        if isinstance(reply, Exception):
+            connection.break_off()
+            raise reply
+    return connection
+
+
+class ScriptConnection(asyncio.Protocol):
+    """One connection to Redis. Replies go to whoever said the commands, in their order."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.broken = False
+        self._read_only = False
+        self._reader = hiredis.Reader(replyError=self._error)
+        self._waiting: deque[tuple[asyncio.Future[list[Any]], list[Any], int]] = deque()
+
+    async def ask(self, commands: Sequence[bytes]) -> list[Any]:
+        """Say commands, and return their replies; an error stands in its reply's place.
+
+        Raises: StoreUnavailable if the connection breaks. Whoever gives up waiting breaks it.
+        """
+        if self.broken:
+            raise StoreUnavailable("the connection to Redis broke")
+        if not commands:
+            return []
+        told: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((told, [], len(commands)))
+        self._transport.writelines(commands)
+        try:
+            return await told
+        except asyncio.CancelledError:
+            self.break_off()
+            raise
+
+    def break_off(self) -> None:
+        """Close at once; all who wait are told."""
+        self._transport.abort()
+        self._fail()
+
+    def _fail(self) -> None:
+        self.broken = True
+        for told, _, _ in self._waiting:
+            if not told.done():
+                told.set_exception(StoreUnavailable("the connection to Redis broke"))
+        self._waiting.clear()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take up the connection."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell all who wait."""
+        self._fail()
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out the replies that are whole. What nobody asked for must not be the next one's reply."""
+        self._reader.feed(data)
+        self._hand_out()
+        if self._read_only or (not self._waiting and self._reader.has_data()):
+            self.break_off()
+
+    def _hand_out(self) -> None:
+        while self._waiting:
+            told, replies, count = self._waiting[0]
+            while len(replies) < count:
+                reply = self._reader.gets()
+                if reply is False:  # not whole yet
+                    return
+                replies.append(reply)
+            self._waiting.popleft()
+            if not told.done():
+                told.set_result(replies)
+
+    def _error(self, text: str) -> exceptions.RedisError:
+        """Return redis-py's error for a reply, or for a part of one."""
+        word, _, rest = _IN_SCRIPT.sub("", text).partition(" ")
+        kind = _ERRORS.get(word)
+        if kind is exceptions.ReadOnlyError:
+            self._read_only = True  # a master no more: the next connection finds the one that is
+        return kind(rest) if kind else exceptions.ResponseError(text)
+
+
+def packed(*words: str | bytes | int | float) -> bytes:
+    """Return a command as it goes over the wire."""
+    command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]
+    return command
