@@ -42,10 +42,12 @@ class DoorbellTask(Task):  # type: ignore[misc]
 def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     """Return the application of one worker process. Nothing connects before the worker starts."""
     redis = file.config.redis
-    url, options = parse_address(redis.url, redis.prefix).broker()
+    address = parse_address(redis.url, redis.prefix)
+    url, options = address.broker()
     app = Celery("headrace", set_as_current=False)
     app.conf.update(
         broker_url=url,
+        broker_use_ssl=address.tls or None,  # Kombu's own default for rediss:// checks no certificate
         broker_transport_options={
             **options,
             "priority_steps": [0],  # one list to wait at, not four
