@@ -10,6 +10,7 @@ from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.duties import Duty
 from shared.store.keys import names_digest
+from shared.store.layout import take_up
 from shared.store.packer import Packer
 
 log = structlog.get_logger()
@@ -23,21 +24,25 @@ class Packing:
     """One worker's part in packing."""
 
     def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
+        self._client = client
         self._duty = Duty(client, "packing", worker, lease_ms=LEASE_MS)
         self._packer = Packer(client)
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Take up a configuration, from the next round on."""
-        self._names = names_digest(
-            [source.name for source in config.sources], [target.name for target in config.targets]
-        )
+        self._sources = [source.name for source in config.sources]
+        self._names = names_digest(self._sources, [target.name for target in config.targets])
 
     async def run(self) -> None:
         """Pack what has finished, until cancelled."""
+        taken_up = False
         while True:
             pause_s = LOOK_S
             try:
+                if not taken_up:  # Redis may have been away at the start: packed events are of this layout
+                    await take_up(self._client, self._sources)
+                    taken_up = True
                 if await self._duty.mine(self._names):
                     began = monotonic()
                     if await self._packer.pack():

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from shared.cli import cli
 from shared.store.due import End
+from shared.store.layout import take_up
 from tests.acceptance.gateway import HEADRACE, SECRET, clean_env, free_port
 from tests.conftest import MEMORY, RedisServer
 from tests.integration.filled import Filled, with_redis
@@ -70,6 +71,7 @@ class Story:
 
     async def tell(self, store: Filled) -> None:
         """Let one event of each kind come in, and deliver them, or fail to."""
+        await take_up(store.client, [])
         [self.settling] = await store.receive(
             {"type": "payment_settling", "paymentToken": "f79L9CBt3NuyEEap", **RECEIVED}
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from shared.errors import StoreUnavailable
 from shared.event.ids import received_ms
@@ -20,6 +21,7 @@ from shared.store.deliveries import Deliveries
 from shared.store.due import Attempt, End, Settlement
 from shared.store.events import read_whole
 from shared.store.keys import Keys
+from shared.store.layout import LAYOUT
 from shared.store.letters import Letters
 from shared.store.packer import AT_ONCE, Packer
 from shared.store.records import CopyView, EventView, Records, Selected
@@ -348,5 +350,31 @@ def test_a_worker_packs_what_has_finished_until_nothing_is_left(
         async with asyncio.timeout(60):
             while await count() < wanted:  # noqa: ASYNC110  # what another connection does
                 await asyncio.sleep(0.05)
+
+    with_redis(redis_url, check)
+
+
+def test_a_worker_packs_nothing_among_records_of_a_later_layout(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "Packer", partial(Packer, after_ms=-1000))
+    monkeypatch.setattr(packing, "LOOK_S", 0.05)
+
+    async def check(store: Filled) -> None:
+        redis: Any = store.client.redis
+        await done(store, "ledger")
+        await redis.set(KEYS.layout, LAYOUT + 1)
+        with capture_logs() as logs:
+            working = asyncio.create_task(packing.Packing(Config(), "w", store.client).run())
+            async with asyncio.timeout(60):
+                while len(logs) < 3:  # noqa: ASYNC110  # what another task does
+                    await asyncio.sleep(0.01)
+                assert {line["error"] for line in logs} == {"StoreUnfit"}
+                assert await redis.zcard(KEYS.packed) == 0
+                await redis.delete(KEYS.layout)
+                while not await redis.zcard(KEYS.packed):  # noqa: ASYNC110  # what another task does
+                    await asyncio.sleep(0.01)
+        assert await redis.get(KEYS.layout) == str(LAYOUT).encode()
+        working.cancel()
 
     with_redis(redis_url, check)
