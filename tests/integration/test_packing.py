@@ -378,3 +378,18 @@ def test_a_worker_packs_nothing_among_records_of_a_later_layout(
         working.cancel()
 
     with_redis(redis_url, check)
+
+
+def test_an_event_of_thousands_of_fields_stays_as_it_is_and_holds_up_no_other(redis_url: str) -> None:
+    async def check(store: Filled) -> None:
+        redis: Any = store.client.redis
+        many, other = [await done(store, "ledger", body=paid(token)) for token in ("a", "b")]
+        await redis.hset(KEYS.event(many), mapping={f"why:target-{n}": "x" for n in range(10_000)})
+        assert await Packer(store.client, after_ms=-1000).pack() == 2
+        assert await redis.zrange(KEYS.packed, 0, -1) == [many.encode(), other.encode()]
+        assert await redis.hget(KEYS.event(many), "body") is not None
+        assert await redis.hget(KEYS.event(other), "body") is None
+        await replay(store, many, "ledger")
+        assert await store.settle("ledger", End.DONE, status=200) == 1
+
+    with_redis(redis_url, check)
