@@ -60,10 +60,10 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
 
     def reload(*, always: bool) -> None:
         if file.reload(always=always):
-            webhooks.use(file.config)
-            committer.use(file.config)
+            webhooks.configure(file.config)
+            committer.configure(file.config)
             if gate is not None:
-                gate.use(file.config.ingress)
+                gate.configure(file.config.ingress)
 
     async def watch_file() -> None:
         while True:

@@ -82,9 +82,9 @@ class Committer:
         self._look_now = asyncio.Event()
         self._refusal: Refusal | None = STARTING
         self._told: Refusal | None = STARTING
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration, from the next look at the inboxes on."""
         share = config.limits.memory_share
         self._sources = {source.name: source.share or share for source in config.sources}

@@ -62,9 +62,9 @@ class Webhooks:
     def __init__(self, committer: Committer, config: Config) -> None:
         self._committer = committer
         self._log = log.bind()  # as it is configured by now: the module's looks for that at each line
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration: requests from now on are held against it, those under way are not."""
         self._sources = {settings.name: Source(settings) for settings in config.sources}
         self._max_body_bytes = config.ingress.max_body_bytes

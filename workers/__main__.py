@@ -22,7 +22,7 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery has its own
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process that stands still (workers.runtime)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process that stands still (workers.watchdog)
     # Celery writes to this file descriptor itself, in plain text, what it does on a signal.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:

@@ -60,14 +60,14 @@ class Admitter:
         self._rung: set[str] = set()
         self._stopping = False
         self._looked_back: dict[str, float] = {}
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration, from the next batch on."""
         self._setup = Setup(Reader(config), config.retention.events.ms)
 
-    def answer(self, source: str) -> None:
-        """Have a doorbell answered; returns at once. Unknown sources are left alone."""
+    def look_at(self, source: str) -> None:
+        """Admit what waits in a source's inbox; returns at once. An unknown source is left alone."""
         if self._stopping or not self._setup.reader.knows(source):
             return
         self._rung.add(source)
@@ -107,7 +107,7 @@ class Admitter:
         """Take and admit one batch. Returns whether more may wait. Raises: StoreUnavailable."""
         bell = Doorbell(ADMIT, source)
         most = self._inbox.most(source)
-        entries = await self._inbox.take(source, self._worker, answered=bell if rung else None)
+        entries = await self._inbox.take(source, self._worker, rung_by=bell if rung else None)
         more = len(entries) >= most
         if more:
             await self._bells.ring([bell])  # let other workers join

@@ -81,11 +81,11 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     # Any arguments, since Celery would log those that do not fit.
     @app.task(name=ADMIT, base=DoorbellTask)
     def admit(*args: object, **others: object) -> None:
-        _answer(runtime, ADMIT, args, others)
+        _look_at(runtime, ADMIT, args, others)
 
     @app.task(name=DELIVER, base=DoorbellTask)
     def deliver(*args: object, **others: object) -> None:
-        _answer(runtime, DELIVER, args, others)
+        _look_at(runtime, DELIVER, args, others)
 
     # `worker_process_init` never fires for threads; weak references to these closures would not hold.
     signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone
@@ -99,10 +99,10 @@ def create_app(file: ConfigFile, runtime: Runtime) -> Celery:
     return app
 
 
-def _answer(runtime: Runtime, task: str, args: tuple[object, ...], others: dict[str, object]) -> None:
+def _look_at(runtime: Runtime, task: str, args: tuple[object, ...], others: dict[str, object]) -> None:
     match args:
         case (str(place),) if not others:
-            runtime.answer(Doorbell(task, place))
+            runtime.look_at(Doorbell(task, place))
         case _:
             log.error("dropped what is no doorbell", error="wrong arguments", task=task)
 

@@ -47,11 +47,11 @@ class Deliverer:
         self._turning: asyncio.Task[None] | None = None
         self._in_flight: set[UnderWay] = set()
         self._all_ended: asyncio.Event | None = None
-        self._answering: set[asyncio.Task[None]] = set()
+        self._looking: set[asyncio.Task[None]] = set()
         self._stopping = False
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration: attempts from now on are made by it, those under way are not touched.
 
         A target that is not in it any more is left alone: another process may still have it.
@@ -63,7 +63,7 @@ class Deliverer:
             if lane is None:
                 lane = Lane(config, target)
             else:
-                lane.use(config, target)
+                lane.configure(config, target)
             lanes[target.name] = lane
         for name, lane in self._lanes.items():
             if name not in lanes:
@@ -72,19 +72,21 @@ class Deliverer:
         # Those of targets that are gone stay, for what is under way.
         self._patience |= {name: lane.patience for name, lane in lanes.items()}
 
-    def answer(self, target: str) -> None:
-        """Answer a doorbell; returns at once."""
+    def look_at(self, target: str) -> None:
+        """Deliver what is due at a target for which a doorbell rang; returns at once."""
         if not self._stopping:
-            task = asyncio.get_running_loop().create_task(self._answer(target))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            task = asyncio.get_running_loop().create_task(self._look_at(target))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
 
-    async def _answer(self, target: str) -> None:
+    async def _look_at(self, target: str) -> None:
         try:
             # The flag goes down before the set is read: what becomes due after that rings anew.
-            await self._bells.answered(Doorbell(DELIVER, target))
+            await self._bells.lower_flag(Doorbell(DELIVER, target))
         except StoreUnavailable as error:
-            log.warning("doorbell not answered", target=target, reason=str(error))  # the sweep rings again
+            log.warning(
+                "doorbell's flag not lowered", target=target, reason=str(error)
+            )  # the sweep rings again
         else:
             self.kick(target)
 
@@ -175,7 +177,7 @@ class Deliverer:
 
     async def _start_claims(self, lane: Lane, wish: Wish, claims: Claims, claimed_at: float) -> None:
         begin = partial(self._begin, claims.now_ms, claimed_at)
-        known = [(each, self._recent.use(each.event_id)) for each in claims.entries]
+        known = [(each, self._recent.take(each.event_id)) for each in claims.entries]
         self._start(lane, [(each, event) for each, event in known if event], begin)
         if missing := [each for each, event in known if not event]:
             self._start(lane, await self._read(lane, missing), begin)
@@ -306,8 +308,8 @@ class Deliverer:
         self._stopping = True
         for lane in self._lanes.values():
             self._wake_at(lane, None)
-        if self._answering:
-            await asyncio.wait(self._answering, timeout=grace_s)
+        if self._looking:
+            await asyncio.wait(self._looking, timeout=grace_s)
         if self._turning:
             await asyncio.wait([self._turning], timeout=grace_s)
         if self._in_flight:

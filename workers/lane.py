@@ -23,9 +23,9 @@ class Lane:
         self.in_flight = 0
         self.look_again = False
         self.timer: asyncio.TimerHandle | None = None
-        self.use(config, target)
+        self.configure(config, target)
 
-    def use(self, config: Config, target: Target) -> None:
+    def configure(self, config: Config, target: Target) -> None:
         """Take up the target's settings: the next attempt is made by them."""
         self.target = target
         self.ordered = target.ordering == "transaction"

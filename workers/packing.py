@@ -27,9 +27,9 @@ class Packing:
         self._client = client
         self._duty = Duty(client, "packing", worker, lease_ms=LEASE_MS)
         self._packer = Packer(client)
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration, from the next round on."""
         self._sources = [source.name for source in config.sources]
         self._names = names_digest(self._sources, [target.name for target in config.targets])

@@ -39,7 +39,7 @@ class Recent:
             self._uses[event.id] = uses
             self._bytes += size
 
-    def use(self, event_id: str) -> EventRecord | None:
+    def take(self, event_id: str) -> EventRecord | None:
         """Return an event, and forget it with its last use; None where it is not here."""
         kept = self._kept.get(event_id)
         if kept is None:

@@ -41,9 +41,9 @@ class Retention:
         self._targets = Targets(client)
         self._under_pressure = False
         self._remove_at = self._say_at = 0.0
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration, from the next round on."""
         self._events_ms = config.retention.events.ms
         self._dead_letters_ms = config.retention.dead_letters.ms

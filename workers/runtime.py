@@ -1,29 +1,15 @@
-"""The one event loop of a worker process: a thread of its own that does all I/O.
-
-Celery's tasks hand it doorbells and return; admission and deliveries live on it. It also watches that the
-process is alive in every part, and ends it where it is not, for the supervisor to start a new one.
-"""
+"""What a worker process is made of: its parts, and how they start, reload and stop together."""
 
 import asyncio
-import faulthandler
-import math
 import os
-import signal
 import socket
-import threading
-from collections.abc import Coroutine
-from time import monotonic
-from typing import Any, TypeVar
 from uuid import uuid4
-
-import structlog
-import uvloop
 
 from shared.config.reload import ConfigFile
 from shared.errors import StoreUnavailable
 from shared.http import Egress
-from shared.process import garbage, logs
-from shared.process.background import END_WITHIN_S, BackgroundTasks, end_process
+from shared.process import garbage
+from shared.process.background import BackgroundTasks, end_process
 from shared.store.address import parse_address
 from shared.store.bells import Bells
 from shared.store.client import RedisClient
@@ -35,51 +21,35 @@ from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
 from workers.deliver import Deliverer
+from workers.loop import LoopThread
 from workers.packing import Packing
 from workers.reading import ReadingThreads
 from workers.retention import Retention
 from workers.shares import ShareKeeper
 from workers.sweep import Sweeper
-
-log = structlog.get_logger()
-
-T = TypeVar("T")
+from workers.watchdog import Watchdog
 
 REDIS_TIMEOUT_S = 5.0
-CALL_TIMEOUT_S = 30.0
 GRACE_S = 5.0
-WATCH_S = 1.0
-READ_AT_MOST_S = 10.0
-UNANSWERED_AT_MOST_S = 10.0
+LOOK_AT_FILE_S = 1.0
 
 
 class Runtime:
-    """Everything that a worker process runs on."""
+    """The parts of a worker process, all of which live on one event loop."""
 
     def __init__(self, file: ConfigFile) -> None:
         self._file = file
         self.name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
-        self._closing = False
         self._reading = ReadingThreads()
-        self._last_answer = monotonic()
+        self.loop = LoopThread()
 
     def start(self) -> None:
-        """Start the loop thread and what lives on it. Called once, after any fork."""
+        """Start the loop and all parts. Call it once, after any fork."""
         # Rendered now: two threads that import parts of Celery at the same time may wait for each other.
         envelope(Doorbell(ADMIT, ""))
-        self._thread.start()
-        self.call(self._open())
+        self.loop.start()
+        self.loop.call(self._open())
         garbage.settle()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            if not self._closing:
-                end_process("the event loop ended")
 
     async def _open(self) -> None:
         config = self._file.config
@@ -89,6 +59,7 @@ class Runtime:
         self._egress = Egress(keep_body_bytes=config.retention.max_answer_bytes)
         inbox, upkeep, due = Inbox(self._client), Upkeep(self._client), DueSets(self._client)
         self._bells = bells = Bells(self._client)
+        self._watchdog = Watchdog(bells, self._reading)
         self._deliverer = deliverer = Deliverer(config, due, bells, self._egress)
         self._admitter = Admitter(config, self.name, inbox, bells, upkeep, deliverer, self._reading)
         self._sweeper = Sweeper(
@@ -110,15 +81,17 @@ class Runtime:
         self._background.start("shares", self._shares.run())
         self._background.start("retention", self._retention.run())
         self._background.start("packing", self._packing.run())
-        self._watching = self._background.start("watch", self._watch())
-
-    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop and wait for it. For other threads, never for the loop's own."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_TIMEOUT_S)
+        self._background.start("configuration file", self._follow_file())
+        self._watching = self._background.start("watch", self._watchdog.run())
 
     def reload_soon(self) -> None:
-        """Read the configuration file again; returns at once."""
-        self._loop.call_soon_threadsafe(self._reload, True)
+        """Read the configuration file again, whether it changed or not; returns at once."""
+        self.loop.call_soon(self._reload, True)
+
+    async def _follow_file(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_FILE_S)
+            self._reload(False)
 
     def _reload(self, always: bool) -> None:
         if self._file.reload(always=always):
@@ -130,74 +103,49 @@ class Runtime:
                 self._retention,
                 self._packing,
             ):
-                part.use(self._file.config)
+                part.configure(self._file.config)
 
-    def answer(self, bell: Doorbell) -> None:
-        """Have the loop answer a doorbell that reached this process; returns at once."""
-        self._last_answer = monotonic()
-        answer = self._admitter.answer if bell.task == ADMIT else self._deliverer.answer
-        self._loop.call_soon_threadsafe(answer, bell.place)
+    def look_at(self, bell: Doorbell) -> None:
+        """Have the loop look at the place that a doorbell names; returns at once. For Celery's threads."""
+        self._watchdog.doorbell_came()
+        part = self._admitter if bell.task == ADMIT else self._deliverer
+        self.loop.call_soon(part.look_at, bell.place)
 
     def drop_queued(self) -> str:
-        """Drop all that is in Celery's queue, and look at all places that doorbells name. For other threads.
+        """Drop all that is in Celery's queue, and look at all places that doorbells name.
 
-        Returns what was dropped, in words.
+        Returns what was dropped, in words. For Celery's threads.
         """
         try:
-            kind, length = self.call(self._bells.drop_queued())
+            kind, length = self.loop.call(self._bells.drop_queued())
         except (StoreUnavailable, TimeoutError) as error:
             return f"not dropped: {error}"
-        self._loop.call_soon_threadsafe(self._look_everywhere)
+        self.loop.call_soon(self._look_everywhere)
         return f"{length} messages" if kind in {"list", "none"} else f"a {kind}"
 
     def _look_everywhere(self) -> None:
-        config = self._file.config
-        for source in config.sources:
-            self._admitter.answer(source.name)
-        for target in config.targets:
-            self._deliverer.answer(target.name)
-
-    async def _watch(self) -> None:
-        unanswered_since: float | None = None
-        while True:
-            _end_process_unless_called_within(READ_AT_MOST_S + 2 * WATCH_S)
-            await asyncio.sleep(WATCH_S)
-            self._reload(False)
-            now = monotonic()
-            if self._reading.longest_s() > READ_AT_MOST_S:
-                end_process("an entry is read without end")
-            try:
-                waiting = await self._bells.queued() > 0
-            except StoreUnavailable:
-                waiting = False
-            if not waiting or now - self._last_answer < UNANSWERED_AT_MOST_S:
-                unanswered_since = None
-            elif unanswered_since is None:
-                unanswered_since = now
-            elif now - unanswered_since > UNANSWERED_AT_MOST_S:
-                end_process("doorbells wait and none reaches this worker")
+        for source in self._file.config.sources:
+            self._admitter.look_at(source.name)
+        for target in self._file.config.targets:
+            self._deliverer.look_at(target.name)
 
     def close(self) -> None:
         """Stop claiming, give what is in flight its grace, hand the rest back, and end the loop.
 
-        Nothing happens where it never started, or was closed before.
+        Does nothing if it was not started, or was closed before.
         """
-        if not self._thread.is_alive():
+        if not self.loop.is_running:
             return
         try:
-            self.call(self._close())
+            self.loop.call(self._close())
         finally:
-            self._closing = True
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(1.0)
+            self.loop.close()
         if self._reading.longest_s() > 0.0:
             end_process("an entry is still read after the time to stop")  # Python would wait for its thread
 
     async def _close(self) -> None:
         self._background.expect_ends()
-        self._watching.cancel()
-        faulthandler.cancel_dump_traceback_later()
-        signal.alarm(0)
+        self._watching.cancel()  # what follows may take longer than it allows
         self._sweeper.stop()
         await asyncio.gather(self._admitter.drain(GRACE_S), self._deliverer.drain(GRACE_S))
         self._reading.close()
@@ -205,13 +153,3 @@ class Runtime:
         await self._background.stop()
         await self._egress.close()
         await self._client.close()
-
-
-def _end_process_unless_called_within(seconds: float) -> None:
-    """End this process after a time, unless this is called again before: if even the loop stands still.
-
-    That takes a thread that never gives up the GIL. A timer in C says where each thread is; and should nobody
-    read that, so that it waits, the kernel ends the process.
-    """
-    faulthandler.dump_traceback_later(seconds, exit=True, file=logs.fileno())
-    signal.alarm(math.ceil(seconds) + END_WITHIN_S)

@@ -59,9 +59,9 @@ class ShareKeeper:
         self._moving: asyncio.Task[None] | None = None
         self._moving_since = 0.0
         self._file_url = ""
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration, from the next look on."""
         share = config.limits.memory_share
         self._source_shares = {source.name: source.share or share for source in config.sources}

@@ -58,9 +58,9 @@ class Sweeper:
         self._know_at = self._find_held_at = 0.0
         self._tidy_at = monotonic() + TIDY_S
         self._stopped = asyncio.Event()
-        self.use(config)
+        self.configure(config)
 
-    def use(self, config: Config) -> None:
+    def configure(self, config: Config) -> None:
         """Take up a configuration, from the next round on."""
         self._sources = [source.name for source in config.sources]
         self._leases_ms = {

@@ -44,9 +44,9 @@ class Gate:
         self._looking = False
         self._emptied: asyncio.Future[None] | None = None
         self._told: Counter[str] = Counter()
-        self.use(settings)
+        self.configure(settings)
 
-    def use(self, settings: IngressSettings) -> None:
+    def configure(self, settings: IngressSettings) -> None:
         """Take up a configuration: for connections that come and requests that begin from now on."""
         self.max_header_bytes = settings.max_header_bytes
         self.max_header_count = settings.max_header_count

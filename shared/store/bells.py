@@ -1,4 +1,4 @@
-"""Ringing and answering doorbells."""
+"""Ringing doorbells, and lowering their flags."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ def ring_arguments(keys: Keys, bell: Doorbell) -> tuple[list[str], list[str | by
 
 
 class Bells:
-    """Rings, at most once a second each; whoever answers takes the flag down before it reads."""
+    """Rings, at most once a second each; whoever looks lowers the flag first."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -30,8 +30,8 @@ class Bells:
             if isinstance(reply, StoreUnavailable):
                 raise reply
 
-    async def answered(self, bell: Doorbell) -> None:
-        """Take the flag down, so that what comes from now on rings again. Raises: StoreUnavailable."""
+    async def lower_flag(self, bell: Doorbell) -> None:
+        """Lower a doorbell's flag, so that what comes from now on rings again. Raises: StoreUnavailable."""
         with translated():
             await self._client.redis.delete(self._keys.rung(bell.name))
 
@@ -44,7 +44,7 @@ class Bells:
         return kind.decode(), length
 
     async def queued(self) -> int:
-        """Return how many doorbells no worker has answered yet. Raises: StoreUnavailable."""
+        """Return how many doorbells no worker has taken yet. Raises: StoreUnavailable."""
         with translated():
             length: int = await self._client.redis.llen(self._keys.queue)
         return length

@@ -81,17 +81,17 @@ class Inbox:
         largest = max(self._largest.get(source, 0.0), 1.0)
         return int(min(TAKE_MOST, max(1, TAKE_BYTES // largest)))
 
-    async def take(self, source: str, consumer: str, *, answered: Doorbell | None = None) -> list[Entry]:
+    async def take(self, source: str, consumer: str, *, rung_by: Doorbell | None = None) -> list[Entry]:
         """Take the oldest entries that no worker has taken, as many as memory allows.
 
-        `answered` is a doorbell whose flag goes down before the inbox is read: what comes after rings anew.
+        `rung_by` is the doorbell whose flag goes down before the inbox is read: what comes after rings anew.
 
         Raises: StoreUnavailable.
         """
         most = self.most(source)
         with translated():
             try:
-                reply = await self._read(source, consumer, most, answered)
+                reply = await self._read(source, consumer, most, rung_by)
             except ResponseError as error:
                 if not str(error).startswith("NOGROUP"):
                     raise
@@ -112,10 +112,10 @@ class Inbox:
             self._largest[source] = max(largest, *(len(entry.body) for entry in entries))
         return entries
 
-    async def _read(self, source: str, consumer: str, most: int, answered: Doorbell | None) -> Any:
+    async def _read(self, source: str, consumer: str, most: int, rung_by: Doorbell | None) -> Any:
         pipe = self._client.redis.pipeline(transaction=False)
-        if answered:
-            pipe.delete(self._keys.rung(answered.name))
+        if rung_by:
+            pipe.delete(self._keys.rung(rung_by.name))
         pipe.xreadgroup(GROUP, consumer, {self._keys.inbox(source): ">"}, count=most)
         replies = await pipe.execute(raise_on_error=False)
         for reply in replies:

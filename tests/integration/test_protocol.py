@@ -243,7 +243,7 @@ def test_header_limits_are_the_configuration_s_and_may_change() -> None:
     many = HEAD + b"".join(b"x-%d: y\r\n" % i for i in range(20)) + CLOSE + b"\r\n"
     with served(max_header_bytes=1024, max_header_count=16) as (port, gate):
         assert [talk(port, request)[:12] for request in (big, many)] == [b"HTTP/1.1 431"] * 2
-        gate.use(IngressSettings(max_header_bytes=65535, max_header_count=22))
+        gate.configure(IngressSettings(max_header_bytes=65535, max_header_count=22))
         assert [talk(port, request)[:12] for request in (big, many)] == [b"HTTP/1.1 200"] * 2
         # As much as the configuration may allow is as much as the parser can do.
         assert talk(port, HEAD + b"x: " + b"y" * 65_000 + b"\r\n" + CLOSE + b"\r\n").startswith(

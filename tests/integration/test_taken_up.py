@@ -101,7 +101,7 @@ class Worker:
                 before = self.file.config
                 change()
                 self.runtime.reload_soon()
-                self.runtime.call(asyncio.sleep(0))  # what was handed to the loop before has run then
+                self.runtime.loop.call(asyncio.sleep(0))  # what was handed to the loop before has run then
                 assert self.file.config is not before
             return held_by(self.runtime)
         finally:

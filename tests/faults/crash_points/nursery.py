@@ -25,6 +25,7 @@ import workers.__main__
 import workers.deliver
 import workers.runtime
 import workers.sweep
+import workers.watchdog
 from shared.cli import cli
 from shared.process import logs
 from shared.store.doorbell import ADMIT, Doorbell, envelope
@@ -43,7 +44,8 @@ def _quicken() -> None:
     workers.sweep.SWEEP_S = 0.05
     workers.sweep.TIDY_S = 0.1
     shared.store.upkeep.SWEEP_LEASE_MS = 30
-    workers.runtime.WATCH_S = 0.1
+    workers.runtime.LOOK_AT_FILE_S = 0.1
+    workers.watchdog.WATCH_S = 0.1
     ingress.commit.WATCH_S = 0.1
 
 

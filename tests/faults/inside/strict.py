@@ -5,8 +5,8 @@ from typing import Any
 from patching import after  # type: ignore[import-not-found]
 
 
-def _runtime(module: Any) -> None:
+def _watchdog(module: Any) -> None:
     module.READ_AT_MOST_S = 2.0
 
 
-after("workers.runtime", _runtime)
+after("workers.watchdog", _watchdog)
