@@ -12,6 +12,9 @@ from celery.worker import consumer
 
 log = structlog.get_logger()
 
+ALONE = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+"""Workers have nothing to say to each other: Redis holds all that they share."""
+
 
 def make_consumer(drop_queued: Callable[[], str]) -> type[consumer.Consumer]:
     """Return the class for Celery's setting `worker_consumer`.
@@ -23,8 +26,8 @@ def make_consumer(drop_queued: Callable[[], str]) -> type[consumer.Consumer]:
     class Consumer(consumer.Consumer):  # type: ignore[misc]
         """Restarts its connection after an error of any kind."""
 
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
+        def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **others: Any) -> None:
+            super().__init__(*args, worker_options={**(worker_options or {}), **ALONE}, **others)
             self._of_redis = self.connection_errors + self.channel_errors
             # It restarts after these: Kombu raises whatever comes as it takes a message to pieces.
             self.channel_errors += (Exception,)

@@ -19,12 +19,12 @@ class LoopThread:
     """One event loop in one thread. If the loop ends before `close`, the process ends."""
 
     def __init__(self) -> None:
-        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="loop", daemon=True)
         self._closing = False
 
     def start(self) -> None:
         """Start the thread. Call it once, after any fork."""
+        self._loop = uvloop.new_event_loop()
         self._thread.start()
 
     @property

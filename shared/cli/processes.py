@@ -65,8 +65,9 @@ def worker_child(
     config: Path, *, number: int = 1, output: str | None = None, may_be_empty: bool = False
 ) -> Child:
     """Return a worker process. See `_arguments` for `may_be_empty`."""
-    argv = _arguments("workers", config, may_be_empty)
-    return Child(f"worker-{number}", argv, output=output, reloads=True)
+    name = f"worker-{number}"
+    argv = [*_arguments("workers", config, may_be_empty), "--name", name]
+    return Child(name, argv, output=output, reloads=True)
 
 
 def _arguments(module: str, config: Path, may_be_empty: bool) -> list[str]:

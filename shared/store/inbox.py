@@ -286,7 +286,7 @@ def _refusal(error: Exception) -> StoreUnavailable:
 
 
 def begin_turn_call(keys: Keys, source: str, holder: str) -> NamedCall:
-    """Return the call that begins a turn, and answers the source's doorbell where it does."""
+    """Return the call that begins a turn, and lowers the flag of the source's doorbell if it does."""
     return "begin_turn", [keys.turn(source), keys.rung(Doorbell(ADMIT, source).name)], [holder, TURN_MS]
 
 

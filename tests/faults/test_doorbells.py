@@ -1,4 +1,5 @@
-"""What is in Celery's queue and is no doorbell: it is dropped and logged without its content, and work goes on."""
+"""What is in Celery's queue and is no doorbell, or is said to all workers and is no command: it is dropped and logged
+without its content, and work goes on."""
 
 import json
 import threading
@@ -9,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from celery import Celery
 
 from shared.store.doorbell import ADMIT, DELIVER, Doorbell, envelope
 from tests.acceptance.gateway import target
@@ -156,6 +158,72 @@ def test_a_worker_starts_beside_a_queue_that_is_no_list(folder: Path, sink: Sink
         gateway.kill("workers")
         post(gateway, sink, 2)
         assert len(gateway.lines("child died, starting it again")) == 1
+
+
+def command(**changes: Any) -> bytes:
+    """A command to all workers as Celery sends it, with some of its body changed."""
+    return raw(
+        broadcast(json.dumps({"method": "ping", "arguments": {}, "destination": None} | changes).encode())
+    )
+
+
+def broadcast(content: bytes, **changes: Any) -> dict[str, Any]:
+    """A message to all workers, with its properties."""
+    properties = {
+        "delivery_mode": 1,
+        "delivery_info": {"exchange": "headrace.pidbox", "routing_key": ""},
+        "priority": 0,
+        "body_encoding": "base64",
+        "delivery_tag": uuid4().hex,
+    }
+    message = {"content-encoding": "utf-8", "content-type": "application/json", "headers": {}}
+    return message | {"body": b64encode(content).decode(), "properties": properties} | changes
+
+
+NO_COMMANDS: dict[str, bytes] = {
+    "no JSON": CANARY.encode(),
+    "empty": b"",
+    "binary": b"\xff\x00" + CANARY.encode(),
+    "a number": b"7",
+    "null": b"null",
+    "a list": json.dumps([CANARY]).encode(),
+    "deep": b"[" * 100_000,
+    "an empty object": b"{}",
+    "no properties": raw(broadcast(CANARY.encode(), properties={})),
+    "another content type": raw(
+        broadcast(CANARY.encode(), **{"content-type": "application/x-python-serialize"})
+    ),
+    "a body that is no JSON": raw(broadcast(CANARY.encode())),
+    "a body that is a number": raw(broadcast(b"7")),
+    "a body that is a list": raw(broadcast(json.dumps([CANARY]).encode())),
+    "headers that are text": raw(broadcast(b"{}", headers=CANARY)),
+    "no method": raw(broadcast(b"{}")),
+    "an unknown command": command(method=CANARY),
+    "a command that is a list": command(method=[CANARY]),
+    "an unknown argument": command(arguments={CANARY: CANARY}),
+    "arguments that are a list": command(arguments=[CANARY]),
+    "arguments that are text": command(arguments=CANARY),
+    "a destination that is a number": command(destination=7),
+    "a pattern that is none": command(pattern="(" + CANARY, matcher="pcre"),
+    "an unknown matcher": command(pattern=CANARY, matcher=CANARY),
+    "a field too many": command(**{CANARY: CANARY}),
+    "a reply to nobody": command(ticket=CANARY, reply_to={"exchange": CANARY, "routing_key": CANARY}),
+    "a reply to something else": command(ticket=CANARY, reply_to=CANARY),
+    "10 MB of anything": b"x" * 10_000_000,
+}
+
+
+@pytest.mark.case(n=54)
+def test_every_malformed_command_to_all_workers_is_dropped_and_survived(gateway: Watched, sink: Sink) -> None:
+    socket = gateway.redis.connection_pool.connection_kwargs["path"]
+    with Celery(broker=f"redis+socket://{socket}", set_as_current=False) as app:
+        app.conf.control_exchange = QUEUE
+        wait_for(lambda: app.control.ping(timeout=1), "the worker to hear commands", within_s=60)
+        for name, message in NO_COMMANDS.items():
+            assert gateway.redis.publish("/0.headrace.pidbox", message) == 1, f"after {name!r} nobody listens"
+            # A worker whose connection is being made anew does not hear a command: it is said again.
+            wait_for(lambda: app.control.ping(timeout=1), f"an answer after {name!r}", within_s=60)
+        post(gateway, sink)
 
 
 def test_a_doorbell_costs_redis_no_acknowledgement(gateway: Watched, sink: Sink) -> None:
