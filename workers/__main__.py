@@ -15,9 +15,7 @@ def main() -> int:
     """Work until told to stop. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m workers")
     parser.add_argument("--config", required=True)
-    parser.add_argument(
-        "--name", default="worker", help="its name for `celery inspect`"
-    )
+    parser.add_argument("--name", default="worker", help="its name for `celery inspect`")
     parser.add_argument("--may-be-empty", action="store_true", help="it has neither sources nor targets yet")
     options = parser.parse_args()
     try:

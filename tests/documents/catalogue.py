@@ -64,7 +64,7 @@ CASES = {
     51: "a dispute and its resolution sent again as a pair: copies within a bounded span",
     52: "large, deep bodies: read once, in time bounded by size, and no other source waits for them",
     53: "waiting for a target's breaker or pause: no delivery ages or dies of it",
-    54: "malformed doorbells and foreign strings in the queue: logged, dropped, survived",
+    54: "malformed doorbells and commands, and foreign strings in the queue: logged, dropped, survived",
     55: "odd requests, odd amounts, an emptied configuration: each has its one answer and says nothing more",
     56: "dedupe keys cost at most 40 bytes; bound log context is kept; a POST said twice is recorded",
     57: "what is judged is what happened, never how fast: kills in the middle of a fan-out, and surviving mutants",
