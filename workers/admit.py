@@ -12,7 +12,7 @@ import structlog
 from shared.errors import StoreUnavailable
 from shared.routing.reading import ADAPTER_FAILED, POISON, Reader
 from shared.settings import Config
-from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
+from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Quarantine
 from shared.store.bells import Bells
 from shared.store.doorbell import ADMIT, Doorbell
 from shared.store.inbox import Inbox
@@ -185,12 +185,14 @@ class Admitter:
     ) -> list[Entry]:
         """Admit what was read; with `take_next` also take what comes next in turn, and return it."""
         reader = setup.reader
-        terms = Terms(reader.window_ms(source), setup.retention_ms, fence, reader.resend_ms(source))
+        options = AdmissionOptions(
+            reader.window_ms(source), setup.retention_ms, fence, reader.resend_ms(source)
+        )
         entries: list[Entry] = []
         if take_next:
-            outcomes, entries = await self._inbox.admit_and_take_in_turn(source, batch, terms)
+            outcomes, entries = await self._inbox.admit_and_take_in_turn(source, batch, options)
         else:
-            outcomes = await self._inbox.admit(source, batch, terms)
+            outcomes = await self._inbox.admit(source, batch, options)
         # This process delivers at once what it can; what it cannot take, it rings for.
         self._deliverer.admitted(
             (item.event, item.targets)

@@ -1,28 +1,27 @@
-"""Due deliveries → attempts → done, later or dead. Lives on the loop; no thread waits for a target."""
+"""Due deliveries → attempts → done, later or dead: what is claimed, and what Redis is told of its end.
+
+Lives on the loop; no thread waits for a target. The attempts themselves are `workers.attempts`.
+"""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 
 import structlog
 
-from shared.delivery.verdicts import succeeded
 from shared.errors import StoreUnavailable
 from shared.event.record import EventRecord
-from shared.http import Answer, Egress
+from shared.http import Egress
 from shared.settings import Config
 from shared.store.bells import Bells
 from shared.store.doorbell import DELIVER, Doorbell
-from shared.store.due import Attempt, Claimed, Claims, DueSets, End, Patience, Settlement, Wish
-from workers.attempt import Ended, UnderWay
-from workers.lane import Lane
+from shared.store.due import Attempt, Claimed, ClaimRequest, Claims, DueSets, End, Patience, Settlement
+from workers.attempts import Attempts, EndedClaim
 from workers.recent import Recent
+from workers.served import ServedTarget
 
 log = structlog.get_logger()
 
-SLOTS = 1024
 CLAIM_AT_ONCE = 16
 SETTLE_AT_ONCE = 200
 SETTLE_AGAIN_S = 0.5
@@ -31,22 +30,20 @@ SETTLE_AGAIN_S = 0.5
 class Deliverer:
     """Delivers what is due, for all targets of this process's configuration.
 
-    Claims and their ends are said to Redis in turns: while one round trip is under way, what ends and who
-    wants more gather for the next. A turn settles before it claims, so that the room made is used at once.
+    Redis is asked in one round trip after another: while one is under way, claims that end and targets that
+    want more gather for the next. It settles before it claims, so that the room made is used at once.
     """
 
     def __init__(self, config: Config, due: DueSets, bells: Bells, egress: Egress) -> None:
         self._due = due
         self._bells = bells
-        self._egress = egress
-        self._lanes: dict[str, Lane] = {}
+        self._attempts = Attempts(egress, self._claim_ended)
+        self._targets: dict[str, ServedTarget] = {}
         self._patience: dict[str, Patience] = {}
         self._recent = Recent()
-        self._ended: list[Ended] = []
+        self._unsettled: list[EndedClaim] = []
         self._wanting: dict[str, None] = {}
-        self._turning: asyncio.Task[None] | None = None
-        self._in_flight: set[UnderWay] = set()
-        self._all_ended: asyncio.Event | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._looking: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.configure(config)
@@ -56,21 +53,21 @@ class Deliverer:
 
         A target that is not in it any more is left alone: another process may still have it.
         """
-        self._most_error_bytes = config.retention.max_error_bytes
-        lanes = {}
-        for target in config.targets:
-            lane = self._lanes.get(target.name)
-            if lane is None:
-                lane = Lane(config, target)
+        self._attempts.configure(config.retention.max_error_bytes)
+        targets = {}
+        for settings in config.targets:
+            target = self._targets.get(settings.name)
+            if target is None:
+                target = ServedTarget(config, settings)
             else:
-                lane.configure(config, target)
-            lanes[target.name] = lane
-        for name, lane in self._lanes.items():
-            if name not in lanes:
-                self._wake_at(lane, None)
-        self._lanes = lanes
+                target.configure(config, settings)
+            targets[settings.name] = target
+        for name, target in self._targets.items():
+            if name not in targets:
+                self._wake_at(target, None)
+        self._targets = targets
         # Those of targets that are gone stay, for what is under way.
-        self._patience |= {name: lane.patience for name, lane in lanes.items()}
+        self._patience |= {name: target.patience for name, target in targets.items()}
 
     def look_at(self, target: str) -> None:
         """Deliver what is due at a target for which a doorbell rang; returns at once."""
@@ -84,9 +81,8 @@ class Deliverer:
             # The flag goes down before the set is read: what becomes due after that rings anew.
             await self._bells.lower_flag(Doorbell(DELIVER, target))
         except StoreUnavailable as error:
-            log.warning(
-                "doorbell's flag not lowered", target=target, reason=str(error)
-            )  # the sweep rings again
+            # The sweep rings again.
+            log.warning("doorbell's flag not lowered", target=target, reason=str(error))
         else:
             self.kick(target)
 
@@ -98,232 +94,181 @@ class Deliverer:
                 self.kick(target)
 
     def kick(self, target: str) -> None:
-        """Look for what is due at a target, in the next turn; unknown targets are left alone."""
-        if target in self._lanes and not self._stopping:
+        """Look for what is due at a target, in the next round trip; unknown targets are left alone."""
+        if target in self._targets and not self._stopping:
             self._wanting[target] = None
-            self._turn()
+            self._ask_soon()
 
-    def _turn(self) -> None:
-        if self._turning is None:
-            self._turning = asyncio.get_running_loop().create_task(self._take_turns())
+    def _ask_soon(self) -> None:
+        if self._asking is None:
+            self._asking = asyncio.get_running_loop().create_task(self._ask())
 
-    async def _take_turns(self) -> None:
+    async def _ask(self) -> None:
         try:
-            while self._ended or self._wanting:
-                ended, self._ended = self._ended[:SETTLE_AT_ONCE], self._ended[SETTLE_AT_ONCE:]
-                wishes = self._wishes()
-                if not await self._take_turn(ended, wishes):
+            while self._unsettled or self._wanting:
+                ended = self._unsettled[:SETTLE_AT_ONCE]
+                self._unsettled = self._unsettled[SETTLE_AT_ONCE:]
+                if not await self._round_trip(ended, self._claim_requests()):
                     # All of it can be said twice; in order, so that what has waited longest goes first.
-                    self._ended = ended + self._ended
+                    self._unsettled = ended + self._unsettled
                     if self._stopping:
-                        for item in self._ended:  # the leases run out, and another worker delivers again
+                        for item in self._unsettled:  # the leases run out, and another worker delivers again
                             log.warning(
                                 "not settled",
                                 event_id=item.settlement.claimed.event_id,
-                                target=item.lane.name,
+                                target=item.target.name,
                             )
                         return
                     await asyncio.sleep(SETTLE_AGAIN_S)
         finally:
-            self._turning = None
+            self._asking = None
 
-    def _wishes(self) -> list[Wish]:
-        """Say what this process could start now, for some of the lanes that want more."""
-        wishes: list[Wish] = []
-        free = SLOTS - len(self._in_flight)
+    def _claim_requests(self) -> list[ClaimRequest]:
+        """Return what this process could start now, for some of the targets that want more."""
+        requests: list[ClaimRequest] = []
+        free = self._attempts.free
         for name in list(self._wanting)[:CLAIM_AT_ONCE]:
             del self._wanting[name]
-            lane = self._lanes.get(name)
-            if lane is None or self._stopping:
+            target = self._targets.get(name)
+            if target is None or self._stopping:
                 continue
             # At most half of what is free goes to one target, so that no target ever takes the last.
-            # And half of its own concurrency in one turn: one half is sent while Redis is told of the other.
-            room = lane.target.concurrency - lane.in_flight
-            most = min(room, (lane.target.concurrency + 1) // 2, (free + 1) // 2)
-            lane.look_again = most <= 0
+            # And half of its own concurrency at once: one half is sent while Redis is asked about the other.
+            concurrency = target.settings.concurrency
+            most = min(concurrency - target.in_flight, (concurrency + 1) // 2, (free + 1) // 2)
+            target.look_again = most <= 0
             if most > 0:
                 free -= most
-                wishes.append(Wish(name, most, lane.limits))
-        return wishes
+                requests.append(ClaimRequest(name, most, target.limits))
+        return requests
 
-    async def _take_turn(self, ended: Sequence[Ended], wishes: Sequence[Wish]) -> bool:
-        """Settle and claim in one round trip. Returns False where the settlements must be said again."""
-        if not ended and not wishes:
+    async def _round_trip(self, ended: Sequence[EndedClaim], requests: Sequence[ClaimRequest]) -> bool:
+        """Settle and claim. Returns False if the settlements must be said again."""
+        if not ended and not requests:
             return True
         try:
-            turn = await self._due.turn([item.settlement for item in ended], self._patience, wishes)
+            reply = await self._due.settle_and_claim(
+                [item.settlement for item in ended], self._patience, requests
+            )
         except StoreUnavailable as error:
             # What is due and not claimed, the sweep rings for.
-            log.warning("Redis did not answer", deliveries=len(ended), claims=len(wishes), reason=str(error))
+            log.warning(
+                "Redis did not answer", deliveries=len(ended), claims=len(requests), reason=str(error)
+            )
             return not ended
         claimed_at = perf_counter()
-        for wish, claims in zip(wishes, turn.claims, strict=True):
-            lane = self._lanes.get(wish.target)
+        for request, claims in zip(requests, reply.claims, strict=True):
+            target = self._targets.get(request.target)
             if isinstance(claims, Exception):
-                log.warning("claim failed", target=wish.target, reason=str(claims))  # the sweep rings again
-            elif lane is not None:  # else its lease runs out, and whoever has the target delivers
-                await self._start_claims(lane, wish, claims, claimed_at)
-        if turn.failure:
-            log.warning("settling failed", deliveries=len(ended), reason=str(turn.failure))
+                log.warning(
+                    "claim failed", target=request.target, reason=str(claims)
+                )  # the sweep rings again
+            elif target is not None:  # else its lease runs out, and whoever has the target delivers
+                await self._start_claims(target, request, claims, claimed_at)
+        if reply.failure:
+            log.warning("settling failed", deliveries=len(ended), reason=str(reply.failure))
             return False
-        for item, counted in zip(ended, turn.counted, strict=True):
+        for item, counted in zip(ended, reply.counted, strict=True):
             item.log(counted)
-        for target, change in turn.news.items():
+        for name, change in reply.changes.items():
             if change == "disabled":
-                log.error("target disabled", target=target)
+                log.error("target disabled", target=name)
             else:
-                log.warning(f"breaker {change}", target=target)
+                log.warning(f"breaker {change}", target=name)
         return True
 
-    async def _start_claims(self, lane: Lane, wish: Wish, claims: Claims, claimed_at: float) -> None:
-        begin = partial(self._begin, claims.now_ms, claimed_at)
+    async def _start_claims(
+        self, target: ServedTarget, request: ClaimRequest, claims: Claims, claimed_at: float
+    ) -> None:
         known = [(each, self._recent.take(each.event_id)) for each in claims.entries]
-        self._start(lane, [(each, event) for each, event in known if event], begin)
+        self._start(target, [(each, event) for each, event in known if event], claims.now_ms, claimed_at)
         if missing := [each for each, event in known if not event]:
-            self._start(lane, await self._read(lane, missing), begin)
+            self._start(target, await self._read(target, missing), claims.now_ms, claimed_at)
         if not claims.more:
-            self._wake_at(lane, claims.next_due_s)
+            self._wake_at(target, claims.next_due_s)
             return
-        lane.look_again = True
-        # Fewer than wanted: the target's concurrency is used up, by us or by others.
-        room = lane.target.concurrency - lane.in_flight
-        if len(claims.entries) < wish.most or room <= 0:
+        target.look_again = True
+        # Fewer than requested: the target's concurrency is used up, by us or by others.
+        room = target.settings.concurrency - target.in_flight
+        if len(claims.entries) < request.most or room <= 0:
             return
-        self._wanting[lane.name] = None
-        if room > SLOTS - len(self._in_flight):  # more than this process can take: others may join in
+        self._wanting[target.name] = None
+        if room > self._attempts.free:  # more than this process can take: others may join in
             try:
-                await self._bells.ring([Doorbell(DELIVER, lane.name)])
+                await self._bells.ring([Doorbell(DELIVER, target.name)])
             except StoreUnavailable as error:
-                log.warning("doorbell not rung", target=lane.name, reason=str(error))  # the sweep rings
+                log.warning("doorbell not rung", target=target.name, reason=str(error))  # the sweep rings
 
-    async def _read(self, lane: Lane, claimed: Sequence[Claimed]) -> list[tuple[Claimed, EventRecord]]:
+    async def _read(
+        self, target: ServedTarget, claimed: Sequence[Claimed]
+    ) -> list[tuple[Claimed, EventRecord]]:
         """Read claimed events. What cannot be read is handed back; what is gone is dropped by that."""
         try:
             events = await self._due.read([each.event_id for each in claimed])
         except StoreUnavailable as error:
-            log.warning("events not read", target=lane.name, events=len(claimed), reason=str(error))
+            log.warning("events not read", target=target.name, events=len(claimed), reason=str(error))
             events = [None] * len(claimed)
         found = list(zip(claimed, events, strict=True))
-        self._ended += [Ended(lane, Settlement(each, End.BACK)) for each, event in found if event is None]
+        self._hand_back(target, [each for each, event in found if event is None])
         return [(each, event) for each, event in found if event is not None]
-
-    def _wake_at(self, lane: Lane, next_due_s: float | None) -> None:
-        """Be back for the next retry when it is due: the sweep alone would be up to a second late."""
-        if lane.timer:
-            lane.timer.cancel()
-            lane.timer = None
-        if next_due_s is not None:
-            loop = asyncio.get_running_loop()
-            lane.timer = loop.call_later(next_due_s + 0.001, self.kick, lane.name)
 
     def _start(
         self,
-        lane: Lane,
+        target: ServedTarget,
         claimed: Sequence[tuple[Claimed, EventRecord]],
-        begin: Callable[[Sequence[UnderWay]], None],
+        now_ms: int,
+        claimed_at: float,
     ) -> None:
         if self._stopping:  # claimed too late to be tried
-            self._ended += [Ended(lane, Settlement(each, End.BACK)) for each, _ in claimed]
-            return
-        starting = [UnderWay(lane, each, event) for each, event in claimed]
-        lane.in_flight += len(starting)
-        self._in_flight.update(starting)
-        # The next turn's request goes out before: Redis stood idle while all of these were sent.
-        asyncio.get_running_loop().call_soon(begin, starting)
+            self._hand_back(target, [each for each, _ in claimed])
+        else:
+            self._attempts.start(target, claimed, now_ms, claimed_at)
 
-    def _begin(self, now_ms: int, claimed_at: float, starting: Sequence[UnderWay]) -> None:
-        for under_way in starting:
-            if under_way not in self._in_flight:
-                continue  # handed back meanwhile
-            lane = under_way.lane
-            answered = partial(self._answered, under_way)
-            try:
-                request = under_way.start(now_ms, claimed_at)
-                under_way.exchange = self._egress.begin(
-                    lane.outgoing.endpoint, request, lane.target.timeout, answered
-                )
-            except Exception as error:
-                answered(error)
-
-    def _answered(self, under_way: UnderWay, result: Answer | Exception) -> None:
-        attempt = under_way.record(result, self._most_error_bytes)
-        self._let_go(under_way)
-        retry_after = result.retry_after if isinstance(result, Answer) else None
-        self._finish(
-            under_way.lane,
-            under_way.claimed,
-            attempt,
-            retry_after=retry_after,
-            source=under_way.event.source,
-        )
-
-    def _let_go(self, under_way: UnderWay) -> None:
-        under_way.exchange = None
-        under_way.lane.in_flight -= 1
-        self._in_flight.discard(under_way)
-        if self._all_ended is not None and not self._in_flight:
-            self._all_ended.set()
+    def _hand_back(self, target: ServedTarget, claimed: Iterable[Claimed]) -> None:
+        self._unsettled += [EndedClaim(target, Settlement(each, End.BACK)) for each in claimed]
 
     def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:
         """Count a delivery that workers died with again and again as a failed attempt."""
         error = "lease: the workers that held it died, ten times"
         attempt = Attempt(n=claimed.failed + 1, at_ms=now_ms, duration_ms=0, error=error)
-        self._finish(self._lanes[claimed.target], claimed, attempt)
+        self._attempts.judge(self._targets[claimed.target], claimed, attempt)
 
-    def _finish(
-        self,
-        lane: Lane,
-        claimed: Claimed,
-        attempt: Attempt,
-        *,
-        retry_after: bytes | None = None,
-        source: str | None = None,
-    ) -> None:
-        end, delay_s, reason = End.DONE, 0.0, None
-        if not succeeded(attempt.status):
-            verdict = lane.policy.judge(
-                attempt=attempt.n,
-                status=attempt.status,
-                retry_after=retry_after,
-                now_s=(attempt.at_ms + attempt.duration_ms) / 1000,
-                age_s=(claimed.age_ms + attempt.duration_ms) / 1000,
-            )
-            end, delay_s, reason = End(verdict.outcome.value), verdict.delay_s, verdict.reason
-        settlement = Settlement(claimed, end, int(delay_s * 1000), attempt, reason)
-        self._ended.append(Ended(lane, settlement, source))
-        if end is End.RETRY:
-            self._wake_no_later(lane, delay_s)
+    def _claim_ended(self, ended: EndedClaim) -> None:
+        target, settlement = ended.target, ended.settlement
+        self._unsettled.append(ended)
+        if settlement.end is End.RETRY:
+            self._wake_no_later(target, settlement.delay_ms / 1000)
         # In an ordered target what has just ended may have made the next of its transaction due.
-        if (lane.look_again or lane.ordered) and lane.name in self._lanes and not self._stopping:
-            self._wanting[lane.name] = None
-        self._turn()
+        if (target.look_again or target.ordered) and target.name in self._targets and not self._stopping:
+            self._wanting[target.name] = None
+        self._ask_soon()
 
-    def _wake_no_later(self, lane: Lane, delay_s: float) -> None:
+    def _wake_at(self, target: ServedTarget, next_due_s: float | None) -> None:
+        """Be back for the next retry when it is due: the sweep alone would be up to a second late."""
+        if target.timer:
+            target.timer.cancel()
+            target.timer = None
+        if next_due_s is not None:
+            loop = asyncio.get_running_loop()
+            target.timer = loop.call_later(next_due_s + 0.001, self.kick, target.name)
+
+    def _wake_no_later(self, target: ServedTarget, delay_s: float) -> None:
         when = asyncio.get_running_loop().time() + delay_s
-        if lane.timer is None or lane.timer.cancelled() or lane.timer.when() > when:
-            self._wake_at(lane, delay_s)
+        if target.timer is None or target.timer.cancelled() or target.timer.when() > when:
+            self._wake_at(target, delay_s)
 
     async def drain(self, grace_s: float) -> None:
         """Claim no more, wait for what is in flight, then hand the rest back uncharged."""
         self._stopping = True
-        for lane in self._lanes.values():
-            self._wake_at(lane, None)
+        for target in self._targets.values():
+            self._wake_at(target, None)
         if self._looking:
             await asyncio.wait(self._looking, timeout=grace_s)
-        if self._turning:
-            await asyncio.wait([self._turning], timeout=grace_s)
-        if self._in_flight:
-            self._all_ended = asyncio.Event()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_ended.wait(), grace_s)
-        left = list(self._in_flight)
-        for under_way in left:
-            if under_way.exchange is not None:
-                under_way.exchange.cancel()
-            self._let_go(under_way)
-            self._ended.append(Ended(under_way.lane, Settlement(under_way.claimed, End.BACK)))
-        if self._ended:
-            self._turn()
-        if self._turning:
-            await asyncio.wait([self._turning], timeout=grace_s)
-        log.info("drained", handed_back=len(left))
+        if self._asking:
+            await asyncio.wait([self._asking], timeout=grace_s)
+        handed_back = await self._attempts.drain(grace_s)
+        if self._unsettled:
+            self._ask_soon()
+        if self._asking:
+            await asyncio.wait([self._asking], timeout=grace_s)
+        log.info("drained", handed_back=handed_back)

@@ -74,7 +74,7 @@ class Sweeper:
         while not self._stopped.is_set():
             pause_s = SWEEP_S
             try:
-                if await self._upkeep.my_turn(self._worker, self._sources, self._leases_ms):
+                if await self._upkeep.may_sweep(self._worker, self._sources, self._leases_ms):
                     began = monotonic()
                     await self.sweep()
                     pause_s -= min(monotonic() - began, SWEEP_S)  # long sweeps come as often as others

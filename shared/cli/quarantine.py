@@ -16,7 +16,7 @@ from shared.cli.wording import counted, seconds
 from shared.errors import CommandFailed
 from shared.operations.quarantine import Chosen, QuarantineWork
 from shared.settings import Config
-from shared.store.admission import Terms
+from shared.store.admission import AdmissionOptions
 from shared.store.client import RedisClient
 from shared.store.records import QuarantineView, Records
 from shared.store.sources import Sources
@@ -187,10 +187,10 @@ def inbox(source: str, yes: bool, config: str | None, as_json: bool) -> None:
             print_json({"planned": 0, "quarantined": None})
         return
     confirm(f"Put {counted(planned, 'request')} into quarantine?", yes=yes)
-    terms = Terms(settings.dedupe.window.ms, settings.retention.events.ms)
+    options = AdmissionOptions(settings.dedupe.window.ms, settings.retention.events.ms)
 
     def run(client: RedisClient, done: Callable[[int], None]) -> Coroutine[Any, Any, int]:
-        return QuarantineWork(client).take_from_inbox(source, planned, terms, user=user(), done=done)
+        return QuarantineWork(client).take_from_inbox(source, planned, options, user=user(), done=done)
 
     moved = run_showing(settings, run, "requests", planned)
     if as_json:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from shared.store.admission import Entry, Place, Quarantine, Terms, admit
+from shared.store.admission import AdmissionOptions, Entry, Place, Quarantine, admit
 from shared.store.audit import named, note
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source
@@ -86,7 +86,7 @@ class QuarantineWork:
         }
 
     async def take_from_inbox(
-        self, source: str, planned: int, terms: Terms, *, user: str, done: Callable[[int], None]
+        self, source: str, planned: int, options: AdmissionOptions, *, user: str, done: Callable[[int], None]
     ) -> int:
         """Put all that waits in the inbox of a source that is not configured into quarantine, oldest first.
 
@@ -102,7 +102,7 @@ class QuarantineWork:
             batch = [_quarantine(source, id.decode(), fields) for id, fields in found]
             if not batch:
                 break
-            outcomes = await admit(self._client, Place.INBOX, source, batch, terms)
+            outcomes = await admit(self._client, Place.INBOX, source, batch, options)
             total += sum(outcome.what != "gone" for outcome in outcomes)
             done(total)
         return total

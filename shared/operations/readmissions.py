@@ -12,7 +12,7 @@ import msgspec
 
 from shared.event.ids import stream_id
 from shared.routing.reading import POISON, Reader
-from shared.store.admission import Admission, Entry, Outcome, Place, Quarantine, Terms, admit
+from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Place, Quarantine, admit
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
@@ -135,7 +135,7 @@ class Readmissions:
                     batch.place,
                     source,
                     items,
-                    Terms(
+                    AdmissionOptions(
                         self._reader.window_ms(source),
                         self._retention_ms,
                         resend_ms=self._reader.resend_ms(source),

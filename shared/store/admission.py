@@ -93,11 +93,11 @@ class Outcome(msgspec.Struct, frozen=True):
     differs: bool = False
 
 
-class Terms(msgspec.Struct, frozen=True):
+class AdmissionOptions(msgspec.Struct, frozen=True):
     """How a batch is admitted.
 
     Copies are known for `window_ms`, and what is recorded of them is kept for `retention_ms`. `fence` names
-    who must hold the source's turn, where its events are admitted in turn. `resend_ms`: an event whose key
+    who must hold the source's turn, if its events are admitted in turn. `resend_ms`: an event whose key
     counts (DedupeKey.counts) is a copy too if its bytes came before, less than so long ago.
     """
 
@@ -112,7 +112,7 @@ async def admit(
     place: Place,
     source: str,
     batch: Sequence[Admission | Quarantine],
-    terms: Terms,
+    options: AdmissionOptions,
 ) -> list[Outcome]:
     """Admit entries of one source from one place, in as many calls as bounds allow; each all or nothing.
 
@@ -120,22 +120,24 @@ async def admit(
     """
     outcomes: list[Outcome] = []
     for part in parts(batch):
-        outcomes += outcomes_of(part, await client.run(*admit_call(client.keys, place, source, part, terms)))
+        reply = await client.run(*admit_call(client.keys, place, source, part, options))
+        outcomes += outcomes_of(part, reply)
     return outcomes
 
 
 def admit_call(
-    keys: Keys, place: Place, source: str, part: Sequence[Admission | Quarantine], terms: Terms
+    keys: Keys, place: Place, source: str, part: Sequence[Admission | Quarantine], options: AdmissionOptions
 ) -> NamedCall:
     """Return the call that admits one of the `parts` of a batch."""
-    head: list[str | bytes | int | float] = [source, terms.window_ms, terms.resend_ms, terms.retention_ms]
+    head: list[str | bytes | int | float] = [source]
+    head += [options.window_ms, options.resend_ms, options.retention_ms]
     requests = [argument for item in part for argument in _arguments(item)]
     if place is not Place.INBOX:
         copies = part if place is Place.DUPLICATES else []
         bodies = [value for item in copies for value in (item.entry.id, item.entry.body)]
         return "readmit", [], [*head, place.value, len(copies), *bodies, *requests]
     inbox = [keys.inbox(source), keys.alone(source), keys.turn(source)]
-    return "admit", inbox, [*head, GROUP, terms.fence, TURN_MS, *requests]
+    return "admit", inbox, [*head, GROUP, options.fence, TURN_MS, *requests]
 
 
 def outcomes_of(part: Sequence[Admission | Quarantine], reply: Sequence[Any]) -> list[Outcome]:

@@ -82,8 +82,8 @@ class Limits(msgspec.Struct, frozen=True):
     burst: int = 1
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """What a process wants to claim."""
+class ClaimRequest(msgspec.Struct, frozen=True):
+    """What a process wants to claim of a target: at most `most` deliveries."""
 
     target: str
     most: int
@@ -123,16 +123,16 @@ class Settlement(msgspec.Struct, frozen=True):
         return self.claimed.age_ms + int(took_ms) + self.delay_ms
 
 
-class Turn(msgspec.Struct):
+class RoundTrip(msgspec.Struct):
     """What one round trip brought.
 
-    `counted` says for each settlement whether it changed anything (False: its token was spent); `news` names
-    the targets that changed by them: `opened`, `closed` (the breaker) or `disabled`. `failure`: why all the
-    settlements were refused. `claims`: for each wish its claims, or why there are none.
+    `counted` says for each settlement whether it changed anything (False: its token was spent). `changes`
+    names the targets that changed by them: `opened`, `closed` (the breaker) or `disabled`. `failure`: why
+    all the settlements were refused. `claims`: for each request its claims, or why there are none.
     """
 
     counted: list[bool] = []
-    news: dict[str, str] = {}
+    changes: dict[str, str] = {}
     failure: StoreUnavailable | None = None
     claims: list[Claims | Exception] = []
 
@@ -144,9 +144,9 @@ class DueSets:
         self._client = client
         self._keys = client.keys
 
-    async def turn(
-        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], wishes: Sequence[Wish]
-    ) -> Turn:
+    async def settle_and_claim(
+        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], requests: Sequence[ClaimRequest]
+    ) -> RoundTrip:
         """Write how claims ended, then claim what there is room for, all in one round trip.
 
         A target that is paused or disabled, or whose breaker is open, gets none.
@@ -155,24 +155,25 @@ class DueSets:
         and what was claimed then comes back with its lease.
         """
         calls = [_settle_call(batch, patience)] if batch else []
-        replies = await self._client.run_each([*calls, *(_claim_call(self._keys, wish) for wish in wishes)])
-        turn = Turn()
+        calls += [_claim_call(self._keys, request) for request in requests]
+        replies = await self._client.run_each(calls)
+        brought = RoundTrip()
         if batch:
             reply = replies.pop(0)
             if isinstance(reply, StoreUnavailable):
-                turn.failure = reply
+                brought.failure = reply
             else:
                 settled, changes = reply
-                turn.counted = [changed == 1 for changed in settled]
+                brought.counted = [changed == 1 for changed in settled]
                 names = dict.fromkeys(item.claimed.target for item in batch)
-                turn.news = {
+                brought.changes = {
                     name: change.decode() for name, change in zip(names, changes, strict=True) if change
                 }
-        turn.claims = [
-            reply if isinstance(reply, Exception) else _claims(wish.target, reply)
-            for wish, reply in zip(wishes, replies, strict=True)
+        brought.claims = [
+            reply if isinstance(reply, Exception) else _claims(request.target, reply)
+            for request, reply in zip(requests, replies, strict=True)
         ]
-        return turn
+        return brought
 
     async def read(self, ids: Sequence[str]) -> list[EventRecord | None]:
         """Return events as they are delivered, None for one that is gone. Raises: StoreUnavailable.
@@ -229,13 +230,13 @@ def _settle_call(batch: Sequence[Settlement], patience: Mapping[str, Patience]) 
     return "settle", [], args
 
 
-def _claim_call(keys: Keys, wish: Wish) -> NamedCall:
-    target, limits = wish.target, wish.limits
+def _claim_call(keys: Keys, request: ClaimRequest) -> NamedCall:
+    target, limits = request.target, request.limits
     return (
         "claim",
         [keys.due(target), keys.leased(target), keys.target(target), keys.rate(target)],
         [
-            *(target, wish.most, limits.concurrency, limits.lease_ms),
+            *(target, request.most, limits.concurrency, limits.lease_ms),
             *(limits.interval_us or "", limits.burst),
         ],
     )

@@ -11,11 +11,11 @@ from shared.event.ids import event_id
 from shared.store.admission import (
     TURN_MS,
     Admission,
+    AdmissionOptions,
     Entry,
     Outcome,
     Place,
     Quarantine,
-    Terms,
     admit,
     admit_call,
     outcomes_of,
@@ -154,7 +154,7 @@ class Inbox:
     async def begin_turn_and_take(self, source: str, holder: str) -> list[Entry] | None:
         """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
 
-        Returns what `take_in_turn` does; None where it is another's turn. Raises: StoreUnavailable.
+        Returns what `take_in_turn` does; None if another worker has the turn. Raises: StoreUnavailable.
         """
         calls = [begin_turn_call(self._keys, source, holder), self._take_in_turn_call(source, holder)]
         begun, taken = await self._client.run_each(calls)
@@ -169,7 +169,7 @@ class Inbox:
     async def take_in_turn(self, source: str, holder: str) -> list[Entry]:
         """Take the oldest entries in their order: first, one at a time, what a turn before left behind.
 
-        None are there for who has not the turn. Raises: StoreUnavailable.
+        Returns nothing unless `holder` has the turn. Raises: StoreUnavailable.
         """
         called = self._take_in_turn_call(source, holder)
         try:
@@ -206,13 +206,13 @@ class Inbox:
         return length
 
     async def admit(
-        self, source: str, batch: Sequence[Admission | Quarantine], terms: Terms
+        self, source: str, batch: Sequence[Admission | Quarantine], options: AdmissionOptions
     ) -> list[Outcome]:
         """Admit entries that were taken. Raises: StoreUnavailable, as `shared.store.admission.admit` says."""
-        return await admit(self._client, Place.INBOX, source, batch, terms)
+        return await admit(self._client, Place.INBOX, source, batch, options)
 
     async def admit_and_take_in_turn(
-        self, source: str, batch: Sequence[Admission | Quarantine], terms: Terms
+        self, source: str, batch: Sequence[Admission | Quarantine], options: AdmissionOptions
     ) -> tuple[list[Outcome], list[Entry]]:
         """Admit entries that were taken in turn, and take the next, in one round trip where bounds allow.
 
@@ -221,9 +221,9 @@ class Inbox:
         *before, last = parts(batch)
         outcomes: list[Outcome] = []
         for part in before:  # each only after the one before it: they are in order
-            outcomes += await admit(self._client, Place.INBOX, source, part, terms)
-        call = admit_call(self._keys, Place.INBOX, source, last, terms)
-        replies = await self._client.run_each([call, self._take_in_turn_call(source, terms.fence)])
+            outcomes += await admit(self._client, Place.INBOX, source, part, options)
+        call = admit_call(self._keys, Place.INBOX, source, last, options)
+        replies = await self._client.run_each([call, self._take_in_turn_call(source, options.fence)])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply

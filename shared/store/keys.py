@@ -242,7 +242,7 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.prefix}rate:{target}"
 
     def sweeper(self, sources: Iterable[str], targets: Iterable[str]) -> str:
-        """Whose turn it is to sweep, among the workers that have these names in their configuration."""
+        """Who sweeps now, among the workers that have these names in their configuration."""
         return f"{self.prefix}sweeper:{names_digest(sources, targets)}"
 
     def duty(self, name: str, digest: str) -> str:

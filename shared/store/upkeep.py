@@ -1,4 +1,4 @@
-"""What keeps the store in order: whose turn it is to sweep, where work waits, what may go."""
+"""What keeps the store in order: who sweeps, where work waits, what may go."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -81,11 +81,10 @@ class Upkeep:
             found: dict[Any, Any] = await self._client.redis.hgetall(self._keys.unknown)
         return {source.decode(): int(count) for source, count in found.items()}
 
-    async def my_turn(self, worker: str, sources: Iterable[str], targets: Iterable[str]) -> bool:
+    async def may_sweep(self, worker: str, sources: Iterable[str], targets: Iterable[str]) -> bool:
         """Tell whether this worker sweeps now: of those that know the same names, one does, for a second.
 
-        Not one of all: a worker would keep the turn from one with another configuration, and with it all
-        that only that one knows.
+        One for each configuration: during a rolling deploy each must sweep the names that only it knows.
 
         Raises: StoreUnavailable.
         """

@@ -14,7 +14,7 @@ from shared.event.record import EventRecord
 from shared.routing.reading import Reader
 from shared.settings import PREFIX, Config
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Terms
+from shared.store.admission import Admission, AdmissionOptions, Entry
 from shared.store.client import RedisClient
 from shared.store.inbox import Inbox, Received
 from tests.acceptance.gateway import SOURCES
@@ -84,7 +84,7 @@ def admit(socket: Path, first: int, count: int, targets: Callable[[int], Sequenc
                 read = _reader().read(entry)
                 assert isinstance(read, Admission)
                 batch.append(msgspec.structs.replace(read, targets=targets(number)))
-            outcomes = await inbox.admit(SOURCE, batch, Terms(WINDOW_MS, WINDOW_MS))
+            outcomes = await inbox.admit(SOURCE, batch, AdmissionOptions(WINDOW_MS, WINDOW_MS))
             assert all(outcome.what == "admitted" for outcome in outcomes)
 
     with_client(socket, put)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shared.event.record import EventRecord
-from shared.store.due import Claimed, DueSets, Limits, Patience, Settlement, Wish
+from shared.store.due import Claimed, ClaimRequest, DueSets, Limits, Patience, Settlement
 
 
 class Claims(NamedTuple):
@@ -21,7 +21,7 @@ class Due(DueSets):
 
     async def claim(self, target: str, *, most: int, limits: Limits) -> Claims:
         """Claim up to `most` deliveries that are due, within the target's limits."""
-        [claims] = (await self.turn([], {}, [Wish(target, most, limits)])).claims
+        [claims] = (await self.settle_and_claim([], {}, [ClaimRequest(target, most, limits)])).claims
         if isinstance(claims, Exception):
             raise claims
         events = await self.read([claimed.event_id for claimed in claims.entries])
@@ -33,7 +33,7 @@ class Due(DueSets):
         self, batch: Sequence[Settlement], patience: Mapping[str, Patience]
     ) -> tuple[list[bool], dict[str, str]]:
         """Write how claims ended; return which of them counted, and the targets that changed."""
-        turn = await self.turn(batch, patience, [])
-        if turn.failure:
-            raise turn.failure
-        return turn.counted, turn.news
+        brought = await self.settle_and_claim(batch, patience, [])
+        if brought.failure:
+            raise brought.failure
+        return brought.counted, brought.changes

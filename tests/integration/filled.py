@@ -13,7 +13,7 @@ from shared.event.record import attributes_of, data_of
 from shared.providers.base import RawEvent
 from shared.settings import PREFIX
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Quarantine, Terms
+from shared.store.admission import Admission, AdmissionOptions, Entry, Quarantine
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, End, Limits, Patience, Settlement
 from shared.store.inbox import Inbox, Received
@@ -72,7 +72,7 @@ class Filled:
         """Admit what waits in a source's inbox, for these targets."""
         while entries := await self.inbox.take(source, "worker-1"):
             batch = [self._read(entry, targets) for entry in entries]
-            await self.inbox.admit(source, batch, Terms(HOUR_MS, HOUR_MS))
+            await self.inbox.admit(source, batch, AdmissionOptions(HOUR_MS, HOUR_MS))
 
     async def admit_in_order(self, *targets: str, source: str = "trustshare") -> None:
         """Admit what waits in a source's inbox, for these targets, each transaction's events in order."""
@@ -81,7 +81,7 @@ class Filled:
                 msgspec.structs.replace(item, in_order=targets) if isinstance(item, Admission) else item
                 for item in (self._read(entry, targets) for entry in entries)
             ]
-            await self.inbox.admit(source, batch, Terms(HOUR_MS, HOUR_MS))
+            await self.inbox.admit(source, batch, AdmissionOptions(HOUR_MS, HOUR_MS))
 
     def _read(self, entry: Entry, targets: Sequence[str]) -> Admission | Quarantine:
         try:

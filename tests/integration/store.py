@@ -8,7 +8,7 @@ from typing import TypeVar
 from shared.event.canonical import DedupeKey
 from shared.settings import PREFIX
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Outcome, Terms
+from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome
 from shared.store.client import RedisClient
 from shared.store.inbox import Received
 from shared.store.targets import Targets
@@ -59,7 +59,7 @@ class Store:
         return await self.inbox.admit(
             entries[0].source if entries else SOURCE,
             batch,
-            Terms(WINDOW_MS, RETENTION_MS, fence),
+            AdmissionOptions(WINDOW_MS, RETENTION_MS, fence),
         )
 
     async def event(self, body: bytes, *targets: str) -> str:

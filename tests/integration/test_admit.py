@@ -12,7 +12,7 @@ from shared.errors import StoreUnavailable
 from shared.event.ids import stream_id
 from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
-from shared.store.admission import Entry, Outcome, Place, Quarantine, Terms, admit
+from shared.store.admission import AdmissionOptions, Entry, Outcome, Place, Quarantine, admit
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.inbox import Received
 from shared.store.keys import GROUP, Keys, transaction
@@ -67,7 +67,7 @@ class Desk:
         ids = await self.store.put(*raw, source=source)
         while entries := await self.store.inbox.take(source, WORKER):
             batch = [by.read(entry) for entry in entries]
-            await self.store.inbox.admit(source, batch, Terms(by.window_ms(source), RETENTION_MS))
+            await self.store.inbox.admit(source, batch, AdmissionOptions(by.window_ms(source), RETENTION_MS))
         return ids
 
     def readmissions(self, by: Reader) -> Readmissions:
@@ -156,7 +156,7 @@ def test_what_is_still_unreadable_stays_with_the_new_reason(redis_url: str) -> N
                 Place.QUARANTINE,
                 "trustist",
                 [Quarantine(entry, "other", "another reason")],
-                Terms(1000, 1000),
+                AdmissionOptions(1000, 1000),
             )
             assert (outcome.what, await desk.places(id)) == ("quarantined", ["quarantined"])
         now = await desk.records.find(id, [])
@@ -388,7 +388,9 @@ def test_a_copy_keeps_the_headers_that_its_adapter_needs(redis_url: str) -> None
         await desk.store.inbox.put([Received("trustist", raw, kept)] * 2)
         by = reader()
         batch = [by.read(entry) for entry in await desk.store.inbox.take("trustist", WORKER)]
-        outcomes: list[Outcome] = await desk.store.inbox.admit("trustist", batch, Terms(1000, RETENTION_MS))
+        outcomes: list[Outcome] = await desk.store.inbox.admit(
+            "trustist", batch, AdmissionOptions(1000, RETENTION_MS)
+        )
         copy = outcomes[1].entry.id
         assert (await desk.admit(named(copy), by)).admitted == 1
         assert await desk.redis.hget(KEYS.event(copy), "type") == b"application/vnd.api+json"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from shared.event.canonical import DedupeKey
-from shared.store.admission import Admission, Terms
+from shared.store.admission import Admission, AdmissionOptions
 from tests.conftest import RedisServer
 from tests.integration.store import (
     ATTRIBUTES,
@@ -29,16 +29,20 @@ RAISED = DedupeKey(("dispute_raised", "t"), counts="dispute_resolved:t", raises=
 RESOLVED = DedupeKey(("dispute_resolved", "t"), counts="dispute_raised:t", raises="dispute_resolved:t")
 
 
-async def admit(store: Store, sent: Sequence[tuple[bytes, DedupeKey | None]], terms: Terms) -> list[str]:
+async def admit(
+    store: Store, sent: Sequence[tuple[bytes, DedupeKey | None]], options: AdmissionOptions
+) -> list[str]:
     """Receive bodies with these keys and admit them at once. Returns what became of them."""
     await store.put(*(body for body, _ in sent))
-    return await admit_waiting(store, [key for _, key in sent], terms)
+    return await admit_waiting(store, [key for _, key in sent], options)
 
 
-async def admit_waiting(store: Store, keys: Sequence[DedupeKey | None], terms: Terms) -> list[str]:
+async def admit_waiting(
+    store: Store, keys: Sequence[DedupeKey | None], options: AdmissionOptions
+) -> list[str]:
     entries = await store.inbox.take(SOURCE, WORKER)
     batch = [Admission(entry, key, [], ATTRIBUTES, DATA) for entry, key in zip(entries, keys, strict=True)]
-    return [outcome.what for outcome in await store.inbox.admit(SOURCE, batch, terms)]
+    return [outcome.what for outcome in await store.inbox.admit(SOURCE, batch, options)]
 
 
 @pytest.mark.case(n=56)
@@ -56,7 +60,9 @@ def test_a_dedupe_key_takes_at_most_40_bytes_and_is_found_among_all_others(folde
 
         async def new(first: int) -> None:
             batch = sent(first)
-            assert await admit(store, batch, Terms(7 * DAY_MS, RETENTION_MS)) == ["admitted"] * len(batch)
+            assert await admit(store, batch, AdmissionOptions(7 * DAY_MS, RETENTION_MS)) == [
+                "admitted"
+            ] * len(batch)
             await store.upkeep.retain([], events_ms=DAY_MS, dead_letters_ms=DAY_MS, under_pressure=True)
 
         await new(0)
@@ -68,7 +74,9 @@ def test_a_dedupe_key_takes_at_most_40_bytes_and_is_found_among_all_others(folde
         assert (await used() - before) / (KEYS - AT_ONCE) <= 40
         for first in range(0, KEYS, AT_ONCE * 50):
             batch = sent(first)
-            assert await admit(store, batch, Terms(7 * DAY_MS, RETENTION_MS)) == ["duplicate"] * len(batch)
+            assert await admit(store, batch, AdmissionOptions(7 * DAY_MS, RETENTION_MS)) == [
+                "duplicate"
+            ] * len(batch)
 
     server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use
     server.start()
@@ -82,11 +90,13 @@ def test_a_dedupe_key_takes_at_most_40_bytes_and_is_found_among_all_others(folde
 def test_what_is_older_than_the_window_holds_its_key_no_more_though_it_is_there_still(redis_url: str) -> None:
     async def check(store: Store) -> None:
         sent = [(b"x", DedupeKey(("k",)))]
-        assert await admit(store, sent, Terms(WINDOW_MS, RETENTION_MS)) == ["admitted"]
-        assert await admit(store, sent, Terms(WINDOW_MS, RETENTION_MS)) == ["duplicate"]
+        assert await admit(store, sent, AdmissionOptions(WINDOW_MS, RETENTION_MS)) == ["admitted"]
+        assert await admit(store, sent, AdmissionOptions(WINDOW_MS, RETENTION_MS)) == ["duplicate"]
         await asyncio.sleep(0.01)
         assert len(await store.redis.keys("hr:dedupe:*:*")) == 1
-        assert await admit(store, sent, Terms(1, RETENTION_MS)) == ["admitted"], "a reload made it shorter"
+        assert await admit(store, sent, AdmissionOptions(1, RETENTION_MS)) == ["admitted"], (
+            "a reload made it shorter"
+        )
 
     with_store(redis_url, check)
 
@@ -98,8 +108,8 @@ def test_copies_that_waited_for_longer_than_the_window_are_copies(redis_url: str
         await store.put(b"x", b"x")
         await store.redis.xgroup_create("hr:inbox:trustshare", "workers", id="0")
         await asyncio.sleep(1.5)
-        terms = Terms(1000, RETENTION_MS)
-        assert await admit_waiting(store, [DedupeKey(("k",))] * 2, terms) == ["admitted", "duplicate"]
+        options = AdmissionOptions(1000, RETENTION_MS)
+        assert await admit_waiting(store, [DedupeKey(("k",))] * 2, options) == ["admitted", "duplicate"]
 
     with_store(redis_url, check)
 
@@ -107,7 +117,7 @@ def test_copies_that_waited_for_longer_than_the_window_are_copies(redis_url: str
 def test_a_hash_of_keys_is_cleared_of_those_out_of_the_window(redis_url: str) -> None:
     async def check(store: Store) -> None:
         for number in range(3):
-            await admit(store, [(b"x", DedupeKey((str(number),)))], Terms(WINDOW_MS, RETENTION_MS))
+            await admit(store, [(b"x", DedupeKey((str(number),)))], AdmissionOptions(WINDOW_MS, RETENTION_MS))
         hashes = await store.redis.keys("hr:dedupe:*:*")
         for hash in hashes:  # as if each had got all of the three, eleven minutes ago
             for number in range(3):
@@ -115,10 +125,14 @@ def test_a_hash_of_keys_is_cleared_of_those_out_of_the_window(redis_url: str) ->
                 await store.redis.hset(hash, b"k%016d" % number, old)
             await store.redis.pexpire(hash, WINDOW_MS - 1)
         for number in range(3):
-            [what] = await admit(store, [(b"y", DedupeKey((str(number),)))], Terms(WINDOW_MS, RETENTION_MS))
+            [what] = await admit(
+                store, [(b"y", DedupeKey((str(number),)))], AdmissionOptions(WINDOW_MS, RETENTION_MS)
+            )
             assert what == "duplicate"
         for number in range(2000):
-            await admit(store, [(b"y", DedupeKey((f"n{number}",)))], Terms(WINDOW_MS, RETENTION_MS))
+            await admit(
+                store, [(b"y", DedupeKey((f"n{number}",)))], AdmissionOptions(WINDOW_MS, RETENTION_MS)
+            )
             if all([await store.redis.hlen(hash) < 4 for hash in hashes]):
                 break
         for hash in hashes:
@@ -137,9 +151,9 @@ def test_a_key_of_an_earlier_version_is_known(redis_url: str, counted: bool) -> 
         digest = sha256(msgspec.json.encode(key.parts)).hexdigest()[:32]
         name = f"hr:dedupe:{SOURCE}:k{digest}" + (":0" if counted else "")
         await store.redis.set(name, first, px=WINDOW_MS)
-        terms = Terms(WINDOW_MS, RETENTION_MS)
+        options = AdmissionOptions(WINDOW_MS, RETENTION_MS)
         await store.redis.xtrim("hr:inbox:trustshare", maxlen=0)
-        assert await admit(store, [(b"x", key), (b"other", DedupeKey(("l",)))], terms) == [
+        assert await admit(store, [(b"x", key), (b"other", DedupeKey(("l",)))], options) == [
             "duplicate",
             "admitted",
         ]
@@ -150,19 +164,21 @@ def test_a_key_of_an_earlier_version_is_known(redis_url: str, counted: bool) -> 
 @pytest.mark.case(n=51)
 def test_a_pair_that_is_sent_again_is_a_copy_within_the_resend_window_and_no_longer(redis_url: str) -> None:
     async def check(store: Store) -> None:
-        terms = Terms(WINDOW_MS, RETENTION_MS, resend_ms=WINDOW_MS // 2)
+        options = AdmissionOptions(WINDOW_MS, RETENTION_MS, resend_ms=WINDOW_MS // 2)
         pair = [(b"raised", RAISED), (b"resolved", RESOLVED)]
-        assert await admit(store, pair, terms) == ["admitted"] * 2
+        assert await admit(store, pair, options) == ["admitted"] * 2
         for _ in range(3):
-            assert await admit(store, pair, terms) == ["duplicate"] * 2
+            assert await admit(store, pair, options) == ["duplicate"] * 2
         # A dispute that says something else is another one, and so is its resolution.
-        assert await admit(store, [(b"raised anew", RAISED), (b"over", RESOLVED)], terms) == ["admitted"] * 2
-        assert await admit(store, pair, terms) == ["duplicate"] * 2
+        assert (
+            await admit(store, [(b"raised anew", RAISED), (b"over", RESOLVED)], options) == ["admitted"] * 2
+        )
+        assert await admit(store, pair, options) == ["duplicate"] * 2
         # After the span the same bytes are another dispute, once more.
-        later = Terms(WINDOW_MS, RETENTION_MS, resend_ms=1)
+        later = AdmissionOptions(WINDOW_MS, RETENTION_MS, resend_ms=1)
         await asyncio.sleep(0.01)
         assert await admit(store, [pair[0]], later) == ["admitted"]
         assert await admit(store, [pair[1]], later) == ["admitted"]
-        assert await admit(store, pair, terms) == ["duplicate"] * 2
+        assert await admit(store, pair, options) == ["duplicate"] * 2
 
     with_store(redis_url, check)

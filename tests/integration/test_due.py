@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from shared.delivery.verdicts import GivenUp, Reason
-from shared.store.due import READ_AT_ONCE, Attempt, Claimed, End, Limits, Patience, Settlement, Wish
+from shared.store.due import READ_AT_ONCE, Attempt, Claimed, ClaimRequest, End, Limits, Patience, Settlement
 from shared.store.upkeep import Removed
 from tests.integration.due import Claims
 from tests.integration.store import Store, with_store
@@ -79,7 +79,9 @@ def test_what_is_gone_waits_no_more_once_it_is_handed_back(redis_url: str) -> No
     async def check(store: Store) -> None:
         ids = [await store.event(b"%d" % i, "one") for i in range(2)]
         await store.redis.delete(f"hr:event:{ids[0]}")
-        [claims] = (await store.due.turn([], {}, [Wish("one", 10, Limits(LEASE_MS, 100))])).claims
+        [claims] = (
+            await store.due.settle_and_claim([], {}, [ClaimRequest("one", 10, Limits(LEASE_MS, 100))])
+        ).claims
         assert not isinstance(claims, Exception)
         claimed = claims.entries
         assert [each.event_id for each in claimed] == ids
@@ -300,8 +302,8 @@ def test_waiting_names_what_a_sweep_must_ring_for(redis_url: str, monkeypatch: p
 def test_one_worker_sweeps_at_a_time_of_those_that_know_the_same_names(redis_url: str) -> None:
     async def check(store: Store) -> None:
         names: list[tuple[list[str], list[str]]] = [(["s"], ["a", "b"]), (["s"], ["b", "a"]), (["s"], ["a"])]
-        turns = [await store.upkeep.my_turn(f"w{number}", *known) for number, known in enumerate(names)]
-        assert turns == [True, False, True]
+        sweepers = [await store.upkeep.may_sweep(f"w{number}", *known) for number, known in enumerate(names)]
+        assert sweepers == [True, False, True]
 
     with_store(redis_url, check)
 

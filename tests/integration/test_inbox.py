@@ -12,7 +12,7 @@ from shared.errors import StoreUnavailable
 from shared.event.canonical import DedupeKey
 from shared.settings import PREFIX
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Quarantine, Terms
+from shared.store.admission import Admission, AdmissionOptions, Entry, Quarantine
 from shared.store.bells import Bells
 from shared.store.doorbell import ADMIT, Doorbell, envelope, queue
 from shared.store.inbox import Inbox, Received
@@ -223,7 +223,7 @@ def test_quarantine_keeps_the_body_and_the_reason(redis_url: str) -> None:
         outcomes = await store.inbox.admit(
             SOURCE,
             [Quarantine(entry, "not-json", "the body is not UTF-8") for entry in entries],
-            Terms(WINDOW_MS, RETENTION_MS),
+            AdmissionOptions(WINDOW_MS, RETENTION_MS),
         )
         assert [outcome.what for outcome in outcomes] == ["quarantined", "duplicate"]
         kept = await store.redis.hgetall(f"hr:quarantined:{id}")
@@ -255,7 +255,7 @@ def test_arguments_that_are_wrong_write_nothing(redis_url: str) -> None:
             await store.inbox.admit(
                 SOURCE,
                 [*batch, Admission(bad, None, ["one"], ATTRIBUTES, DATA)],
-                Terms(WINDOW_MS, RETENTION_MS),
+                AdmissionOptions(WINDOW_MS, RETENTION_MS),
             )
         assert await store.redis.zcard("hr:due:one") == 0
         assert await store.redis.xlen("hr:inbox:trustshare") == 2

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from shared.http import Egress
 from shared.settings import Config, Target
 from shared.store.bells import Bells
-from shared.store.due import DueSets, Patience, Settlement, Turn, Wish
+from shared.store.due import ClaimRequest, DueSets, Patience, RoundTrip, Settlement
 from shared.values import Private, Secrets
 from tests.acceptance.gateway import SECRET
 from tests.acceptance.sink import Sink
@@ -19,13 +19,13 @@ class SlowClaims(DueSets):
 
     asked, answer = asyncio.Event(), asyncio.Event()
 
-    async def turn(
-        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], wishes: Sequence[Wish]
-    ) -> Turn:
-        turn = await super().turn(batch, patience, wishes)
+    async def settle_and_claim(
+        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], requests: Sequence[ClaimRequest]
+    ) -> RoundTrip:
+        brought = await super().settle_and_claim(batch, patience, requests)
         self.asked.set()
         await self.answer.wait()
-        return turn
+        return brought
 
 
 def test_what_is_claimed_after_the_grace_time_is_handed_back_and_charged_to_nobody(

@@ -3,7 +3,7 @@
 python -m tests.faults.crash_points --pairs 1000 --seed 7    pairs of random points
 python -m tests.faults.crash_points --every                  each point, at its first time
 python -m tests.faults.crash_points --list                   the points
-python -m tests.faults.crash_points 'worker | settle in deliver.Deliverer._take_turn:after#1'
+python -m tests.faults.crash_points 'worker | settle in deliver.Deliverer._round_trip:after#1'
 """
 
 import argparse

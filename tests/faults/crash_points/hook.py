@@ -2,7 +2,7 @@
 
 It sits below the store and the egress client, in redis-py's connections (the asynchronous ones and Kombu's), in
 the connection of scripts and in the egress connection, so that an operation which is new is found without anybody telling this file. A point is
-`<what> in <who>:<side>`: `settle in deliver.Deliverer._take_turn:after`. Sides: `before` it is sent; `amid`, a pipeline of
+`<what> in <who>:<side>`: `settle in deliver.Deliverer._round_trip:after`. Sides: `before` it is sent; `amid`, a pipeline of
 which only the first command was sent; `after` its reply or answer has come, and nothing was made of it yet.
 """
 

@@ -14,7 +14,7 @@ import msgspec
 from shared.config.file import read_config
 from shared.event.ids import stream_id
 from shared.routing.reading import Reader
-from shared.store.admission import Admission, Terms
+from shared.store.admission import Admission, AdmissionOptions
 from shared.store.due import Limits
 from shared.store.inbox import IN_TURN
 from shared.store.keys import GROUP, Keys
@@ -158,7 +158,7 @@ async def _seed(url: str, reader: Reader) -> list[Sent]:
         batch = [reader.read(entry) for entry in await store.inbox.take(SHOP, "dead")]
         assert isinstance(batch[0], Admission)
         batch[0] = msgspec.structs.replace(batch[0], targets=[*batch[0].targets, REMOVED])
-        await store.inbox.admit(SHOP, batch, Terms(reader.window_ms(SHOP), 600_000))
+        await store.inbox.admit(SHOP, batch, AdmissionOptions(reader.window_ms(SHOP), 600_000))
         await redis.hset(KEYS.event(sent[1].id), "lapsed:healthy", 9)
         await redis.zadd(KEYS.targets, {REMOVED: 1})
         for name in ("healthy", REMOVED):

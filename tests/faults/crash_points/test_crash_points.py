@@ -75,7 +75,7 @@ def test_the_plays_come_to_every_script_and_every_function_of_the_store(troupe: 
     targets = ("healthy", "slow", "flaky", "failing", "gone", "ordered")
     network = {"brpop in kombu", "connect to a target", *(f"POST /{name}" for name in targets)}
     assert {f"{what}:{side}" for what in network for side in ("before", "after")} <= points
-    assert "settle in deliver.Deliverer._take_turn:after" in troupe.record()["stop"].points, "it hands back"
+    assert "settle in deliver.Deliverer._round_trip:after" in troupe.record()["stop"].points, "it hands back"
 
 
 @pytest.mark.timeout(900)

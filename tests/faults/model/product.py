@@ -12,7 +12,7 @@ from shared.operations.replays import Replayed, Replays, Selection
 from shared.settings import PREFIX
 from shared.store import client, due
 from shared.store.address import parse_address
-from shared.store.admission import Admission, Entry, Outcome, Quarantine, Terms
+from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Quarantine
 from shared.store.client import RedisClient
 from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
 from shared.store.inbox import Received
@@ -117,9 +117,9 @@ class Product:
 
     def admit(self, source: str, batch: Sequence[Admission | Quarantine], fence: str) -> list[Outcome] | None:
         """Admit; None where the turn is over."""
-        terms = Terms(WINDOW_MS, EVENTS_MS, fence, RESEND_MS)
+        options = AdmissionOptions(WINDOW_MS, EVENTS_MS, fence, RESEND_MS)
         try:
-            return self._run(self._inbox.admit(source, batch, terms))
+            return self._run(self._inbox.admit(source, batch, options))
         except StoreUnavailable as error:
             if "FENCED" not in str(error):
                 raise

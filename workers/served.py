@@ -15,8 +15,11 @@ def _max_age_s(target: Target) -> float:
     return target.max_age or Backoff(target.retry).horizon_s() + target.retry.attempts * target.timeout
 
 
-class Lane:
-    """One target as this process serves it."""
+class ServedTarget:
+    """One target as this process serves it. `in_flight` counts the attempts that it has under way here.
+
+    `look_again`: there was more to claim than room for it. `timer` calls when the next delivery is due.
+    """
 
     def __init__(self, config: Config, target: Target) -> None:
         self.name = target.name
@@ -27,7 +30,7 @@ class Lane:
 
     def configure(self, config: Config, target: Target) -> None:
         """Take up the target's settings: the next attempt is made by them."""
-        self.target = target
+        self.settings = target
         self.ordered = target.ordering == "transaction"
         self.outgoing = Outgoing(config, target)
         backoff = Backoff(target.retry)
