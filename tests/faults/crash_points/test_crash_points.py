@@ -14,7 +14,10 @@ PAIRS = 40
 
 INCLUDED = dict.fromkeys(
     ("admission", "bell", "breaker", "copies", "dedupe", "lanes"), "a text that other scripts include"
-) | {"drop_queued": "only for what is no doorbell of ours; doorbells may be lost"}
+) | {
+    "drop_queued": "only for what is no doorbell of ours; doorbells may be lost",
+    "pack": "no play lasts until an event is a minute old; packing writes by this one script alone",
+}
 """Scripts that no play comes to, and why."""
 
 MOVES = "tests/integration/test_shares.py breaks each move to the disk and back off between its steps"
