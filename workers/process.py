@@ -3,7 +3,6 @@
 All of it hangs on Celery's signals, which only a worker sends: `celery inspect` and the like do none of this.
 """
 
-import atexit
 import logging
 import os
 import signal
@@ -29,6 +28,8 @@ log = structlog.get_logger()
 POOLS = ("threads", "solo")
 """Celery's pools in which a task may run that hands its doorbell to the loop: they do not fork."""
 
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
 _NOT_TAKEN = {
     "queues": "--queues: a worker takes doorbells from one queue",
     "exclude_queues": "--exclude-queues: a worker takes doorbells from one queue",
@@ -44,7 +45,7 @@ def connect(app: Celery, file: ConfigFile, runtime: Runtime) -> None:
     """Have Celery's signals prepare the process and start and close `runtime`."""
 
     def celeryd_init(options: Mapping[str, Any], **_: object) -> None:
-        prepare(app, file, options)
+        prepare(app, file, runtime, options)
 
     # Weak references to these closures would not hold. `worker_process_init` never fires for threads.
     signals.celeryd_init.connect(celeryd_init, weak=False)
@@ -54,10 +55,11 @@ def connect(app: Celery, file: ConfigFile, runtime: Runtime) -> None:
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
 
 
-def prepare(app: Celery, file: ConfigFile, options: Mapping[str, Any]) -> None:
+def prepare(app: Celery, file: ConfigFile, runtime: Runtime, options: Mapping[str, Any]) -> None:
     """Set the process up, or end it if its options, its configuration or Redis do not do."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until Celery has its own
+    for number in _STOPPING:
+        signal.signal(number, lambda *_: _end(runtime))  # until Celery has its own
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process that stands still (workers.watchdog)
     # Celery writes to this file descriptor itself, in plain text: its banner, and what it does on a signal.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -98,12 +100,25 @@ def _without_arguments(record: logging.LogRecord) -> bool:
 
 
 def _start(runtime: Runtime) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)  # what has begun to start cannot be closed yet
     try:
         runtime.start()
     except Exception as error:  # Celery would go on without
         end_process(f"the worker's runtime did not start: {type(error).__name__}")
-    # Celery closes it; but told to stop before Celery listens to that, nobody has.
-    atexit.register(runtime.close)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+
+
+def _end(runtime: Runtime) -> NoReturn:
+    """End the process, told to stop before Celery listens to that.
+
+    An exception would not do: raised amid an import, Python may make another of it.
+    """
+    try:
+        runtime.close()
+    finally:
+        logs.flush()
+        os._exit(0)
 
 
 def _handle_signals(runtime: Runtime) -> None:
