@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ingress.acceptance import Acceptance
 from ingress.commit import Committer
 from ingress.server.gate import Gate
 from ingress.webhooks import NOT_ALLOWED, NOT_FOUND, Webhooks
@@ -41,7 +42,8 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
     if file is None:
         logs.configure("ingress")
         file = ConfigFile(Path(os.environ.get(CONFIG_ENV, "headrace.toml")))
-    committer = Committer(file.config)
+    acceptance = Acceptance(file.config)
+    committer = Committer(file.config, acceptance)
     webhooks = Webhooks(committer, file.config)
 
     async def live(_request: Request) -> Response:
@@ -53,15 +55,16 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
         A source whose inbox is full makes no process unready while others are taken from: no other process
         would take its events either. It is counted, not named, and the reason is one word: a stranger asks.
         """
-        if refusal := committer.refusal:
+        if refusal := acceptance.refusal:
             return JSONResponse({"status": "not ready", "reason": refusal.word}, 503)
-        counts = {"full_inboxes": len(committer.full), "stranded_inboxes": committer.stranded}
+        counts = {"full_inboxes": len(acceptance.full), "stranded_inboxes": acceptance.stranded}
         return JSONResponse({"status": "ready", **{name: count for name, count in counts.items() if count}})
 
     def reload(*, always: bool) -> None:
         if file.reload(always=always):
             webhooks.configure(file.config)
             committer.configure(file.config)
+            acceptance.configure(file.config)
             if gate is not None:
                 gate.configure(file.config.ingress)
 
@@ -78,16 +81,17 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
         with suppress(ValueError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(reload, always=True))
         reload(always=True)  # for a signal that came while there was no handler yet
-        await committer.check()
+        await acceptance.check()
         garbage.settle()
         background = BackgroundTasks()
-        background.start("commit watch", committer.watch())
+        background.start("commit watch", acceptance.watch())
         background.start("file watch", watch_file())
         try:
             yield
         finally:
             await background.stop()
             await committer.close()
+            await acceptance.close()
 
     app = Starlette(
         routes=[

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from ingress.commit import INBOXES_FULL, Committer
+from ingress.acceptance import INBOXES_FULL, Acceptance
+from ingress.commit import Committer
 from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
 from shared.store.inbox import Received
@@ -19,22 +20,32 @@ KEYS = Keys()
 NOISY, QUIET = "noisy", "quiet"
 
 
+class Intake(NamedTuple):
+    """What of ingress commits, and what says whether it may."""
+
+    commits: Committer
+    acceptance: Acceptance
+
+
 @asynccontextmanager
-async def committer(redis_url: str, **limits: int) -> AsyncIterator[Committer]:
+async def intake(redis_url: str, **limits: int) -> AsyncIterator[Intake]:
     sources = [{"name": name, "provider": "trustshare", "secrets": ["s"]} for name in (NOISY, QUIET)]
-    commits = Committer(parse_config({"redis": {"url": redis_url}, "sources": sources, "ingress": limits}))
-    await commits.check()
+    config = parse_config({"redis": {"url": redis_url}, "sources": sources, "ingress": limits})
+    acceptance = Acceptance(config)
+    commits = Committer(config, acceptance)
+    await acceptance.check()
     try:
-        yield commits
+        yield Intake(commits, acceptance)
     finally:
         await commits.close()
+        await acceptance.close()
 
 
-async def send(to: Committer, source: str, size: int = 10) -> bool:
-    """Commit a request as ingress does; False where it is refused."""
-    full = source in to.full
+async def send(to: Intake, source: str, size: int = 10) -> bool:
+    """Commit a request as ingress does; False if it is refused."""
+    full = source in to.acceptance.full
     try:
-        await to.commit(Received(source, b"x" * size, {}))
+        await to.commits.commit(Received(source, b"x" * size, {}))
     except StoreUnavailable as error:
         refused = str(error)
     else:
@@ -51,40 +62,40 @@ async def remove(store: Store, source: str, count: int) -> None:
 
 def test_a_full_inbox_is_left_alone_until_a_tenth_is_gone(redis_url: str) -> None:
     async def test(store: Store) -> None:
-        async with committer(redis_url, max_inbox_events=20) as commits:
+        async with intake(redis_url, max_inbox_events=20) as ingress:
             for _ in range(20):
-                assert await send(commits, NOISY)
-            await commits.check()
-            assert await send(commits, NOISY), "at its limit it is not past it"
-            await commits.check()
-            assert not await send(commits, NOISY)
-            assert await send(commits, QUIET)
-            assert commits.refusal is None
-            assert set(commits.full) == {NOISY}
+                assert await send(ingress, NOISY)
+            await ingress.acceptance.check()
+            assert await send(ingress, NOISY), "at its limit it is not past it"
+            await ingress.acceptance.check()
+            assert not await send(ingress, NOISY)
+            assert await send(ingress, QUIET)
+            assert ingress.acceptance.refusal is None
+            assert set(ingress.acceptance.full) == {NOISY}
             await remove(store, NOISY, 2)
-            await commits.check()
-            assert not await send(commits, NOISY), "19 are below the limit, and it does not flap"
+            await ingress.acceptance.check()
+            assert not await send(ingress, NOISY), "19 are below the limit, and it does not flap"
             await remove(store, NOISY, 1)
-            await commits.check()
-            assert await send(commits, NOISY)
-            assert not commits.full
+            await ingress.acceptance.check()
+            assert await send(ingress, NOISY)
+            assert not ingress.acceptance.full
 
     with_store(redis_url, test)
 
 
 def test_bytes_count_as_events_do(redis_url: str) -> None:
     async def test(store: Store) -> None:
-        async with committer(redis_url, max_inbox_bytes=2_000_000, max_inbox_events=10_000) as commits:
+        async with intake(redis_url, max_inbox_bytes=2_000_000, max_inbox_events=10_000) as ingress:
             sent = 0
-            while await send(commits, NOISY, 100_000):
+            while await send(ingress, NOISY, 100_000):
                 sent += 1
                 assert sent < 100
-                await commits.check()
+                await ingress.acceptance.check()
             # A stream takes a little more than the bodies in it.
             assert 15 <= sent <= 21
             await remove(store, NOISY, sent)
-            await commits.check()
-            assert await send(commits, NOISY)
+            await ingress.acceptance.check()
+            assert await send(ingress, NOISY)
 
     with_store(redis_url, test)
 
@@ -107,27 +118,27 @@ def test_a_source_that_is_full_everywhere_is_looked_at_without_a_request(redis_u
     """Nobody may send for a while: readiness must tell of the inbox as it is."""
 
     async def test(store: Store) -> None:
-        async with committer(redis_url, max_inbox_events=1) as commits:
+        async with intake(redis_url, max_inbox_events=1) as ingress:
             for source in (NOISY, QUIET):
-                await send(commits, source)
-                await send(commits, source)
-            await commits.check()
-            refusals = [commits.refusal]
+                await send(ingress, source)
+                await send(ingress, source)
+            await ingress.acceptance.check()
+            refusals = [ingress.acceptance.refusal]
             await store.redis.delete(KEYS.inbox(NOISY))
-            await commits.check()
-            assert [*refusals, commits.refusal] == [INBOXES_FULL, None]
-            assert set(commits.full) == {QUIET}
+            await ingress.acceptance.check()
+            assert [*refusals, ingress.acceptance.refusal] == [INBOXES_FULL, None]
+            assert set(ingress.acceptance.full) == {QUIET}
 
     with_store(redis_url, test)
 
 
 def test_looking_costs_no_command_a_request(redis_url: str) -> None:
     async def test(store: Store) -> None:
-        async with committer(redis_url) as commits:
+        async with intake(redis_url) as ingress:
             before = await store.redis.info("commandstats")
             for _ in range(50):
-                await asyncio.gather(*(send(commits, NOISY) for _ in range(4)))
-            await commits.check()
+                await asyncio.gather(*(send(ingress, NOISY) for _ in range(4)))
+            await ingress.acceptance.check()
             after = await store.redis.info("commandstats")
 
             def calls(command: str) -> int:

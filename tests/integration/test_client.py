@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ingress.acceptance import Acceptance
 from ingress.commit import AT_ONCE, WORTHWHILE, Committer
 from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
@@ -112,8 +113,10 @@ def test_where_one_fails_those_under_way_fail_with_it_and_the_next_is_taken(how:
 def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked_at(redis_url: str) -> None:
     async def test(client: RedisClient) -> None:
         sources = [{"name": SOURCE, "provider": "trustshare", "secrets": ["s"]}]
-        commits = Committer(parse_config({"redis": {"url": redis_url}, "sources": sources}))
-        await commits.check()
+        config = parse_config({"redis": {"url": redis_url}, "sources": sources})
+        acceptance = Acceptance(config)
+        commits = Committer(config, acceptance)
+        await acceptance.check()
         await client.redis.client_pause(300, all=False)
         told = []
         for _ in range(AT_ONCE + 2):
@@ -127,9 +130,10 @@ def test_a_failed_commit_refuses_all_under_way_and_behind_until_redis_was_looked
         with pytest.raises(StoreUnavailable):  # at once
             await commits.commit(some()[0])
         await asyncio.sleep(0.3)
-        await commits.check()
+        await acceptance.check()
         assert await commits.commit(some()[0])
         await commits.close()
+        await acceptance.close()
 
     with_client(redis_url, test)
 

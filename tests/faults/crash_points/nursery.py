@@ -16,7 +16,7 @@ import traceback
 from typing import Any
 
 import ingress.__main__
-import ingress.commit
+import ingress.acceptance
 import shared.cli.admit
 import shared.cli.replay
 import shared.cli.targets
@@ -46,7 +46,7 @@ def _quicken() -> None:
     shared.store.upkeep.SWEEP_LEASE_MS = 30
     workers.runtime.LOOK_AT_FILE_S = 0.1
     workers.watchdog.WATCH_S = 0.1
-    ingress.commit.WATCH_S = 0.1
+    ingress.acceptance.WATCH_S = 0.1
 
 
 def _stop_soon() -> None:

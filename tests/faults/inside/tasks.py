@@ -43,15 +43,15 @@ def _bells(module: Any) -> None:
 
 
 def _commit(module: Any) -> None:
-    check = module.Committer.check
+    check = module.Acceptance.check
 
     async def dies(self: Any) -> None:
         _die("commit")
         await check(self)
 
-    module.Committer.check = dies
+    module.Acceptance.check = dies
 
 
 after("workers.sweep", _sweep)
 after("shared.store.bells", _bells)
-after("ingress.commit", _commit)
+after("ingress.acceptance", _commit)
