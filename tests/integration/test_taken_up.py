@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from ingress.app import create_app
 from ingress.server.gate import Gate
 from shared.config.reload import NEED_RESTART, ConfigFile
+from shared.store.connection import ScriptConnection
 from tests.unit.config_keys import Key, keys, toml
 from tests.unit.test_config_keys import files
 from workers.runtime import Runtime
@@ -27,6 +28,7 @@ __all__ = ["files"]
 
 # Of a target that is gone the breaker's figures stay, for what is under way.
 KEPT = re.compile(r"\._patience\.")
+AGAIN = 5
 READ_BY_COMMANDS_ONLY = {"ingress.public_url"}
 """Keys that no running process asks for."""
 
@@ -81,8 +83,8 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
     elif type(value).__module__.startswith((*OURS, "starlette.", "ipaddress")):
         names = {name for each in type(value).__mro__ for name in getattr(each, "__slots__", ())}
         for name in sorted({*names, *getattr(value, "__dict__", ())}):
-            # The file itself always has the new configuration.
-            if hasattr(value, name) and not isinstance(value, ConfigFile):
+            # The file itself always has the new configuration, and a connection to Redis has none of it.
+            if hasattr(value, name) and not isinstance(value, (ConfigFile, ScriptConnection)):
                 yield name, getattr(value, name)
 
 
