@@ -292,12 +292,17 @@ def test_a_disk_that_takes_nothing_leaves_all_in_redis_and_refuses_only_who_send
                     )
                 )
             sent |= {answer.id for answer in answers if answer.status == 200}
+            # A full inbox is another reason to refuse a source.
+            wait_for(lambda: not gateway.redis.xlen("hr:inbox:trustshare"), "all to be admitted", within_s=60)
             if gateway.lines("refusing a source"):
                 break
             if used(gateway) > 0.27:
                 wait_for_verdict(gateway)
         assert [line["source"] for line in gateway.lines("refusing a source")] == ["trustshare"]
-        assert len(gateway.lines("dead letters cannot be moved to the disk: they stay in Redis")) == 1
+        wait_for(
+            lambda: len(gateway.lines("dead letters cannot be moved to the disk: they stay in Redis")) == 1,
+            "the worker's log to say so",
+        )
         assert "dead letters cannot go to the disk" in gateway.command("check").stdout
         assert gateway.post("trustist", SAMPLE).status == 200
         sink.wait_for("works", 1, within_s=60)
