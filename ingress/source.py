@@ -16,7 +16,7 @@ class Source:
         self._kept = self.adapter.kept_headers
 
     def kept(self, headers: Headers) -> dict[str, str]:
-        """Return what admission will need of the headers: the content type where it is not plain JSON."""
+        """Return what admission will need of the headers: the content type unless it is plain JSON."""
         return {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers

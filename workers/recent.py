@@ -40,7 +40,7 @@ class Recent:
             self._bytes += size
 
     def take(self, event_id: str) -> EventRecord | None:
-        """Return an event, and forget it with its last use; None where it is not here."""
+        """Return an event, and forget it with its last use; None if it is not here."""
         kept = self._kept.get(event_id)
         if kept is None:
             return None

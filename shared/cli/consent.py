@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask on the terminal, unless `yes`. Raises: click.Abort; UsageError where there is no terminal."""
+    """Ask on the terminal, unless `yes`. Raises: click.Abort; UsageError if there is no terminal."""
     if yes:
         return
     if not sys.stdin.isatty():

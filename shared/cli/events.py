@@ -57,7 +57,7 @@ def command(
 ) -> None:
     """List events, newest first; or show what became of EVENT, the id that the provider's 200 carried.
 
-    What providers sent is shown only where --payload asks for it.
+    What providers sent is shown only if --payload asks for it.
     """
     if event is not None:
         show(running_config(config), event, payload=payload, as_json=as_json)

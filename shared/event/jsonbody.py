@@ -38,7 +38,7 @@ _decoder = msgspec.json.Decoder(float_hook=Number)
 
 
 def read(body: bytes, max_depth: int = MAX_DEPTH) -> Json:
-    """Read strict UTF-8 JSON. Where an object repeats a key, the last value counts.
+    """Read strict UTF-8 JSON. If an object repeats a key, the last value counts.
 
     Refused: a byte order mark, UTF-16, `NaN`, lone surrogates, raw control characters in strings,
     trailing data, integers of more than 4,300 digits, more than `max_depth` levels (at most `MAX_DEPTH`).

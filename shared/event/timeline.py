@@ -163,7 +163,7 @@ def _arrival(event: Happened) -> tuple[str, int, str]:
 
 
 def _order(event: Happened, lifecycle: Lifecycle) -> tuple[Any, ...]:
-    # Where times are known, nothing of the order of arrival counts: the same moments, the same timeline.
+    # If times are known, the order of arrival does not count: the same moments, the same timeline.
     return (
         _instant(event.time or event.received_at),
         () if event.time is not None else _arrival(event),
@@ -210,7 +210,7 @@ def _sum(events: Iterable[Happened], types: frozenset[str], lifecycle: Lifecycle
     for money in payments.values():
         if money is not None:
             sums[money.currency] += money.amount_minor
-    # Where a running total is said, it counts what the single events say.
+    # A running total, if there is one, includes what the single events say.
     amounts = {currency: max(sums.get(currency, 0), totals.get(currency, 0)) for currency in {*sums, *totals}}
     return Sum(
         [Money(amounts[currency], currency) for currency in sorted(amounts)],

@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
     def exchange(self, request: bytes, deadline: float, ended: Ended) -> None:
         """Send `request`, and call `ended` later, once; `deadline` is in the loop's time.
 
-        Where there is no answer it is an EgressError (`timeout`, `protocol`, `tls`), or Stale. It is not
+        If there is no answer it is an EgressError (`timeout`, `protocol`, `tls`), or Stale. It is not
         called after `abort`.
         """
         self._ended = ended

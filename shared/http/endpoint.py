@@ -118,7 +118,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def known_address(self) -> Address | None:
-        """The address, where the URL alone tells it: names are not looked up."""
+        """The address, if the URL alone tells it: names are not looked up."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return _LOOPBACK
         return self.address

@@ -1,7 +1,7 @@
 """Sending through again what was held back: requests in quarantine after a fix, suppressed copies by hand.
 
 A request is read anew, keeps its id and its time of receipt, and stands in exactly one place at every
-moment: one script takes it from there to where it belongs now. Said twice, the second finds nothing.
+moment: one script takes it from there to where it belongs now. A repeat finds nothing.
 """
 
 from collections import Counter

@@ -156,7 +156,7 @@ def written(request: Planned, now: float) -> tuple[str, bytes, dict[str, str]]:
     path = adapter.paths()[0]
     proof = dict(adapter.credential_headers(body, id=message.id, now=now)) if message.proven else {}
     if request.fate == "forged":
-        # Where no header proves anything, the path does.
+        # If no header proves anything, the path does.
         proof = {name: value + "x" for name, value in proof.items()}
         path = path if proof else path + "x"
     user_agent = f"Headrace-simulate/{__version__}"

@@ -1,6 +1,6 @@
 """Admission: what becomes of a request once it was read, in one atomic script.
 
-It takes requests from where they stand: the inbox, or, where an operator sends them through again,
+It takes requests from where they stand: the inbox, or, if an operator sends them through again,
 quarantine and the recorded duplicates. A request keeps its id wherever it goes.
 """
 

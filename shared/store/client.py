@@ -119,7 +119,7 @@ class RedisClient:
         self._connecting = asyncio.Lock()
 
     def script(self, name: str) -> AsyncScript:
-        """Return `scripts/<name>.lua`; redis-py loads it again where Redis has forgotten it."""
+        """Return `scripts/<name>.lua`; redis-py loads it again if Redis has forgotten it."""
         if name not in self._scripts:
             self._scripts[name] = self.redis.register_script(source(name))
         return self._scripts[name]
@@ -134,7 +134,7 @@ class RedisClient:
     async def run_each(self, calls: Sequence[NamedCall], *, replicas: int = 0) -> list[Any]:
         """Run scripts in one round trip, each by itself; an error stands in its reply's place.
 
-        Raises: StoreUnavailable where the connection broke: nothing is known of any; and where fewer than
+        Raises: StoreUnavailable if the connection broke: nothing is known of any; and if fewer than
         `replicas` confirmed in time what was written.
         """
         calls = self._prefixed(calls)
@@ -151,7 +151,7 @@ class RedisClient:
         return [unavailable(reply) if isinstance(reply, RedisError) else reply for reply in replies]
 
     async def run_as_one(self, calls: Sequence[NamedCall]) -> list[Any]:
-        """Run scripts in one transaction. Raises: StoreUnavailable; also where one of them fails."""
+        """Run scripts in one transaction. Raises: StoreUnavailable; also if one of them fails."""
         with translated():
             pipe = self.redis.pipeline(transaction=True)
             for name, keys, args in self._prefixed(calls):

@@ -45,7 +45,7 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One delivery attempt. `status` is None where no answer came, and `error` says why.
+    """One delivery attempt. `status` is None if no answer came, and `error` says why.
 
     `at_ms` is the start by Redis's clock; `answer` the answer's body as text, as far as it is kept. `resent`:
     the request was sent twice, as a kept connection closed before an answer began.
@@ -151,7 +151,7 @@ class DueSets:
 
         A target that is paused or disabled, or whose breaker is open, gets none.
 
-        Raises: StoreUnavailable where the connection broke: nothing is known. Settlements can be said again,
+        Raises: StoreUnavailable if the connection broke: nothing is known. Settlements can be said again,
         and what was claimed then comes back with its lease.
         """
         calls = [_settle_call(batch, patience)] if batch else []

@@ -25,7 +25,7 @@ class Fitness(msgspec.Struct, frozen=True):
     problems: list[str]
 
     def insist(self) -> None:
-        """Raises: StoreUnfit with all problems, where there are any."""
+        """Raises: StoreUnfit with all problems, if there are any."""
         if self.problems:
             raise StoreUnfit("; ".join(self.problems))
 

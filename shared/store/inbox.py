@@ -60,7 +60,7 @@ class Inbox:
     async def put(self, batch: Sequence[Received]) -> list[str | Exception]:
         """Commit requests and ring for them, in one round trip.
 
-        Returns, for each, its event id or a StoreUnavailable. Raises: StoreUnavailable where nothing is
+        Returns, for each, its event id or a StoreUnavailable. Raises: StoreUnavailable if nothing is
         known of any (the connection broke: some may be stored, and the providers' re-sends are copies).
         """
         parts = _parts(batch)
@@ -131,7 +131,7 @@ class Inbox:
                 raise  # else another worker was first
 
     async def take_over(self, source: str, consumer: str) -> Entry | None:
-        """Take one entry that was taken and left behind, and count it; None where there is none.
+        """Take one entry that was taken and left behind, and count it; None if there is none.
 
         Raises: StoreUnavailable.
         """
@@ -214,7 +214,7 @@ class Inbox:
     async def admit_and_take_in_turn(
         self, source: str, batch: Sequence[Admission | Quarantine], options: AdmissionOptions
     ) -> tuple[list[Outcome], list[Entry]]:
-        """Admit entries that were taken in turn, and take the next, in one round trip where bounds allow.
+        """Admit entries that were taken in turn, and take the next, in one round trip if the bounds allow.
 
         Raises: StoreUnavailable, as `admit` does; the next, if they were taken, are left behind then.
         """

@@ -4,7 +4,7 @@ Times are milliseconds since 1970 by Redis's own clock. All keys but Celery's st
 (`redis.prefix`), here `hr:`, which is the default. Under any other prefix, all of Celery's start with it too.
 
 What came in
-    hr:inbox:<source>       stream: `body`, and `headers` (JSON) where any were kept; group `workers`.
+    hr:inbox:<source>       stream: `body`, and `headers` (JSON) if any were kept; group `workers`.
                             Admission removes an entry, so what is here is not admitted yet.
     hr:alone:<source>       hash: inbox entry id → how often it was taken alone, after a crash
     hr:dedupe:<source>      string: `<until> <n>:<bits>:<ends> …`: the tables of its dedupe keys, newest
@@ -13,16 +13,16 @@ What came in
     hr:dedupe:<source>:<n>:<place>
                             hash: dedupe key → the event that holds it; expires a window after the last came,
                             or up to a third later. A key is `k` and half the SHA-256 of its parts (and its
-                            counter's count), `b` and half that of the body where there are no parts, or `r`
+                            counter's count), `b` and half that of the body if there are no parts, or `r`
                             and that half, of an event whose key counts; its place is from the first bytes of
                             that. An event is the milliseconds of its id (6 bytes), the id's last part, and
                             `+` and by how many milliseconds (hexadecimal) it was admitted late, if it was
     hr:dedupe:<source>:<d>  string, by earlier versions: the id of the event that holds this dedupe key
     hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
     hr:event:<id>           hash: attributes, data, body (shared.event.record), digest (of the body),
-                            type (content type, where it is not JSON's), targets (names, with commas),
+                            type (content type, if it is not JSON's), targets (names, with commas),
                             open (how many of its deliveries are neither done nor out of here),
-                            transaction (the end of its index's key, where it has one), copies (suppressed
+                            transaction (the end of its index's key, if it has one), copies (suppressed
                             ones), differing (how many of these had another body), copy_of (of a copy that was
                             admitted by hand);
                             and for each target that has been tried or settled:
@@ -50,8 +50,8 @@ What came in
                             source is there if ids mean something only within it (standard-webhooks); events
                             that were admitted before it was stand under the provider's key
     hr:duplicates           zset: receipt id by receipt;  hr:duplicate:<id>  hash: of, source, digest,
-                            headers (JSON) where any were kept, body where the first's is another or gone,
-                            differs (where it is another)
+                            headers (JSON) if any were kept, body if the first's is another or gone,
+                            differs (if it is another)
     hr:quarantine           zset: receipt id by receipt;  hr:quarantined:<id>  hash: source, code,
                             detail, body, digest, headers, copies and differing as of an event
 

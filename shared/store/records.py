@@ -74,7 +74,7 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
 class CopyView(Kept, frozen=True, kw_only=True, tag="duplicate"):
     """A recorded duplicate of the event `of`. `identical`: its body was the same, byte for byte.
 
-    Where the first was gone already when its copy came, nobody can tell: None.
+    None if the first was gone already when its copy came.
     """
 
     of: str
@@ -97,7 +97,7 @@ class InboxView(Kept, frozen=True, kw_only=True, tag="inbox"):
 
 
 class Selected(msgspec.Struct, frozen=True):
-    """Which events to list: of a time span, and where given, of a source, a type (a glob), a state."""
+    """Which events to list: of a time span, and if given, of a source, a type (a glob), a state."""
 
     span: Span
     source: str | None = None
@@ -139,7 +139,7 @@ class Records:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def find(self, event_id: str, sources: Sequence[str]) -> Kept | None:
-        """Return what a receipt stands for now; None where it is unknown, or retention has removed it.
+        """Return what a receipt stands for now; None if it is unknown, or retention has removed it.
 
         `sources` are the names to look in the inboxes of. Raises: StoreUnavailable.
         """
@@ -174,9 +174,9 @@ class Records:
         return None
 
     async def payload(self, kept: Kept) -> EventRecord | bytes | None:
-        """Return an event as it is delivered, or the body of what is not an event; None where it is gone.
+        """Return an event as it is delivered, or the body of what is not an event; None if it is gone.
 
-        Of a copy the body is kept only where it differs from the first's. Raises: StoreUnavailable.
+        Of a copy the body is kept only if it differs from the first's. Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
         if isinstance(kept, EventView):

@@ -67,7 +67,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def success_rate(self) -> float | None:
-        """The share of attempts that succeeded lately; None where there were none."""
+        """The share of attempts that succeeded lately; None if there were none."""
         attempts = self.succeeded + self.failed
         return self.succeeded / attempts if attempts else None
 
@@ -102,7 +102,7 @@ class Targets:
     async def set_state(self, name: str, state: State, reason: str, *, user: str) -> None:
         """Pause, disable or make active: then with a clean slate, no failures and no open breaker.
 
-        Said twice, the second is the same. Raises: StoreUnavailable.
+        A repeat changes nothing. Raises: StoreUnavailable.
         """
         await note(self._client, f"target {state.value}", user, {"target": name, "reason": reason})
         since = await self._now_ms()

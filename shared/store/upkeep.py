@@ -100,7 +100,7 @@ class Upkeep:
         return Waiting(*([name.decode() for name in names] for names in found))
 
     async def memory_used(self) -> float:
-        """Return the share of `maxmemory` in use; 0 where none is set. Raises: StoreUnavailable."""
+        """Return the share of `maxmemory` in use; 0 if none is set. Raises: StoreUnavailable."""
         with translated():
             info = await self._client.redis.info("memory")
         limit = int(info.get("maxmemory", 0))

@@ -73,7 +73,7 @@ INFERRED_FROM_PAYOUT = {
     "pending": "Payout Created",
     "released": "Order Released",
 }
-"""Where neither the source nor the body names the event: status → notification."""
+"""If neither the source nor the body names the event: status → notification."""
 
 LIFECYCLE = Lifecycle(
     stages=stages("failed", "funded", "accepted", "payout_pending", "released cancelled rejected"),
@@ -209,7 +209,7 @@ class _Body(msgspec.Struct, frozen=True):
         )
 
     def transaction_id(self) -> str | None:
-        """Return the first of the ids that is there. Where that one is odd, no other stands in for it."""
+        """Return the first of the ids that is there. If that one is malformed, no other is used instead."""
         places = (
             (self.escrow, "id"),
             (self.order, "id"),

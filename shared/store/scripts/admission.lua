@@ -62,7 +62,7 @@ local function counter(digest)
     return prefix .. 'count:' .. source .. ':' .. digest
 end
 
--- Records a duplicate of `first`; its body is kept where it is not the first's. Returns 1 where it differs.
+-- Records a duplicate of `first`; its body is kept if it is not the first's. Returns 1 if it differs.
 local function record(id, received, first, digest, body, headers, copies, differing)
     local known = redis.call('HGET', prefix .. 'event:' .. first, 'digest')
         or redis.call('HGET', prefix .. 'quarantined:' .. first, 'digest')

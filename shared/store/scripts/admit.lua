@@ -6,7 +6,7 @@
 --   then for each request what admission.lua says; they are neighbours, as they were taken at once
 -- Writes inbox:<source>, and what admission.lua says. Returns what `admit_all` there does; what is gone from
 -- the inbox is `gone`.
--- Said twice: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
+-- If repeated: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
 local prefix = KEYS[#KEYS]
 local HEAD = 7
 local inbox, alone, turn = KEYS[1], KEYS[2], KEYS[3]

@@ -2,7 +2,7 @@
 -- Included; touches rung:<doorbell> and Celery's queue.
 
 -- Rings, unless one is outstanding or the queue is long already, or is no list (a stranger's: the workers drop
--- it). Returns 1 where it rang.
+-- it). Returns 1 if it rang.
 --   rung: rung:<doorbell>   queue: Celery's   message   stands: how long the flag does, ms   longest: queue
 local function ring(rung, queue, message, stands, longest)
     local length = redis.pcall('LLEN', queue)

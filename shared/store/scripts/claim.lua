@@ -5,10 +5,10 @@
 --   ARGV[6] how many may go at once after a pause
 -- Returns {now, token, more due now, when to come back ('' for never), entries}, which has for each entry its
 -- event's id, how many attempts failed (nil: none), how old it is in ms (nil: no attempt was made). The events
--- themselves stay: bodies that go through Lua cost more than all the rest, and who admitted them has them. An
--- event that is gone is claimed too: among a million, what a claim costs is the memory that it looks at, and who
--- reads the event sees that it is gone, and hands it back.
--- Said twice (the first reply lost): claims others; what the first call took comes back with its lease.
+-- themselves stay: bodies that go through Lua cost more than all the rest, and the worker that admitted them
+-- still has them. Deleted events are claimed too: checking each would cost a look-up. Whoever reads the event
+-- hands it back.
+-- If repeated (the first reply was lost): claims others; what the first call took comes back with its lease.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -2,7 +2,7 @@
 --   ARGV[1] event id   ARGV[2] how many attempts; then for each its field in attempts:<id>, and its JSON
 --   then fields and values of event:<id>; `end:*` and `open` (0) are among them
 -- Writes event:*, attempts:*, finished, transaction:*.
--- Returns 1 if it was gone. Said twice: it is there.
+-- Returns 1 if it was gone. If repeated: it is there.
 local prefix = KEYS[#KEYS]
 local id, attempts = ARGV[1], tonumber(ARGV[2])
 local event = prefix .. 'event:' .. id

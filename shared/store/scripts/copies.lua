@@ -2,7 +2,7 @@
 -- Included by scripts that admit. Reads duplicate:*; writes event:*, quarantined:*.
 local CHAIN = 8  -- a copy of what became a copy itself: this deep at most
 
--- What a copy is a copy of in the end, where its first became a copy itself.
+-- Returns what a copy is a copy of in the end, if its first became a copy itself.
 local function first_of(id)
     for _ = 1, CHAIN do
         local of = redis.call('HGET', prefix .. 'duplicate:' .. id, 'of')

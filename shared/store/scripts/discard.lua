@@ -2,7 +2,7 @@
 --   ARGV[1] target   ARGV[2] the end to write: `discarded` (by hand) or `expired`   then for each: event id, and, of one on disk, `ordered` and `transaction` of its event ('' else)
 -- Writes dead:*, lane:*, due:*, event:*, open, finished.
 -- Returns for each `discarded`, `changed` (it is no dead letter any more), or `gone` (nothing is held of the event).
--- Said twice: `changed`.
+-- If repeated: `changed`.
 local prefix = KEYS[#KEYS]
 local target = ARGV[1]
 local time = redis.call('TIME')

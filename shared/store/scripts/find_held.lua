@@ -1,7 +1,7 @@
 -- Records which transactions are held by dead letters that an earlier version of Headrace made: it kept no record.
 --   KEYS[1] held:<target>   ARGV[1] target   then event ids
 -- Reads event:*, lane:*. Returns how many transactions are new in held:<target>.
--- Said twice: they are there.
+-- If repeated: they are there.
 local prefix = KEYS[#KEYS]
 
 -- include: lanes.lua

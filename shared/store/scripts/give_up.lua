@@ -5,7 +5,7 @@
 --   ARGV[5] `hold` if a dead letter holds the rest of its transaction in an ordered target, else ''
 --   ARGV[6] only if the target is in this state still ('' for any)
 -- Writes event:*, lane:*, held:*. Returns how many.
--- Said twice: what was given up waits no more.
+-- If repeated: what was given up no longer waits.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

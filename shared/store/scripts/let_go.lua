@@ -1,7 +1,7 @@
 -- Lets transactions of an ordered target go on that a dead letter holds.
 --   KEYS[1] held:<target>   ARGV[1] target   ARGV[2] how many at most
 -- Writes lane:*, due:*. Returns how many it took from held:<target>; call again until that is 0.
--- Said twice: it takes the next ones.
+-- If repeated: it takes the next ones.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

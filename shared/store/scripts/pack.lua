@@ -4,7 +4,7 @@
 --   attempts:<id>; then their fields
 -- Writes event:*, attempts:*, finished, packed. Returns how many were packed.
 -- An event that is no longer finished, or has changed since it was read, is left as it is.
--- Said twice: it is no longer in `finished`.
+-- If repeated: it is no longer in `finished`.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -3,7 +3,7 @@
 --   ARGV[1] the doorbell's message   ARGV[2] how long its flag stands, ms   ARGV[3] the longest queue
 --   then for each request: body, headers as JSON ('' for none)
 -- Returns for each request its entry's id, or the error that Redis refused it with.
--- Said twice: the requests are there twice, as if the provider had sent them again: admission drops copies.
+-- If repeated: the requests are there twice, as if the provider had sent them again; admission drops copies.
 -- include: bell.lua
 local replies, stored = {}, false
 for i = 4, #ARGV, 2 do

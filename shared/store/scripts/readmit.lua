@@ -4,7 +4,7 @@
 --   ARGV[6] how many bodies; then for each the id of its request, and the body: of copies, which need not keep one
 --   then for each request what admission.lua says
 -- Writes what admission.lua says. Returns what `admit_all` there does. What is still unreadable stays where it is.
--- Said twice: a request is no longer where it stood, so it is `gone`.
+-- If repeated: a request is no longer where it stood, so it is `gone`.
 local prefix = KEYS[#KEYS]
 local source, window, resend, retention, place, count = unpack(ARGV, 1, 6)
 window, resend = tonumber(window), tonumber(resend)

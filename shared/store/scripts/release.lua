@@ -5,7 +5,7 @@
 -- Writes event:*.
 -- Returns {how many came back, those past ARGV[3] as {event id, failed attempts, age in ms, token}}: these are
 -- leased anew, for the caller to settle as a failed attempt.
--- Said twice: what came back is no longer leased.
+-- If repeated: what was handed back is no longer leased.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -3,7 +3,7 @@
 --   ARGV[1] target   then event ids
 -- Writes event:*, open, finished, packed, lane:*, held:*.
 -- Returns for each `replayed`, `waiting` (it is on its way already) or `gone`.
--- Said twice: the second call finds it waiting.
+-- If repeated: the second call finds it waiting.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -6,7 +6,7 @@
 -- An event with a delivery that is not done is never removed: only `finished` and `packed` are looked at, and only
 -- a count of zero puts an event there. (If a version that packs nothing replays it, it stays in `packed`: so the
 -- count is looked at again.) Returns {events, dead letters, quarantined, duplicates} removed.
--- Said twice: what went is gone.
+-- If repeated: what was removed is gone.
 local prefix = KEYS[#KEYS]
 local left, received_before, dead_before = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local time = redis.call('TIME')

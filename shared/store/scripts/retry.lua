@@ -1,7 +1,7 @@
 -- Makes due now what waits for a target's next attempt, and lets one delivery try an open breaker at once.
 --   KEYS[1] due:<target>   KEYS[2] target:<target>   then ARGV: event ids
 -- Returns how many were not due yet, and are now.
--- Said twice: they are due.
+-- If repeated: they are due.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local made_due = 0

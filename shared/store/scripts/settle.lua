@@ -8,9 +8,9 @@
 --   up, as a word and a sentence (`dead`, `gone`; else '')
 -- Writes leased:*, due:*, dead:*, lane:*, held:*, event:*, attempts:*, open,
 -- finished, target:*.
--- Returns {for each delivery 1 where it changed something, else 0; for each target what changed with it:
+-- Returns {for each delivery 1 if it changed something, else 0; for each target what changed with it:
 -- '', `opened`, `closed` or `disabled`}.
--- All but success need the claim's token; success always counts, once. So said twice, nothing changes:
+-- All but success need the claim's token; success always counts, once. So if repeated, nothing changes:
 -- the token is spent, or the end is written. The first write (of what was leased) frees memory, which lets
 -- Redis finish a script when it is full.
 local prefix = KEYS[#KEYS]

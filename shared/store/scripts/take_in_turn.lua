@@ -3,10 +3,10 @@
 --   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
 --   ARGV[1] group   ARGV[2] the consumer of all who admit in turn
 --   ARGV[3] how long what another consumer holds must have lain, ms   ARGV[4] how many at most
---   ARGV[5] whose turn it must be: nobody else gets anything
+--   ARGV[5] who must have the turn: nobody else gets anything
 -- Returns how often it was taken alone (0: they are new), then for each entry its id, body, and headers as JSON
 -- ('' for none); all in one list: each list within a script's reply costs Redis a block and two writes of its own.
--- Said twice: the first of those entries, counted.
+-- If repeated: the first of those entries, counted.
 local function oldest(rows, other)
     local row = rows[1]
     if not row or not other then

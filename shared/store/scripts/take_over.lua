@@ -1,8 +1,8 @@
 -- Takes one inbox entry that a worker took and never admitted, and counts the take.
 --   KEYS[1] inbox:<source>   KEYS[2] alone:<source>
 --   ARGV[1] group   ARGV[2] consumer   ARGV[3] how long it must have lain, ms
--- Returns {entry id, fields, takes alone}, or nil where there is none.
--- Said twice: the second call finds the entry fresh, and takes another or none.
+-- Returns {entry id, fields, takes alone}, or nil if there is none.
+-- If repeated: the second call finds the entry fresh, and takes another or none.
 while true do
     local left = redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1)
     if #left == 0 then
