@@ -16,7 +16,8 @@ from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
 from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.records import EventView, InboxView, Records
+from shared.store.records import Records
+from shared.store.views import EventView, InboxView
 
 NOTHING = Plan({}, {}, {}, poison=0, gone=0)
 

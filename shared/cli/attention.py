@@ -9,11 +9,12 @@ from shared.operations.disk import counts_of, dead_letter_file
 from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.letters import Letters
-from shared.store.records import CopyView, Records
+from shared.store.records import Records
 from shared.store.shares import Shares
 from shared.store.sources import Sources
 from shared.store.targets import State, Targets, TargetView
 from shared.store.upkeep import Upkeep
+from shared.store.views import CopyView
 from shared.store.walk import Span
 
 COPIES_LOOKED_AT = 1000

@@ -18,17 +18,8 @@ from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
 from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.records import (
-    HELD,
-    STATES,
-    CopyView,
-    EventView,
-    InboxView,
-    Kept,
-    QuarantineView,
-    Records,
-    Selected,
-)
+from shared.store.records import Records, Selected
+from shared.store.views import HELD, STATES, CopyView, EventView, InboxView, Kept, QuarantineView
 
 
 @click.command("events")

@@ -18,8 +18,9 @@ from shared.operations.quarantine import Chosen, QuarantineWork
 from shared.settings import Config
 from shared.store.admission import AdmissionOptions
 from shared.store.client import RedisClient
-from shared.store.records import QuarantineView, Records
+from shared.store.records import Records
 from shared.store.sources import Sources
+from shared.store.views import QuarantineView
 
 
 @click.group("quarantine", invoke_without_command=True)

@@ -27,7 +27,8 @@ from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
 from shared.store.deliveries import Deliveries, DeliveryView
-from shared.store.records import CopyView, EventView, Kept, Records
+from shared.store.records import Records
+from shared.store.views import CopyView, EventView, Kept
 
 SETTLED_WITHIN_S = 30.0
 SENT_TWICE_EVERY = 4

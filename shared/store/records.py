@@ -1,99 +1,37 @@
-"""The read side for operators: what came in, what became of it, where it went and why not.
-
-Nothing here decodes a provider's payload; `payload` alone hands it out. Listings read in batches.
-"""
+"""The read side for operators: what came in, and what became of it. Listings read in batches."""
 
 import fnmatch
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 
-from shared.event.canonical import Money
-from shared.event.ids import received_ms, stream_id
+from shared.event.ids import stream_id
 from shared.event.record import EventRecord
-from shared.event.times import rfc3339_ms
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
-from shared.store.deliveries import ENDS, WAITING, state_of
+from shared.store.deliveries import WAITING
 from shared.store.events import read_fields, read_records
+from shared.store.views import (
+    COPY,
+    HEAD,
+    HELD,
+    QUARANTINED,
+    CopyView,
+    EventView,
+    InboxView,
+    Kept,
+    QuarantineView,
+    copy_view,
+    event_view,
+    inbox_view,
+    quarantine_view,
+)
 from shared.store.walk import Span, Step, walk
 
 READ_AT_ONCE = 200
 DATA_AT_ONCE = 50  # `data` may be as large as a body
-
-HELD = "held"
-UNMATCHED = "unmatched"
-STATES = (WAITING, HELD, *ENDS, UNMATCHED)
-"""What an event may be listed by: the state of one of its deliveries, or that it went to no target.
-
-What is `held` is `waiting` too: behind a dead letter of its transaction, in an ordered target.
-"""
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
-    """What is held of a request that was answered 200. `id` is the receipt; times are RFC 3339."""
-
-    id: str
-    received_at: str
-    source: str
-
-
-class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
-    """An admitted event. `deliveries`: target → `waiting` (due or in flight), or how it ended.
-
-    `held`: target → the dead letter of the same transaction behind which the event waits for that target.
-    `copies` is how many re-sends were suppressed, `differing` how many of them had another body; `copy_of`
-    is the event that this one was a suppressed copy of, until an operator admitted it. `details` and
-    `parties`, which may name people, are left to `Records.payload`.
-    """
-
-    type: str
-    provider: str
-    provider_event: str | None
-    transaction_id: str | None
-    payment_id: str | None
-    money: Money | None
-    status: str | None
-    provider_status: str | None
-    occurred_at: str | None
-    deliveries: dict[str, str]
-    held: dict[str, str]
-    copies: int
-    differing: int
-    copy_of: str | None
-
-    def is_in(self, state: str) -> bool:
-        """Tell whether one of its deliveries is in this state; `unmatched`: whether it has none."""
-        if state == HELD:
-            return bool(self.held)
-        return state in self.deliveries.values() if state != UNMATCHED else not self.deliveries
-
-
-class CopyView(Kept, frozen=True, kw_only=True, tag="duplicate"):
-    """A recorded duplicate of the event `of`. `identical`: its body was the same, byte for byte.
-
-    None if the first was gone already when its copy came.
-    """
-
-    of: str
-    identical: bool | None
-
-
-class QuarantineView(Kept, frozen=True, kw_only=True, tag="quarantined"):
-    """A request that no adapter could read: `code` is a short word, `detail` names the field and the rule."""
-
-    code: str
-    detail: str
-    bytes: int
-
-
-class InboxView(Kept, frozen=True, kw_only=True, tag="inbox"):
-    """A request that no worker has admitted yet. `takes_alone` counts takes after a worker's death."""
-
-    bytes: int
-    takes_alone: int
 
 
 class Selected(msgspec.Struct, frozen=True):
@@ -103,26 +41,6 @@ class Selected(msgspec.Struct, frozen=True):
     source: str | None = None
     type: str | None = None
     state: str | None = None
-
-
-_HEAD = ["attributes", "targets", "copies", "differing", "copy_of", "ordered", "transaction"]
-_COPY = ["source", "of", "differs"]
-
-
-class _Shown(msgspec.Struct, frozen=True):
-    """The part of `data` that names nobody."""
-
-    provider: str
-    provider_event: str | None = None
-    transaction_id: str | None = None
-    payment_id: str | None = None
-    money: Money | None = None
-    status: str | None = None
-    provider_status: str | None = None
-    occurred_at: str | None = None
-
-
-_shown = msgspec.json.Decoder(_Shown).decode
 
 
 class Records:
@@ -149,9 +67,9 @@ class Records:
             # One transaction: between two reads an entry may move from the inbox to the events.
             pipe = self._client.redis.pipeline(transaction=True)
             pipe.exists(self._keys.event(event_id))
-            pipe.hmget(self._keys.duplicate(event_id), _COPY)
+            pipe.hmget(self._keys.duplicate(event_id), COPY)
             pipe.hexists(self._keys.duplicate(event_id), "body")
-            pipe.hmget(self._keys.quarantined(event_id), ["source", "code", "detail"])
+            pipe.hmget(self._keys.quarantined(event_id), QUARANTINED)
             pipe.hstrlen(self._keys.quarantined(event_id), "body")
             pipe.xrange(self._keys.inbox(source), entry, entry)
             pipe.hget(self._keys.alone(source), entry)
@@ -160,16 +78,12 @@ class Records:
             found = await self._views([event_id], None, None)
             return found[0] if found else None  # retention may come between
         if copy[0] is not None:
-            return _copy(event_id, copy, bool(own_body))
+            return copy_view(event_id, copy, own_body=bool(own_body))
         if quarantined[0] is not None:
-            return _quarantined(event_id, quarantined, size)
+            return quarantine_view(event_id, quarantined, size)
         if waiting:
-            return InboxView(
-                id=event_id,
-                received_at=_received_at(event_id),
-                source=source,
-                bytes=len(waiting[0][1][b"body"]),
-                takes_alone=int(takes or 0),
+            return inbox_view(
+                event_id, source, bytes=len(waiting[0][1][b"body"]), takes_alone=int(takes or 0)
             )
         return None
 
@@ -215,12 +129,12 @@ class Records:
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:
-                    pipe.hmget(self._keys.duplicate(step.id), _COPY)
+                    pipe.hmget(self._keys.duplicate(step.id), COPY)
                     pipe.hexists(self._keys.duplicate(step.id), "body")
                 replies = await pipe.execute()
             for step, copy, own_body in zip(steps, replies[::2], replies[1::2], strict=True):
                 if copy[0] is not None:  # else it has expired, and retention has yet to come by
-                    views.append(_copy(step.id, copy, bool(own_body)))
+                    views.append(copy_view(step.id, copy, own_body=bool(own_body)))
             if len(views) >= limit:
                 break
         return views[:limit]
@@ -232,12 +146,12 @@ class Records:
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:
-                    pipe.hmget(self._keys.quarantined(step.id), ["source", "code", "detail"])
+                    pipe.hmget(self._keys.quarantined(step.id), QUARANTINED)
                     pipe.hstrlen(self._keys.quarantined(step.id), "body")
                 replies = await pipe.execute()
             for step, found, size in zip(steps, replies[::2], replies[1::2], strict=True):
                 if found[0] is not None:
-                    views.append(_quarantined(step.id, found, size))
+                    views.append(quarantine_view(step.id, found, size))
             if len(views) >= limit:
                 break
         return views[:limit]
@@ -270,7 +184,7 @@ class Records:
         self, ids: Sequence[str], type: str | None, state: str | None, limit: int = 1
     ) -> list[EventView]:
         """Return views of the events among `ids` that are there, of this type and in this state."""
-        heads = await read_fields(self._client, [(id, _HEAD) for id in ids])
+        heads = await read_fields(self._client, [(id, HEAD) for id in ids])
         wanted = [
             (id, head)
             for id, head in zip(ids, heads, strict=True)
@@ -288,7 +202,7 @@ class Records:
         return views[:limit]
 
     async def _complete(self, heads: Sequence[tuple[str, list[Any]]]) -> list[EventView]:
-        """Read what `heads` (event id; `_HEAD`) lack."""
+        """Read what `heads` (event id; `HEAD`) lack."""
         names = [[name for name in head[1].decode().split(",") if name] for _, head in heads]
         replies = await read_fields(
             self._client,
@@ -333,49 +247,3 @@ class Records:
             if first not in ("", id) and (open_ is None or end is not None):
                 held.setdefault(id, {})[target] = first
         return held
-
-
-def event_view(
-    id: str,
-    head: Sequence[Any],
-    data: bytes,
-    ends: Mapping[str, bytes | str | None],
-    held: dict[str, str],
-) -> EventView:
-    """Return an event as it is shown: `head` is attributes, targets, copies, differing and copy_of."""
-    context, shown = read_context(head[0]), _shown(data)
-    return EventView(
-        id=id,
-        received_at=_received_at(id),
-        source=context.source_name,
-        type=context.type,
-        deliveries={target: _state(end) for target, end in ends.items()},
-        held=held,
-        copies=int(head[2] or 0),
-        differing=int(head[3] or 0),
-        copy_of=head[4].decode() if head[4] else None,
-        **{name: getattr(shown, name) for name in _Shown.__struct_fields__},
-    )
-
-
-def _state(end: bytes | str | None) -> str:
-    return state_of(end.decode() if isinstance(end, bytes) else end) if end else WAITING
-
-
-def _copy(id: str, found: list[Any], own_body: bool) -> CopyView:
-    source, of, differs = found
-    identical = None if own_body and not differs else not differs
-    return CopyView(
-        id=id, received_at=_received_at(id), source=source.decode(), of=of.decode(), identical=identical
-    )
-
-
-def _quarantined(id: str, found: list[Any], size: int) -> QuarantineView:
-    source, code, detail = (value.decode() for value in found)
-    return QuarantineView(
-        id=id, received_at=_received_at(id), source=source, code=code, detail=detail, bytes=size
-    )
-
-
-def _received_at(id: str) -> str:
-    return rfc3339_ms(received_ms(id))

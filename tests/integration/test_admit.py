@@ -16,8 +16,9 @@ from shared.store.admission import AdmissionOptions, Entry, Outcome, Place, Quar
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.inbox import Received
 from shared.store.keys import GROUP, Keys, transaction
-from shared.store.records import CopyView, EventView, QuarantineView, Records
+from shared.store.records import Records
 from shared.store.transactions import Transactions
+from shared.store.views import CopyView, EventView, QuarantineView
 from shared.store.walk import Span
 from tests.integration.store import RETENTION_MS, WORKER, Store, with_store
 

@@ -24,9 +24,10 @@ from shared.store.keys import Keys
 from shared.store.layout import LAYOUT
 from shared.store.letters import Letters
 from shared.store.packer import AT_ONCE, Packer
-from shared.store.records import CopyView, EventView, Records, Selected
+from shared.store.records import Records, Selected
 from shared.store.transactions import Transactions
 from shared.store.upkeep import Upkeep
+from shared.store.views import CopyView, EventView
 from shared.store.walk import Span
 from tests.conftest import RedisServer
 from tests.faults.kept import FOLDER, load

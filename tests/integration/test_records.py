@@ -14,14 +14,8 @@ from shared.store.deliveries import Deliveries
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.due import End
 from shared.store.keys import Keys
-from shared.store.records import (
-    CopyView,
-    EventView,
-    InboxView,
-    QuarantineView,
-    Records,
-    Selected,
-)
+from shared.store.records import Records, Selected
+from shared.store.views import CopyView, EventView, InboxView, QuarantineView
 from shared.store.walk import Span, Step, walk
 
 from .filled import ANSWER, E_MAIL, PAID, Filled, with_redis

@@ -24,8 +24,9 @@ from shared.operations.replays import Replays, Selection
 from shared.store.due import End
 from shared.store.keys import Keys
 from shared.store.letters import Letters
-from shared.store.records import EventView, Selected
+from shared.store.records import Selected
 from shared.store.shares import Shares, Verdict
+from shared.store.views import EventView
 from shared.store.walk import Span
 from tests.integration.filled import Filled, with_redis
 from tests.waiting import wait_for
