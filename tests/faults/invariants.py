@@ -107,7 +107,9 @@ def settled(redis: Redis, *, but: Collection[str] = ()) -> bool:
     """Tell whether nothing is on its way any more, but to the targets `but`."""
     try:
         inboxes = [redis.xlen(key) for key in redis.keys("hr:inbox:*")]
-        ways: list[Any] = [key for pattern in ("hr:due:*", "hr:leased:*") for key in redis.keys(pattern)]
+        # At one moment: between two looks, a delivery would go from where was not looked yet to where was.
+        moment = redis.pipeline(transaction=True).keys("hr:due:*").keys("hr:leased:*").execute()
+        ways: list[Any] = [key for keys in moment for key in keys]
         return not any(inboxes) and not [k for k in ways if k.decode().split(":", 2)[2] not in but]
     except (RedisError, OSError):
         return False
