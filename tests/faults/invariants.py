@@ -108,8 +108,10 @@ def settled(redis: Redis, *, but: Collection[str] = ()) -> bool:
     try:
         inboxes = [redis.xlen(key) for key in redis.keys("hr:inbox:*")]
         # At one moment: between two looks, a delivery would go from where was not looked yet to where was.
-        moment = redis.pipeline(transaction=True).keys("hr:due:*").keys("hr:leased:*").execute()
-        ways: list[Any] = [key for keys in moment for key in keys]
+        pipe = redis.pipeline(transaction=True)
+        pipe.keys("hr:due:*")
+        pipe.keys("hr:leased:*")
+        ways: list[bytes] = [key for keys in pipe.execute() for key in keys]
         return not any(inboxes) and not [k for k in ways if k.decode().split(":", 2)[2] not in but]
     except (RedisError, OSError):
         return False
