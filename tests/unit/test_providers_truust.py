@@ -9,7 +9,7 @@ from shared.errors import NoSuchSource, Unreadable
 from shared.event.canonical import DedupeKey, Money
 from shared.event.types import STATUS_OF
 from shared.providers.base import Verdict
-from shared.providers.truust import ESCROW_STATUSES, TYPES, plain_name
+from shared.providers.truust.notifications import ESCROW_STATUSES, TYPES, plain_name
 from tests.unit.sources import SAMPLES, read, request, sample, source
 
 ROWS = {

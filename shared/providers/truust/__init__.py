@@ -2,10 +2,9 @@
 
 Source: Truust's developers page (the notifications) and its recurring-payments guide (the one
 published body, EscrowPublished). The other bodies, and what is inferred from statuses, are guesses:
-each stands in one table here.
+each stands in one table in `notifications.py`.
 """
 
-import re
 from typing import ClassVar
 
 import msgspec
@@ -19,61 +18,17 @@ from shared.event.types import UNKNOWN
 from shared.providers.base import PROVEN, Adapter, HeadVerdict, RawEvent, RequestHead
 from shared.providers.credentials import PathTokenSettings, check_path_token
 from shared.providers.fields import dedupe_key, identifier, members, name, present
+from shared.providers.truust.notifications import (
+    ESCROW_STATUSES,
+    INFERRED_FROM_ESCROW,
+    INFERRED_FROM_PAYIN,
+    INFERRED_FROM_PAYOUT,
+    NOTIFICATIONS,
+    PAYIN_STATUSES_REFUTING,
+    TYPES,
+    plain_name,
+)
 from shared.settings import SourceSettings
-
-TYPES: dict[str, str] = {
-    "Order Published": "payment.received",
-    "Order Failed": "payment.failed",
-    "Order Accepted": "transaction.accepted",
-    "Order Rejected": "transaction.rejected",
-    "Order Cancelled": "transaction.cancelled",
-    "Payout Created": "payout.created",
-    "Order Released": "payout.released",
-    "PayinConfirmed": "payment.confirmed",
-    "PayinEPGConfirmed": "payment.confirmed",
-}
-"""Truust's notification → canonical type."""
-
-ALIASES = {"escrow": "order", "canceled": "cancelled", "failure": "failed"}
-"""Words that Truust uses for one another."""
-
-ESCROW_STATUSES: dict[str, frozenset[str]] = {
-    "Order Published": frozenset({"pending_publish", "published"}),
-    "Order Failed": frozenset({"draft", "pending_publish", "failed"}),
-    "Order Accepted": frozenset({"accepted", "pending_validate", "pending_release"}),
-    "Order Rejected": frozenset({"rejected"}),
-    "Order Cancelled": frozenset({"cancelled"}),
-    "Payout Created": frozenset({"accepted", "pending_validate", "pending_release", "released"}),
-    "Order Released": frozenset({"pending_release", "released"}),
-    "PayinConfirmed": frozenset({"draft", "pending_publish", "published", "accepted"}),
-    "PayinEPGConfirmed": frozenset({"draft", "pending_publish", "published", "accepted"}),
-}
-"""The escrow statuses that each notification can stand beside; any other known one contradicts it."""
-
-PAYIN_STATUSES_REFUTING: dict[str, frozenset[str]] = {
-    "Order Published": frozenset({"failed"}),
-    "Order Failed": frozenset({"confirmed"}),
-    "PayinConfirmed": frozenset({"failed"}),
-    "PayinEPGConfirmed": frozenset({"failed"}),
-}
-"""The payin statuses that contradict a notification."""
-
-INFERRED_FROM_ESCROW = {
-    "published": "Order Published",
-    "failed": "Order Failed",
-    "accepted": "Order Accepted",
-    "rejected": "Order Rejected",
-    "cancelled": "Order Cancelled",
-    "released": "Order Released",
-}
-INFERRED_FROM_PAYIN = {"confirmed": "PayinConfirmed", "failed": "Order Failed"}
-INFERRED_FROM_PAYOUT = {
-    "draft": "Payout Created",
-    "created": "Payout Created",
-    "pending": "Payout Created",
-    "released": "Order Released",
-}
-"""If neither the source nor the body names the event: status → notification."""
 
 LIFECYCLE = Lifecycle(
     stages=stages("failed", "funded", "accepted", "payout_pending", "released cancelled rejected"),
@@ -86,20 +41,7 @@ _ENVELOPES = ("data", "attributes", "payload")
 _MAX_LAYERS = 8
 _FINAL = frozenset({"failed", "rejected", "cancelled", "released"})
 _KNOWN_STATUSES = frozenset().union(*ESCROW_STATUSES.values())
-_WORD_BREAK = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
-
-
-def plain_name(given: str) -> str:
-    r"""Return the form in which names and statuses are compared.
-
-    `App\Events\EscrowPublished`, `Order Published` and `order.published` are all `order_published`.
-    """
-    words = (word.lower() for word in _WORD_BREAK.split(given.rpartition("\\")[2]) if word)
-    return "_".join(ALIASES.get(word, word) for word in words)
-
-
-_NOTIFICATIONS = {plain_name(notification): notification for notification in TYPES}
-_SUBJECTS = frozenset(plain.partition("_")[0] for plain in _NOTIFICATIONS)
+_SUBJECTS = frozenset(plain.partition("_")[0] for plain in NOTIFICATIONS)
 
 
 class Settings(PathTokenSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -110,7 +52,7 @@ class Settings(PathTokenSettings, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         """Refuse a binding to no known notification."""
         super().__post_init__()
-        if self.event is not None and plain_name(self.event) not in _NOTIFICATIONS:
+        if self.event is not None and plain_name(self.event) not in NOTIFICATIONS:
             raise ValueError(f"`event` is none of Truust's notifications: {', '.join(TYPES)}")
 
 
@@ -169,10 +111,10 @@ class Truust(Adapter[Settings]):
         Raises: Unreadable (`binding-conflict`) if the body contradicts the source's binding.
         """
         said = body.said
-        named = _NOTIFICATIONS.get(plain_name(said)) if said is not None else None
+        named = NOTIFICATIONS.get(plain_name(said)) if said is not None else None
         if self.settings.event is None:
             return named, said
-        bound = _NOTIFICATIONS[plain_name(self.settings.event)]
+        bound = NOTIFICATIONS[plain_name(self.settings.event)]
         if said is not None and named != bound:
             raise _conflict(bound, "the event's name")
         status = plain_name(name(body.escrow, "status") or "")
