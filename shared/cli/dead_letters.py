@@ -15,9 +15,9 @@ from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.disk import dead_letter_file
 from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.deliveries import DeadLetter
 from shared.store.records import Records
 from shared.store.targets import Targets
+from shared.store.views import DeadLetter
 
 
 @click.group("dead-letters", invoke_without_command=True)

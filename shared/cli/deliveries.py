@@ -12,8 +12,7 @@ from shared.errors import CommandFailed
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
 from shared.settings import Config
-from shared.store.deliveries import AttemptView, DeadLetter, DeliveryView
-from shared.store.views import CopyView, EventView, InboxView
+from shared.store.views import AttemptView, CopyView, DeadLetter, DeliveryView, EventView, InboxView
 
 
 @click.command("deliveries")

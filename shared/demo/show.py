@@ -26,9 +26,9 @@ from shared.providers.base import AnyAdapter
 from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
-from shared.store.deliveries import Deliveries, DeliveryView
+from shared.store.deliveries import Deliveries
 from shared.store.records import Records
-from shared.store.views import CopyView, EventView, Kept
+from shared.store.views import CopyView, DeliveryView, EventView, Kept
 
 SETTLED_WITHIN_S = 30.0
 SENT_TWICE_EVERY = 4

@@ -16,9 +16,10 @@ from shared.operations.disk import certain, counts_of
 from shared.store.audit import named, note
 from shared.store.client import RedisClient
 from shared.store.context import of_source
-from shared.store.deliveries import AttemptView, DeadLetter, Deliveries, attempt_view
+from shared.store.dead_letters import DeadLetterList
 from shared.store.due import Attempt
 from shared.store.letters import Letters
+from shared.store.views import AttemptView, DeadLetter, attempt_view
 from shared.store.walk import Span, walk
 from shared.store.why import Why, why_given_up
 
@@ -58,20 +59,20 @@ class DeadLetters:
     def __init__(self, client: RedisClient, file: DeadLetterFile | None) -> None:
         self._client = client
         self._keys = client.keys
-        self._deliveries = Deliveries(client)
+        self._in_redis = DeadLetterList(client)
         self._letters = Letters(client)
         self._file = file
 
     async def counts(self, targets: Sequence[str]) -> dict[str, int]:
         """Return how many dead letters each target has."""
-        counts = await self._deliveries.dead_counts(targets)
+        counts = await self._in_redis.counts(targets)
         on_disk = await counts_of(self._letters, self._file)
         return {target: count + on_disk.get(target, 0) for target, count in counts.items()}
 
     async def listing(self, targets: Sequence[str], span: Span, limit: int) -> list[DeadLetter]:
         """Return up to `limit` dead letters of these targets, the latest to die first."""
         # Redis first: what moves to the disk meanwhile is found there then, and counted once.
-        found = await self._deliveries.dead_letters(targets, span, limit)
+        found = await self._in_redis.listing(targets, span, limit)
         seen = {(letter.id, letter.target) for letter in found}
         count = 0
         async for page in self._on_disk(targets, span):
@@ -118,7 +119,7 @@ class DeadLetters:
         """Yield what is chosen, a page of one target at a time: those in Redis first."""
         for target in chosen.targets:
             async for steps in walk(self._client, [self._keys.dead(target)], chosen.span, newest_first=False):
-                views = await self._deliveries.views([(step, target) for step in steps])
+                views = await self._in_redis.views([(step, target) for step in steps])
                 page = [_stand_in(view) for view in views if chosen.takes(view)]
                 for start in range(0, len(page), PAGE):
                     yield target, page[start : start + PAGE]

@@ -16,12 +16,12 @@ from shared.operations.dead_letters import attempts_of, why_of
 from shared.operations.disk import certain
 from shared.store.client import RedisClient
 from shared.store.context import of_source
-from shared.store.deliveries import Deliveries, DeliveryView
+from shared.store.deliveries import Deliveries
 from shared.store.letters import Letters
 from shared.store.records import Records, Selected
 from shared.store.sources import Sources
 from shared.store.transactions import Transactions, happened, indexes
-from shared.store.views import EventView, Kept, event_view
+from shared.store.views import DeliveryView, EventView, Kept, event_view
 
 if TYPE_CHECKING:
     from shared.archive.dead_letters import DeadLetterFile

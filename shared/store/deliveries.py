@@ -1,75 +1,24 @@
-"""Where one event went: the state of each of its deliveries, every attempt, and the dead letters."""
+"""Where one event went: how each of its deliveries stands, and every attempt."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from shared.archive.letter import ENDED
 from shared.event.times import rfc3339_ms
 from shared.store.client import RedisClient, translated
-from shared.store.context import read_context
 from shared.store.due import Attempt
-from shared.store.events import PIECES, all_attempts, read_attempts, read_fields
-from shared.store.walk import Span, Step, walk
+from shared.store.events import PIECES, all_attempts, read_fields
+from shared.store.views import (
+    IN_FLIGHT,
+    ON_DISK,
+    WAITING,
+    DeliveryView,
+    attempt_view,
+    read_attempt,
+    state_of,
+)
 from shared.store.why import Stands, Why, why_given_up, why_waiting
-
-WAITING = "waiting"
-IN_FLIGHT = "in-flight"
-ENDS = ("done", "dead", "expired", "discarded", ENDED)
-ON_DISK = "disk"
-PAGE = 100
-
-
-class AttemptView(msgspec.Struct, frozen=True):
-    """One attempt. `status` is None if no answer came: `error` says why. `answer` only if asked for.
-
-    `resent`: it was sent twice, as a kept connection closed before an answer began.
-    """
-
-    at: str
-    n: int
-    duration_ms: float
-    status: int | None
-    error: str
-    answer: str | None
-    resent: bool = False
-
-
-class DeliveryView(msgspec.Struct, frozen=True):
-    """One event for one target.
-
-    `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at
-    most), `done`, `dead`, `expired` (a dead letter past its retention), `discarded`, or `ended` (nobody knows
-    how: its event had left Redis, and only another target's dead letter on disk tells of it). `failed` counts
-    the attempts of the present schedule, which a replay starts anew; `attempts` holds those of all schedules,
-    oldest first. `why` says what it waits for, or why it was given up; None if it is in flight or done.
-    """
-
-    target: str
-    state: str
-    failed: int
-    due_at: str | None
-    leased_until: str | None
-    attempts: list[AttemptView]
-    why: Why | None = None
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A delivery that was given up at `died_at` after `failed` attempts; `last` is the latest of them.
-
-    `on_disk`: it was moved there, and is no more in Redis.
-    """
-
-    id: str
-    target: str
-    died_at: str
-    source: str
-    type: str
-    failed: int
-    last: AttemptView | None
-    why: Why
-    on_disk: bool = False
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -89,7 +38,7 @@ class _Place(msgspec.Struct, frozen=True):
 
 
 class Deliveries:
-    """What the store holds of deliveries."""
+    """What Redis holds of the deliveries of an event."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -197,79 +146,6 @@ class Deliveries:
             whys[place.target] = why_waiting(stands, int(seconds) * 1000 + int(micros) // 1000)
         return whys
 
-    async def dead_counts(self, targets: Sequence[str]) -> dict[str, int]:
-        """Return how many dead letters each target has. Raises: StoreUnavailable."""
-        if not targets:
-            return {}
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for target in targets:
-                pipe.zcard(self._keys.dead(target))
-            return dict(zip(targets, await pipe.execute(), strict=True))
-
-    async def dead_letters(self, targets: Sequence[str], span: Span, limit: int) -> list[DeadLetter]:
-        """Return up to `limit` dead letters of these targets, the latest to die first.
-
-        Raises: StoreUnavailable.
-        """
-        target_of = {self._keys.dead(target): target for target in targets}
-        letters: list[DeadLetter] = []
-        page = max(10, PAGE // max(1, len(targets)))
-        async for steps in walk(self._client, list(target_of), span, newest_first=True, page=page):
-            for start in range(0, min(len(steps), limit - len(letters)), PAGE):
-                part = steps[start : start + min(PAGE, limit - len(letters))]
-                letters += await self.views([(step, target_of[step.key]) for step in part])
-            if len(letters) >= limit:
-                break
-        return letters
-
-    async def views(self, found: Sequence[tuple[Step, str]]) -> list[DeadLetter]:
-        """Return dead letters as they are shown, if their events are there. Raises: StoreUnavailable."""
-        heads = await read_fields(
-            self._client,
-            [(step.id, ["attributes", f"failed:{target}", f"why:{target}"]) for step, target in found],
-        )
-        latest = await self._latest_attempts([(step.id, target) for step, target in found])
-        return [
-            _letter(step, target, attributes, int(failed or 0), reason, attempt)
-            for (step, target), (attributes, failed, reason), attempt in zip(
-                found, heads, latest, strict=True
-            )
-            if attributes is not None
-        ]
-
-    async def _latest_attempts(self, deliveries: Sequence[tuple[str, str]]) -> list[bytes | None]:
-        """Return the latest attempt of each delivery: event, target."""
-        redis: Any = self._client.redis
-        with translated():
-            pipe = redis.pipeline(transaction=False)
-            for id, _ in deliveries:
-                pipe.hkeys(self._keys.attempts(id))
-            fields = [
-                _latest(names, target)
-                for names, (_, target) in zip(await pipe.execute(), deliveries, strict=True)
-            ]
-            # Only the latest attempt is read: an event's attempts may come to megabytes.
-            pipe = redis.pipeline(transaction=False)
-            for (id, _), field in zip(deliveries, fields, strict=True):
-                pipe.hget(self._keys.attempts(id), field)
-            latest: list[bytes | None] = await pipe.execute()
-        # If it was given up untried since its replay, the latest may be packed.
-        untried = [number for number, attempt in enumerate(latest) if attempt is None]
-        packed = await read_attempts(self._client, [deliveries[number][0] for number in untried])
-        for number, attempts in zip(untried, packed, strict=True):
-            latest[number] = attempts.get(_latest(list(attempts), deliveries[number][1]).encode())
-        return latest
-
-
-def _latest(fields: Sequence[bytes], target: str) -> str:
-    """Return the field of a target's latest attempt: its claim's token is a time."""
-    prefix = f"{target} "
-    tokens = [
-        int(text.removeprefix(prefix)) for field in fields if (text := field.decode()).startswith(prefix)
-    ]
-    return f"{prefix}{max(tokens, default=0)}"
-
 
 class _Transaction(msgspec.Struct, frozen=True):
     """The part of `data` that names the transaction."""
@@ -294,46 +170,6 @@ def _place(
         due_ms=None if due is None else int(due),
         leased_ms=None if leased is None else int(leased),
         ahead=first.decode() if first and first.decode() != event_id else None,
-    )
-
-
-def _letter(
-    step: Step, target: str, attributes: bytes, failed: int, reason: bytes | None, attempt: bytes | None
-) -> DeadLetter:
-    context = read_context(attributes)
-    last = read_attempt(attempt) if attempt else None
-    return DeadLetter(
-        id=step.id,
-        target=target,
-        died_at=rfc3339_ms(step.ms),
-        source=context.source_name,
-        type=context.type,
-        failed=failed,
-        last=attempt_view(last, answers=False) if last else None,
-        why=why_given_up(reason, failed, last),
-    )
-
-
-def read_attempt(value: bytes) -> Attempt:
-    """Return an attempt from its JSON."""
-    return msgspec.json.decode(value, type=Attempt)
-
-
-def state_of(end: str) -> str:
-    """Return the state of a delivery that has ended: where a dead letter is kept makes no other of it."""
-    return "dead" if end == ON_DISK else end
-
-
-def attempt_view(attempt: Attempt, *, answers: bool) -> AttemptView:
-    """Return an attempt as it is shown."""
-    return AttemptView(
-        at=rfc3339_ms(attempt.at_ms),
-        n=attempt.n,
-        duration_ms=attempt.duration_ms,
-        status=attempt.status,
-        error=attempt.error,
-        answer=attempt.answer if answers else None,
-        resent=attempt.resent,
     )
 
 

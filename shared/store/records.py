@@ -11,13 +11,13 @@ from shared.event.ids import stream_id
 from shared.event.record import EventRecord
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
-from shared.store.deliveries import WAITING
 from shared.store.events import read_fields, read_records
 from shared.store.views import (
     COPY,
     HEAD,
     HELD,
     QUARANTINED,
+    WAITING,
     CopyView,
     EventView,
     InboxView,

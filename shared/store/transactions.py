@@ -13,6 +13,7 @@ from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import Context
 from shared.store.events import read_fields
+from shared.store.views import Shown
 
 AT_ONCE = 50  # `data` may be as large as a body
 
@@ -29,16 +30,9 @@ class _Details(msgspec.Struct, frozen=True):
     balance: Any = None
 
 
-class _Data(msgspec.Struct, frozen=True):
+class _Data(Shown, frozen=True):
     """The part of `data` that a timeline needs; it names nobody."""
 
-    provider: str
-    provider_event: str | None = None
-    transaction_id: str | None = None
-    payment_id: str | None = None
-    money: Money | None = None
-    status: str | None = None
-    provider_status: str | None = None
     details: _Details = _Details()
 
 

@@ -8,12 +8,18 @@ from typing import Any
 
 import msgspec
 
+from shared.archive.letter import ENDED
 from shared.event.canonical import Money
 from shared.event.ids import received_ms
 from shared.event.times import rfc3339_ms
 from shared.store.context import read_context
-from shared.store.deliveries import ENDS, WAITING, state_of
+from shared.store.due import Attempt
+from shared.store.why import Why
 
+WAITING = "waiting"
+IN_FLIGHT = "in-flight"
+ENDS = ("done", "dead", "expired", "discarded", ENDED)
+ON_DISK = "disk"
 HELD = "held"
 UNMATCHED = "unmatched"
 STATES = (WAITING, HELD, *ENDS, UNMATCHED)
@@ -87,13 +93,64 @@ class InboxView(Kept, frozen=True, kw_only=True, tag="inbox"):
     takes_alone: int
 
 
+class AttemptView(msgspec.Struct, frozen=True):
+    """One attempt. `status` is None if no answer came: `error` says why. `answer` only if asked for.
+
+    `resent`: it was sent twice, as a kept connection closed before an answer began.
+    """
+
+    at: str
+    n: int
+    duration_ms: float
+    status: int | None
+    error: str
+    answer: str | None
+    resent: bool = False
+
+
+class DeliveryView(msgspec.Struct, frozen=True):
+    """One event for one target.
+
+    `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at
+    most), `done`, `dead`, `expired` (a dead letter past its retention), `discarded`, or `ended` (nobody knows
+    how: its event had left Redis, and only another target's dead letter on disk tells of it). `failed` counts
+    the attempts of the present schedule, which a replay starts anew; `attempts` holds those of all schedules,
+    oldest first. `why` says what it waits for, or why it was given up; None if it is in flight or done.
+    """
+
+    target: str
+    state: str
+    failed: int
+    due_at: str | None
+    leased_until: str | None
+    attempts: list[AttemptView]
+    why: Why | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A delivery that was given up at `died_at` after `failed` attempts; `last` is the latest of them.
+
+    `on_disk`: it was moved there, and is no more in Redis.
+    """
+
+    id: str
+    target: str
+    died_at: str
+    source: str
+    type: str
+    failed: int
+    last: AttemptView | None
+    why: Why
+    on_disk: bool = False
+
+
 HEAD = ["attributes", "targets", "copies", "differing", "copy_of", "ordered", "transaction"]
 COPY = ["source", "of", "differs"]
 QUARANTINED = ["source", "code", "detail"]
 
 
-class _Shown(msgspec.Struct, frozen=True):
-    """The part of `data` that names nobody."""
+class Shown(msgspec.Struct, frozen=True):
+    """The part of an event's `data` that names nobody."""
 
     provider: str
     provider_event: str | None = None
@@ -105,7 +162,7 @@ class _Shown(msgspec.Struct, frozen=True):
     occurred_at: str | None = None
 
 
-_shown = msgspec.json.Decoder(_Shown).decode
+_shown = msgspec.json.Decoder(Shown).decode
 
 
 def event_view(
@@ -127,12 +184,35 @@ def event_view(
         copies=int(head[2] or 0),
         differing=int(head[3] or 0),
         copy_of=head[4].decode() if head[4] else None,
-        **{name: getattr(shown, name) for name in _Shown.__struct_fields__},
+        **{name: getattr(shown, name) for name in Shown.__struct_fields__},
     )
 
 
 def _state(end: bytes | str | None) -> str:
     return state_of(end.decode() if isinstance(end, bytes) else end) if end else WAITING
+
+
+def read_attempt(value: bytes) -> Attempt:
+    """Return an attempt from its JSON."""
+    return msgspec.json.decode(value, type=Attempt)
+
+
+def state_of(end: str) -> str:
+    """Return the state of a delivery that has ended: where a dead letter is kept makes no other of it."""
+    return "dead" if end == ON_DISK else end
+
+
+def attempt_view(attempt: Attempt, *, answers: bool) -> AttemptView:
+    """Return an attempt as it is shown."""
+    return AttemptView(
+        at=rfc3339_ms(attempt.at_ms),
+        n=attempt.n,
+        duration_ms=attempt.duration_ms,
+        status=attempt.status,
+        error=attempt.error,
+        answer=attempt.answer if answers else None,
+        resent=attempt.resent,
+    )
 
 
 def copy_view(id: str, found: Sequence[Any], *, own_body: bool) -> CopyView:

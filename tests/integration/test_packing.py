@@ -17,6 +17,7 @@ from shared.operations.readmissions import Held, Readmissions
 from shared.operations.replays import Replays, Selection
 from shared.routing.reading import Reader
 from shared.settings import Config, SourceSettings
+from shared.store.dead_letters import DeadLetterList
 from shared.store.deliveries import Deliveries
 from shared.store.due import Attempt, End, Settlement
 from shared.store.events import read_whole
@@ -147,7 +148,7 @@ def test_a_packed_event_is_sent_again_with_all_that_was_tried_and_packed_anew(re
         attempt = Attempt(n=1, at_ms=claimed.token, duration_ms=1, status=400)
         await store.due.settle([Settlement(claimed, End.DEAD, 0, attempt)], {"ledger": PATIENT})
 
-        [letter] = await Deliveries(store.client).dead_letters(["ledger"], ALL, 10)
+        [letter] = await DeadLetterList(store.client).listing(["ledger"], ALL, 10)
         assert letter.last is not None
         assert (letter.type, letter.last.status) == ("payment.received", 400)
         [stored] = await Letters(store.client).dead("ledger")
@@ -174,7 +175,7 @@ def test_a_dead_letter_that_was_not_tried_again_shows_its_last_attempt(redis_url
         await replay(store, id, "ledger")
         [(claimed, _)] = (await store.claim("ledger")).entries
         await store.due.settle([Settlement(claimed, End.DEAD)], {"ledger": PATIENT})
-        [letter] = await Deliveries(store.client).dead_letters(["ledger"], ALL, 10)
+        [letter] = await DeadLetterList(store.client).listing(["ledger"], ALL, 10)
         assert letter.last is not None
         assert letter.last.status == 200
 

@@ -10,6 +10,7 @@ import pytest
 
 from shared.event.ids import event_id, received_ms
 from shared.operations.replays import Replayed, Replays, Selection
+from shared.store.dead_letters import DeadLetterList
 from shared.store.deliveries import Deliveries
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.due import End
@@ -98,7 +99,7 @@ def test_no_view_holds_what_the_payload_says_of_people(redis_url: str) -> None:
                 await records.duplicates(ALL, None, 10),
                 await records.quarantined(ALL, None, 10),
                 await deliveries.of_event(id),
-                await deliveries.dead_letters(["ledger"], ALL, 10),
+                await DeadLetterList(store.client).listing(["ledger"], ALL, 10),
             ]
         ).decode()
         assert E_MAIL not in views
@@ -253,9 +254,9 @@ def test_dead_letters_show_their_last_attempt_and_are_counted(redis_url: str) ->
         for id in ids:
             await store.client.redis.zadd(KEYS.due("ledger"), {id: 0})  # a minute later
         await store.settle("ledger", End.DEAD, status=503)
-        deliveries = Deliveries(store.client)
-        assert await deliveries.dead_counts(["ledger", "crm"]) == {"ledger": 3, "crm": 0}
-        letters = await deliveries.dead_letters(["ledger", "crm"], ALL, 2)
+        letters_in_redis = DeadLetterList(store.client)
+        assert await letters_in_redis.counts(["ledger", "crm"]) == {"ledger": 3, "crm": 0}
+        letters = await letters_in_redis.listing(["ledger", "crm"], ALL, 2)
         assert len(letters) == 2
         for letter in letters:
             assert letter.last is not None
@@ -278,7 +279,7 @@ def test_a_dead_letter_sent_again_starts_afresh_and_keeps_its_id(redis_url: str)
         claims = await store.claim("ledger")
         [(claimed, event)] = claims.entries
         assert (claimed.event_id, claimed.failed, event.id) == (id, 0, id)
-        assert await Deliveries(store.client).dead_counts(["ledger"]) == {"ledger": 0}
+        assert await DeadLetterList(store.client).counts(["ledger"]) == {"ledger": 0}
 
     with_redis(redis_url, body)
 

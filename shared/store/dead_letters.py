@@ -1,0 +1,112 @@
+"""The dead letters in Redis: how many, and which. `shared.archive` holds those on disk."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.event.times import rfc3339_ms
+from shared.store.client import RedisClient, translated
+from shared.store.context import read_context
+from shared.store.events import read_attempts, read_fields
+from shared.store.views import DeadLetter, attempt_view, read_attempt
+from shared.store.walk import Span, Step, walk
+from shared.store.why import why_given_up
+
+PAGE = 100
+
+
+class DeadLetterList:
+    """What Redis holds of dead letters."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
+        self._keys = client.keys
+
+    async def counts(self, targets: Sequence[str]) -> dict[str, int]:
+        """Return how many dead letters each target has. Raises: StoreUnavailable."""
+        if not targets:
+            return {}
+        with translated():
+            pipe = self._client.redis.pipeline(transaction=False)
+            for target in targets:
+                pipe.zcard(self._keys.dead(target))
+            return dict(zip(targets, await pipe.execute(), strict=True))
+
+    async def listing(self, targets: Sequence[str], span: Span, limit: int) -> list[DeadLetter]:
+        """Return up to `limit` dead letters of these targets, the latest to die first.
+
+        Raises: StoreUnavailable.
+        """
+        target_of = {self._keys.dead(target): target for target in targets}
+        letters: list[DeadLetter] = []
+        page = max(10, PAGE // max(1, len(targets)))
+        async for steps in walk(self._client, list(target_of), span, newest_first=True, page=page):
+            for start in range(0, min(len(steps), limit - len(letters)), PAGE):
+                part = steps[start : start + min(PAGE, limit - len(letters))]
+                letters += await self.views([(step, target_of[step.key]) for step in part])
+            if len(letters) >= limit:
+                break
+        return letters
+
+    async def views(self, found: Sequence[tuple[Step, str]]) -> list[DeadLetter]:
+        """Return dead letters as they are shown, if their events are there. Raises: StoreUnavailable."""
+        heads = await read_fields(
+            self._client,
+            [(step.id, ["attributes", f"failed:{target}", f"why:{target}"]) for step, target in found],
+        )
+        latest = await self._latest_attempts([(step.id, target) for step, target in found])
+        return [
+            _letter(step, target, attributes, int(failed or 0), reason, attempt)
+            for (step, target), (attributes, failed, reason), attempt in zip(
+                found, heads, latest, strict=True
+            )
+            if attributes is not None
+        ]
+
+    async def _latest_attempts(self, deliveries: Sequence[tuple[str, str]]) -> list[bytes | None]:
+        """Return the latest attempt of each delivery: event, target."""
+        redis: Any = self._client.redis
+        with translated():
+            pipe = redis.pipeline(transaction=False)
+            for id, _ in deliveries:
+                pipe.hkeys(self._keys.attempts(id))
+            fields = [
+                _latest(names, target)
+                for names, (_, target) in zip(await pipe.execute(), deliveries, strict=True)
+            ]
+            # Only the latest attempt is read: an event's attempts may come to megabytes.
+            pipe = redis.pipeline(transaction=False)
+            for (id, _), field in zip(deliveries, fields, strict=True):
+                pipe.hget(self._keys.attempts(id), field)
+            latest: list[bytes | None] = await pipe.execute()
+        # If it was given up untried since its replay, the latest may be packed.
+        untried = [number for number, attempt in enumerate(latest) if attempt is None]
+        packed = await read_attempts(self._client, [deliveries[number][0] for number in untried])
+        for number, attempts in zip(untried, packed, strict=True):
+            latest[number] = attempts.get(_latest(list(attempts), deliveries[number][1]).encode())
+        return latest
+
+
+def _latest(fields: Sequence[bytes], target: str) -> str:
+    """Return the field of a target's latest attempt: its claim's token is a time."""
+    prefix = f"{target} "
+    tokens = [
+        int(text.removeprefix(prefix)) for field in fields if (text := field.decode()).startswith(prefix)
+    ]
+    return f"{prefix}{max(tokens, default=0)}"
+
+
+def _letter(
+    step: Step, target: str, attributes: bytes, failed: int, reason: bytes | None, attempt: bytes | None
+) -> DeadLetter:
+    context = read_context(attributes)
+    last = read_attempt(attempt) if attempt else None
+    return DeadLetter(
+        id=step.id,
+        target=target,
+        died_at=rfc3339_ms(step.ms),
+        source=context.source_name,
+        type=context.type,
+        failed=failed,
+        last=attempt_view(last, answers=False) if last else None,
+        why=why_given_up(reason, failed, last),
+    )
