@@ -35,17 +35,14 @@ class GroupCommit(Generic[Item, Result]):
         self._worthwhile = worthwhile
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
-        self._called = False
+        self._beginning = False
+        """Whether a commit has begun that has not taken its batch yet."""
 
     def add(self, item: Item) -> "asyncio.Future[Result]":
         """Queue an item. Returns what will have its result, or its exception, once it is committed."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if not self._called:
-            self._called = True
-            # At the end of this turn of the loop: what else it brings goes along.
-            loop.call_soon(self._go)
+        self._go()
         return future
 
     async def flush(self) -> None:
@@ -55,22 +52,30 @@ class GroupCommit(Generic[Item, Result]):
             await asyncio.wait(self._under_way)
 
     def _go(self) -> None:
-        self._called = False
-        while self._waiting:
-            if self._under_way and (
-                len(self._under_way) >= self._at_once or len(self._waiting) < self._worthwhile
-            ):
-                return
-            batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
-            task = asyncio.get_running_loop().create_task(self._run(batch))
-            self._under_way.add(task)
-            task.add_done_callback(self._ended)
+        """Begin a commit if one is due.
+
+        It takes its batch at the next turn of the loop: what else this one brings goes along.
+        """
+        under_way = len(self._under_way)
+        if self._beginning or not self._waiting or under_way >= self._at_once:
+            return
+        if under_way and len(self._waiting) < self._worthwhile:
+            return
+        self._beginning = True
+        task = asyncio.get_running_loop().create_task(self._run())
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         self._go()
 
-    async def _run(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _run(self) -> None:
+        self._beginning = False
+        batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
+        self._go()
+        if not batch:
+            return  # a commit failed before this one started, and took what waited with it
         results: Sequence[Result | Exception]
         try:
             results = await self._commit([item for item, _ in batch])
