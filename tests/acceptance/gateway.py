@@ -212,9 +212,10 @@ class Gateway:
     def lines(self, event: str) -> list[dict[str, Any]]:
         """The log lines of an event."""
         found = []
+        named = json.dumps(event)
         whole, _, _ = self.log.read_text(errors="replace").rpartition("\n")  # the last may be half written
         for line in whole.splitlines():
-            if line.startswith("{") and (fields := json.loads(line)).get("event") == event:
+            if line.startswith("{") and named in line and (fields := json.loads(line)).get("event") == event:
                 found.append(fields)
         return found
 
