@@ -1,6 +1,6 @@
 """The store against a model: random runs of everything that happens to it, compared after every step.
 
-    pytest tests/faults/test_model.py                                   # ten thousand steps, always the same
+    pytest tests/faults/test_model.py                                   # three thousand steps, always the same
     pytest tests/faults/test_model.py --model-steps 200000              # more, each 10,000 from a seed of its own
     pytest tests/faults/test_model.py --hypothesis-seed 7               # another seed: the first of them
 

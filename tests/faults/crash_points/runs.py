@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from tests.faults.crash_points.changes import Changes
 from tests.faults.crash_points.commands import COMMANDS, Commands
 from tests.faults.crash_points.intake import ingress
 from tests.faults.crash_points.plays import stop, worker
@@ -138,9 +139,22 @@ class Troupe:
             return list(pool.map(one, runs))
 
     def every_point(self) -> list[Run]:
-        """A kill at each point that was recorded, the first time that it is come to."""
-        records = self.record().items()
-        return [Run(play, (f"{point}#1",)) for play, record in records for point in sorted(record.points)]
+        """A kill at each point that was recorded, the first time that it is come to.
+
+        Of who only reads something, one in all plays: after the reply. Whatever he does before that, or amid
+        it, or in another play, what he leaves behind is what the last change left, and that has a kill of its own.
+        """
+        changes, read = Changes(self.stages[0].redis), set[str]()
+        runs = []
+        for play, record in self.record().items():
+            for point in sorted(record.points):
+                operation, _, side = point.rpartition(":")
+                if not changes.made_by(operation.partition(" in ")[0]):
+                    if side != "after" or operation in read:
+                        continue
+                    read.add(operation)
+                runs.append(Run(play, (f"{point}#1",)))
+        return runs
 
     def pairs(self, count: int, seed: int) -> list[Run]:
         """Kills in pairs: at a point at any of its times, and, once started again, at any other."""

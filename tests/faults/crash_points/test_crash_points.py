@@ -10,7 +10,7 @@ import pytest
 from tests.faults.crash_points.hook import ROOT, SCRIPTS
 from tests.faults.crash_points.runs import Troupe, new_seed, report
 
-PAIRS = 40
+PAIRS = 20
 
 INCLUDED = dict.fromkeys(
     ("admission", "bell", "breaker", "copies", "dedupe", "lanes"), "a text that other scripts include"
