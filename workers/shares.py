@@ -11,7 +11,6 @@ from time import monotonic
 
 import structlog
 
-from shared.archive.dead_letters import DeadLetterFile
 from shared.delivery.verdicts import GivenUp, Reason
 from shared.errors import ArchiveUnavailable, StoreUnavailable
 from shared.operations.moves import EXPIRE_AT_ONCE, Moved, Moves
@@ -73,7 +72,7 @@ class ShareKeeper:
         self._names = names_digest(self._source_shares, self._target_shares)
         if config.archive.dead_letters != self._file_url:
             self._file_url = config.archive.dead_letters
-            self._moves = Moves(self._letters, DeadLetterFile(self._file_url))
+            self._moves = Moves(self._letters, self._file_url)
 
     async def run(self) -> None:
         """Look about once a second, until cancelled."""

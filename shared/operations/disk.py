@@ -18,11 +18,16 @@ if TYPE_CHECKING:  # SQLAlchemy takes a third of a second to import, and most ga
 def dead_letter_file(config: Config) -> DeadLetterFile | None:
     """Return the file of dead letters, None if there is none."""
     url = config.archive.dead_letters
-    if not url or not Path(url.removeprefix("sqlite:///")).exists():
+    if not url or not path_of(url).exists():
         return None
     from shared.archive.dead_letters import DeadLetterFile
 
     return DeadLetterFile(url)
+
+
+def path_of(url: str) -> Path:
+    """Return the path in the URL of a file of dead letters."""
+    return Path(url.removeprefix("sqlite:///"))
 
 
 async def certain(letters: Letters, found: Sequence[StoredLetter]) -> list[StoredLetter]:

@@ -6,18 +6,23 @@ least one of the two places. While a row names a move, Redis says where the lett
 holds no record of the event or its delivery has ended as `disk`. So it is shown once.
 """
 
+from __future__ import annotations
+
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
 
-from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.letter import StoredLetter
 from shared.delivery.verdicts import Reason
+from shared.operations.disk import path_of
 from shared.store.letters import Letters
 from shared.store.walk import Place
+
+if TYPE_CHECKING:  # see Moves._opened
+    from shared.archive.dead_letters import DeadLetterFile
 
 ENTRY_BYTES = 1500  # what Redis spends on an event besides its payload, about
 STALE_MS = 120_000
@@ -35,15 +40,18 @@ class Moved(msgspec.Struct, frozen=True):
 class Moves:
     """Moves dead letters to one file. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
-    def __init__(self, letters: Letters, file: DeadLetterFile) -> None:
+    def __init__(self, letters: Letters, url: str) -> None:
         self._letters = letters
-        self._file = file
+        self._url = url
+        self.path = path_of(url)
+        self._file: DeadLetterFile | None = None
         self._walked: dict[str, Place | None] = {}
 
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._file.path
+    async def _opened(self) -> DeadLetterFile:
+        # SQLAlchemy takes a quarter of a second to import, and most workers never need it.
+        if self._file is None:
+            self._file = await asyncio.to_thread(_open, self._url)
+        return self._file
 
     async def dead_letters(self, target: str, *, hold: bool) -> Moved:
         """Move the oldest dead letters of a target."""
@@ -66,41 +74,49 @@ class Moves:
     ) -> Moved:
         if not found:
             return Moved(0, 0, more)
-        move = new_move(await self._letters.now_ms())
-        await asyncio.to_thread(self._file.add, found, move)
+        file, move = await self._opened(), new_move(await self._letters.now_ms())
+        await asyncio.to_thread(file.add, found, move)
         results = await self._letters.take_out(target, found, waited=waited, hold=hold)
         outcome = {letter.key: result for letter, result in zip(found, results, strict=True)}
         # Of an event that is gone the disk has the last that is known.
         here = [key for key, result in outcome.items() if result != "changed"]
-        await asyncio.to_thread(self._file.arrived, here, move)
+        await asyncio.to_thread(file.arrived, here, move)
         if changed := [key for key, result in outcome.items() if result == "changed"]:
-            await asyncio.to_thread(self._file.drop, changed, move)
+            await asyncio.to_thread(file.drop, changed, move)
         left = [letter for letter in found if outcome[letter.key] == "left"]
         return Moved(len(left), sum(map(size_of, left)), more)
 
     async def tidy(self) -> None:
         """Look at rows whose move broke off: keep those that the disk has, drop the others."""
-        if not self._file.exists():
+        if not self.path.exists():
             return
+        file = await self._opened()
         before = move_name(await self._letters.now_ms() - STALE_MS)
-        stale = await asyncio.to_thread(self._file.moving, before)
+        stale = await asyncio.to_thread(file.moving, before)
         if not stale:
             return
         here = await self._letters.on_disk(stale)
         for letter, is_here in zip(stale, here, strict=True):
-            end = self._file.arrived if is_here else self._file.drop
+            end = file.arrived if is_here else file.drop
             await asyncio.to_thread(end, [letter.key], letter.moving)
 
     async def expire(self, before_ms: int) -> int:
         """Remove some letters that died before a time. Returns how many; again while it is EXPIRE_AT_ONCE."""
-        if not self._file.exists():
+        if not self.path.exists():
             return 0
-        old = await asyncio.to_thread(self._file.expired, before_ms, EXPIRE_AT_ONCE)
+        file = await self._opened()
+        old = await asyncio.to_thread(file.expired, before_ms, EXPIRE_AT_ONCE)
         for target in dict.fromkeys(letter.target for letter in old):
             await self._letters.end(target, [letter for letter in old if letter.target == target], "expired")
         if old:
-            await asyncio.to_thread(self._file.remove, old)
+            await asyncio.to_thread(file.remove, old)
         return len(old)
+
+
+def _open(url: str) -> DeadLetterFile:
+    from shared.archive.dead_letters import DeadLetterFile
+
+    return DeadLetterFile(url)
 
 
 def new_move(now_ms: int) -> str:

@@ -48,9 +48,10 @@ class Stage:
         self.filled = filled
         self.client = filled.client
         self.redis: Any = filled.client.redis
-        self.file = DeadLetterFile(f"sqlite:///{path}/dead-letters.db")
+        url = f"sqlite:///{path}/dead-letters.db"
+        self.file = DeadLetterFile(url)
         self.letters = Letters(self.client)
-        self.moves = Moves(self.letters, self.file)
+        self.moves = Moves(self.letters, url)
 
     @property
     def dead(self) -> DeadLetters:
