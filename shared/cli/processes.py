@@ -9,8 +9,7 @@ import click
 import structlog
 
 from shared.cli import config_option
-from shared.cli.running import config_path
-from shared.config.file import read_config
+from shared.config.file import find_config, given, read_config
 from shared.config.reload import is_empty
 from shared.errors import CommandFailed
 from shared.http.authority import join_authority
@@ -93,7 +92,7 @@ def keep_running(*children: Child) -> int:
 
 
 def _load(option: str | None) -> tuple[Path, Config]:
-    path = config_path(option)
+    path = given(find_config(option))
     return path, read_config(path)
 
 

@@ -2,11 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TypeVar
 
-from shared.config.file import ENV, find_config, find_running_config, read_config
-from shared.errors import ConfigError, StoreUnavailable
+from shared.config.file import find_running_config, given, read_config
+from shared.errors import StoreUnavailable
 from shared.settings import Config
 from shared.store.address import parse_address
 from shared.store.client import RedisClient
@@ -17,20 +16,9 @@ REDIS_TIMEOUT_S = 5.0
 T = TypeVar("T")
 
 
-def config_path(option: str | None) -> Path:
-    """Return the configuration file for what is about to run. Raises: ConfigError."""
-    return _given(find_config(option))
-
-
 def running_config(option: str | None) -> Config:
     """Return the configuration of what runs here, of a demo if of nothing else. Raises: ConfigError."""
-    return read_config(_given(find_running_config(option)))
-
-
-def _given(path: Path | None) -> Path:
-    if path is None:
-        raise ConfigError("", f"no configuration: give --config FILE, or set {ENV}")
-    return path
+    return read_config(given(find_running_config(option)))
 
 
 def ask(config: Config, body: Callable[[RedisClient], Awaitable[T]]) -> T:

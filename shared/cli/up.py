@@ -15,8 +15,6 @@ from shared.cli import config_option
 from shared.cli.processes import ingress_child, listen, say_listening, worker_child
 from shared.config.file import find_config, is_embedded, read_config
 from shared.config.reload import is_empty
-from shared.demo.setup import write_demo
-from shared.demo.show import play
 from shared.errors import CommandFailed
 from shared.http.authority import reachable
 from shared.process import logs
@@ -92,6 +90,9 @@ def receiver_child(config: Path, listener: socket.socket, *, output: str | None 
 
 def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: int) -> int:
     """Run the demo until Ctrl-C. Returns the exit code."""
+    from shared.demo.setup import write_demo
+    from shared.demo.show import play
+
     console = Console()
     listener, receiver = listen(host, port), listen("127.0.0.1", receiver_port)
     receiver_port = receiver.getsockname()[1]

@@ -42,6 +42,13 @@ def find_running_config(option: str | None, environ: Mapping[str, str] = os.envi
     return find_config(option, environ) or (DEMO if DEMO.exists() else None)
 
 
+def given(path: Path | None) -> Path:
+    """Return the file that was found. Raises: ConfigError if none was."""
+    if path is None:
+        raise ConfigError("", f"no configuration: give --config FILE, or set {ENV}")
+    return path
+
+
 def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """Read and check a configuration file.
 

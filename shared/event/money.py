@@ -1,16 +1,12 @@
 """Amounts as providers write them → integers of minor units, by ISO 4217 and never through a float."""
 
 import re
-
-from iso4217 import Currency
+from functools import cache
 
 from shared.errors import Unreadable
 from shared.event.canonical import Money
 from shared.event.jsonbody import Json, Number
 
-_EXPONENTS: dict[str, int] = {
-    currency.code: currency.exponent for currency in Currency if currency.exponent is not None
-}
 _SYMBOLS = {"€": "EUR", "£": "GBP"}  # "$" is left out: a dozen currencies write it
 _DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _MARKED = re.compile(r"(-?[0-9.]+)[ \u00a0\u202f]*([^\s0-9.]{1,3})")
@@ -23,9 +19,16 @@ def exponent(currency: str) -> int:
     Raises: Unreadable (`unknown-currency`), also for codes without a minor unit, such as XAU.
     """
     code = currency.upper() if currency.isascii() else ""
-    if code not in _EXPONENTS:
+    if code not in _exponents():
         raise Unreadable("unknown-currency", "the currency is not an ISO 4217 code with a minor unit")
-    return _EXPONENTS[code]
+    return _exponents()[code]
+
+
+@cache
+def _exponents() -> dict[str, int]:
+    from iso4217 import Currency  # it reads an XML file; what reads no event needs no currencies
+
+    return {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
 
 
 def from_major(amount: Json, currency: Json) -> Money:
@@ -61,7 +64,7 @@ def from_minor(amount: Json, currency: Json) -> Money:
 def _code(currency: Json) -> str:
     if not isinstance(currency, str):
         raise Unreadable("unknown-currency", "an amount stands without a currency code")
-    if currency not in _EXPONENTS:
+    if currency not in _exponents():
         exponent(currency)
         currency = currency.upper()
     return currency
