@@ -24,7 +24,7 @@ MOVES = "tests/integration/test_shares.py breaks each move to the disk and back 
 SHARES = dict.fromkeys(("shares", "leave", "come_back", "discard", "discard_quarantined"), MOVES)
 """Scripts that need a target past its share of memory, or an operator who discards."""
 
-LISTINGS = {"records", "deliveries", "transactions", "shares"}
+LISTINGS = {"records", "dead_letters", "deliveries", "transactions", "shares"}
 """Modules of the store that only read, for people."""
 
 BELOW = {"client", "connection"}
