@@ -16,6 +16,7 @@ from shared.errors import ArchiveUnavailable, StoreUnavailable
 from shared.operations.moves import EXPIRE_AT_ONCE, Moved, Moves
 from shared.settings import Config
 from shared.store.client import RedisClient
+from shared.store.clock import now_ms
 from shared.store.duties import Duty
 from shared.store.keys import names_digest
 from shared.store.letters import Letters
@@ -45,6 +46,7 @@ class ShareKeeper:
         self._duty = Duty(client, "shares", worker, lease_ms=LEASE_MS)
         self._shares = Shares(client)
         self._sources = Sources(client)
+        self._client = client
         self._letters = Letters(client)
         self._excess: dict[str, int] = {}
         self._full: dict[str, str] = {}
@@ -72,7 +74,7 @@ class ShareKeeper:
         self._names = names_digest(self._source_shares, self._target_shares)
         if config.archive.dead_letters != self._file_url:
             self._file_url = config.archive.dead_letters
-            self._moves = Moves(self._letters, self._file_url)
+            self._moves = Moves(self._client, self._file_url)
 
     async def run(self) -> None:
         """Look about once a second, until cancelled."""
@@ -174,8 +176,8 @@ class ShareKeeper:
                 name: f"past {self._target_shares.get(name, self._default_share):.0%} of Redis's memory"
                 for name in self._excess
             }
-            now_ms = await self._letters.now_ms()
-            verdict = Verdict(now_ms, targets, sources, self._stranded, self._filled)
+            at_ms = await now_ms(self._client)
+            verdict = Verdict(at_ms, targets, sources, self._stranded, self._filled)
             await self._shares.publish(self._names, verdict)
             self._published = bool(sources or self._measured or self._stranded)
 
@@ -229,7 +231,7 @@ class ShareKeeper:
 
     async def _tidy(self) -> None:
         await self._moves.tidy()
-        before_ms = await self._letters.now_ms() - self._dead_letters_ms
+        before_ms = await now_ms(self._client) - self._dead_letters_ms
         removed = count = await self._moves.expire(before_ms)
         while count == EXPIRE_AT_ONCE:
             count = await self._moves.expire(before_ms)

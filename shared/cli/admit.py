@@ -16,6 +16,7 @@ from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
 from shared.settings import Config
 from shared.store.client import RedisClient
+from shared.store.clock import now_ms
 from shared.store.records import Records
 from shared.store.views import EventView, InboxView
 
@@ -59,9 +60,7 @@ def command(
         return
 
     async def count(client: RedisClient) -> tuple[Held, Plan]:
-        now_ms = await Records(client).now_ms()
-        # It ends now: what comes in while the operator reads was not selected.
-        held = Held(span(None, now_ms, now_ms), ids, source, code)
+        held = Held(span(None, None, await now_ms(client), ends_now=True), ids, source, code)
         return held, await _readmissions(client, settings).plan(held)
 
     held, plan = ask(settings, count)

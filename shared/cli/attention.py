@@ -8,6 +8,7 @@ from shared.errors import ArchiveUnavailable
 from shared.operations.disk import counts_of, dead_letter_file
 from shared.settings import Config
 from shared.store.client import RedisClient
+from shared.store.clock import now_ms
 from shared.store.letters import Letters
 from shared.store.records import Records
 from shared.store.shares import Shares
@@ -29,7 +30,7 @@ async def waiting_for_somebody(client: RedisClient, config: Config) -> list[str]
     quarantined = await records.in_quarantine()
     if quarantined:
         found.append(f"{counted(quarantined, 'request')} in quarantine: headrace quarantine")
-    copies = await records.duplicates(Span(0, await records.now_ms()), None, COPIES_LOOKED_AT)
+    copies = await records.duplicates(Span(0, await now_ms(client)), None, COPIES_LOOKED_AT)
     if differing := sum(_differs(copy) for copy in copies):
         newest = f" of the newest {COPIES_LOOKED_AT:,}" if len(copies) == COPIES_LOOKED_AT else ""
         found.append(

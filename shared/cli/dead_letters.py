@@ -15,7 +15,7 @@ from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.disk import dead_letter_file
 from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.records import Records
+from shared.store.clock import now_ms
 from shared.store.targets import Targets
 from shared.store.views import DeadLetter
 
@@ -46,7 +46,7 @@ def command(
 
     async def read(client: RedisClient) -> tuple[dict[str, int], list[DeadLetter]]:
         letters = DeadLetters(client, dead_letter_file(settings))
-        within = span(since, until, await Records(client).now_ms())
+        within = span(since, until, await now_ms(client))
         return await letters.counts(targets), await letters.listing(targets, within, limit)
 
     counts, letters = ask(settings, read)
@@ -124,9 +124,7 @@ def discard(
 
     async def count(client: RedisClient) -> tuple[Chosen, dict[str, int]]:
         await check_source(client, settings, source)
-        now_ms = await Records(client).now_ms()
-        # It ends now: what dies while the operator reads was not chosen.
-        within = span(since, until, now_ms) if until is not None else span(since, now_ms, now_ms)
+        within = span(since, until, await now_ms(client), ends_now=True)
         names = [each.name for each in settings.targets]
         names += [name for name in await Targets(client).on_record() if name not in names]
         letters = DeadLetters(client, dead_letter_file(settings))

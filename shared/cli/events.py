@@ -18,6 +18,7 @@ from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
 from shared.settings import Config
 from shared.store.client import RedisClient
+from shared.store.clock import now_ms
 from shared.store.records import Records, Selected
 from shared.store.views import HELD, STATES, CopyView, EventView, InboxView, Kept, QuarantineView
 
@@ -62,7 +63,7 @@ def command(
 
     async def read(client: RedisClient) -> list[EventView] | list[CopyView]:
         records = Records(client)
-        within = span(since, until, await records.now_ms())
+        within = span(since, until, await now_ms(client))
         if duplicates:
             return await records.duplicates(within, source, limit)
         return await Events(client, dead_letter_file(settings)).events(

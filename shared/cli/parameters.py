@@ -8,15 +8,14 @@ from typing import Any
 import click
 import msgspec
 
-from shared.store.walk import Span
+from shared.event.ids import received_ms
+from shared.store.walk import ALWAYS, Span
 from shared.values import Duration
 
-_EVENT_ID = re.compile(r"evt_[0-9a-f]{20,35}")
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?P<second>:\d\d(?P<fraction>\.\d{1,9})?)?(?:[Zz]|[+-]\d\d:\d\d)?)?"
 )
 _EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
-_FOR_EVER_MS = 2**53  # the largest whole number that a score holds exactly
 
 
 class Ago(msgspec.Struct, frozen=True):
@@ -34,7 +33,9 @@ class _EventId(click.ParamType[str]):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the id, in lower case as it was made."""
         id = value.strip().lower()
-        if not _EVENT_ID.fullmatch(id):
+        try:
+            received_ms(id)
+        except ValueError:
             self.fail(f"{value!r} is not an event id: one looks like evt_019a7c3b2e1f00c0ffee0")
         return id
 
@@ -93,10 +94,14 @@ limit_option = click.option(
 )
 
 
-def span(since: Moment | None, until: Moment | None, now_ms: int) -> Span:
-    """Return the span between two moments; without them, all of time up to now."""
-    # Without `until` the end lies open: what comes in while we look is no mistake.
-    return Span(_at(since, now_ms, 0), _at(until, now_ms, _FOR_EVER_MS))
+def span(since: Moment | None, until: Moment | None, now_ms: int, *, ends_now: bool = False) -> Span:
+    """Return the span between two moments; without them, all of time.
+
+    `ends_now`: without `until` it ends at `now_ms`. What a command is about to change is counted and shown to
+    the operator first: nothing that comes in meanwhile may be changed with it.
+    """
+    end_ms = now_ms if ends_now else ALWAYS.until_ms
+    return Span(_at(since, now_ms, ALWAYS.since_ms), _at(until, now_ms, end_ms))
 
 
 def _at(moment: Moment | None, now_ms: int, otherwise: int) -> int:

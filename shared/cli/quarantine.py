@@ -18,6 +18,7 @@ from shared.operations.quarantine import Chosen, QuarantineWork
 from shared.settings import Config
 from shared.store.admission import AdmissionOptions
 from shared.store.client import RedisClient
+from shared.store.clock import now_ms
 from shared.store.records import Records
 from shared.store.sources import Sources
 from shared.store.views import QuarantineView
@@ -47,7 +48,7 @@ def command(
 
     async def read(client: RedisClient) -> tuple[int, list[QuarantineView], dict[str, int]]:
         records = Records(client)
-        within = span(since, until, await records.now_ms())
+        within = span(since, until, await now_ms(client))
         stranded = await Sources(client).stranded([each.name for each in settings.sources], at_once=True)
         return await records.in_quarantine(), await records.quarantined(within, source, limit), stranded
 
@@ -127,9 +128,7 @@ def discard(
 
     async def count(client: RedisClient) -> tuple[Chosen, dict[str, int]]:
         await check_source(client, settings, source)
-        now_ms = await Records(client).now_ms()
-        # It ends now: what comes in while the operator reads was not chosen.
-        within = span(since, until, now_ms) if until is not None else span(since, now_ms, now_ms)
+        within = span(since, until, await now_ms(client), ends_now=True)
         chosen = Chosen(within, receipts, source, code)
         return chosen, await QuarantineWork(client).count(chosen)
 

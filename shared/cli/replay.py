@@ -17,7 +17,7 @@ from shared.operations.disk import dead_letter_file
 from shared.operations.replays import Plan, Replayed, Replays, Selection
 from shared.settings import Config
 from shared.store.client import RedisClient
-from shared.store.records import Records
+from shared.store.clock import now_ms
 
 
 @click.command("replay")
@@ -62,10 +62,8 @@ def command(
     file = dead_letter_file(settings)
 
     async def count(client: RedisClient) -> tuple[Selection, Plan]:
-        now_ms = await Records(client).now_ms()
         selection = Selection(
-            # It ends now: what comes in while the operator reads was not selected.
-            span=span(since, until, now_ms) if until is not None else span(since, now_ms, now_ms),
+            span=span(since, until, await now_ms(client), ends_now=True),
             events=ids,
             dead_letters_of=dead_letters,
             source=source,

@@ -55,11 +55,16 @@ def _unknown_function(program: Any, shape: Mapping[str, Any]) -> str | None:
     try:
         program.execute(dict(shape))
     except RuntimeError as error:
-        undefined = _UNDEFINED.search(str(error))
-        return undefined[1] if undefined else None
+        return undefined_name(error)
     except Exception:  # the values are empty: a missing field is no mistake yet
         return None
     return None
+
+
+def undefined_name(error: Exception) -> str | None:
+    """Return the name that a program did not find when it ran, if that is what `error` says."""
+    found = _UNDEFINED.search(str(error))
+    return found[1] if found else None
 
 
 class Expression:

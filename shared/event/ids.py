@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import sha256
 
 PREFIX = "evt_"
-_EVENT_ID = re.compile(r"evt_[0-9a-f]{20,}")
+EVENT_ID = re.compile(r"evt_[0-9a-f]{20,}")
 
 
 @lru_cache(maxsize=4096)
@@ -32,7 +32,7 @@ def _beginning(source: str, ms: str) -> str:
 
 def received_ms(event_id: str) -> int:
     """Return when Redis took the event, in milliseconds since 1970. Raises: ValueError."""
-    if not _EVENT_ID.fullmatch(event_id):
+    if not EVENT_ID.fullmatch(event_id):
         raise ValueError("not an event id")
     return int(event_id[4:15], 16)
 

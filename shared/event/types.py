@@ -1,5 +1,10 @@
 """The canonical types of events, and the status that each puts its transaction in."""
 
+import re
+
+TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
+"""What a type looks like: a canonical one, or one of a sender that signs by Standard Webhooks."""
+
 HANDSHAKE = "source.handshake"
 UNKNOWN = "provider.unknown"
 

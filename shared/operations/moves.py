@@ -18,6 +18,8 @@ import msgspec
 from shared.archive.letter import StoredLetter
 from shared.delivery.verdicts import Reason
 from shared.operations.disk import path_of
+from shared.store.client import RedisClient
+from shared.store.clock import now_ms
 from shared.store.letters import Letters
 from shared.store.walk import Place
 
@@ -40,8 +42,9 @@ class Moved(msgspec.Struct, frozen=True):
 class Moves:
     """Moves dead letters to one file. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
-    def __init__(self, letters: Letters, url: str) -> None:
-        self._letters = letters
+    def __init__(self, client: RedisClient, url: str) -> None:
+        self._client = client
+        self._letters = Letters(client)
         self._url = url
         self.path = path_of(url)
         self._file: DeadLetterFile | None = None
@@ -64,7 +67,7 @@ class Moves:
         """Make dead letters on the disk of what has waited longest for a target, for the reason `why`."""
         after = self._walked.get(target)
         found, self._walked[target] = await self._letters.waiting(
-            target, after, await self._letters.now_ms(), why
+            target, after, await now_ms(self._client), why
         )
         more = self._walked[target] is not None or after is not None
         return await self._move(target, found, waited=True, hold=hold, more=more)
@@ -74,7 +77,7 @@ class Moves:
     ) -> Moved:
         if not found:
             return Moved(0, 0, more)
-        file, move = await self._opened(), new_move(await self._letters.now_ms())
+        file, move = await self._opened(), new_move(await now_ms(self._client))
         await asyncio.to_thread(file.add, found, move)
         results = await self._letters.take_out(target, found, waited=waited, hold=hold)
         outcome = {letter.key: result for letter, result in zip(found, results, strict=True)}
@@ -91,7 +94,7 @@ class Moves:
         if not self.path.exists():
             return
         file = await self._opened()
-        before = move_name(await self._letters.now_ms() - STALE_MS)
+        before = move_name(await now_ms(self._client) - STALE_MS)
         stale = await asyncio.to_thread(file.moving, before)
         if not stale:
             return

@@ -10,6 +10,7 @@ from shared.errors import StoreUnavailable
 from shared.operations.moves import new_move, size_of
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
+from shared.store.clock import now_ms
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.letters import Letters
 from shared.store.shares import Shares
@@ -54,7 +55,7 @@ class Returns:
         if not on_disk:
             return await self._letters.replay(target, ids)
         await self._wait_for_room(target, on_disk)
-        move = new_move(await self._letters.now_ms())
+        move = new_move(await now_ms(self._client))
         leaving = await asyncio.to_thread(self._file.leave, target, ids, move)
         try:
             letters = await self._of_each_event(ids, leaving)

@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from shared.event.ids import EVENT_ID
 from shared.event.record import JSON, SOURCE_PREFIX, Attributes, Data
-from shared.event.types import HANDSHAKE, STATUS_OF, TEST_PROVIDER
+from shared.event.types import HANDSHAKE, STATUS_OF, TEST_PROVIDER, TYPE
 from shared.providers import ADAPTERS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -17,17 +18,16 @@ SENT_TYPES = tuple(type_ for type_ in STATUS_OF if type_ != HANDSHAKE)
 """The canonical types that a target can get, in the table's order."""
 
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z$"
-_TYPE = r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$"
 
 _ATTRIBUTES: dict[str, dict[str, Any]] = {
     "specversion": {"const": "1.0"},
     "id": {
-        "pattern": "^evt_[0-9a-f]{20,}$",
+        "pattern": f"^{EVENT_ID.pattern}$",
         "description": "Also the webhook-id: the same on every attempt.",
     },
     "source": {"pattern": f"^{re.escape(SOURCE_PREFIX)}[A-Za-z0-9][A-Za-z0-9._-]*$"},
     "type": {
-        "pattern": _TYPE,
+        "pattern": f"^{TYPE.pattern}$",
         "description": "One of the table; a sender by Standard Webhooks may add its own.",
     },
     "subject": {

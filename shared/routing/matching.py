@@ -5,17 +5,14 @@ and `data` with all its fields but `original`.
 """
 
 import fnmatch
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from shared.event.expressions import compile_expression
+from shared.event.expressions import compile_expression, undefined_name
 
 NO_BOOLEAN = "gives neither true nor false"
 NO_FIELD = "meets a field that is not there"
 """How `Filter.why_not` begins if the filter has no boolean result, or asks for a field that is not there."""
-
-_UNDEFINED = re.compile(r"Undefined variable or function: ('[^']*')")
 
 _SHAPE: dict[str, Any] = {
     **dict.fromkeys(("id", "source", "type", "subject", "time", "receivedat"), ""),
@@ -65,9 +62,8 @@ class Filter:
         except KeyError as error:
             return f"{NO_FIELD}: {error}"
         except Exception as error:
-            absent = _UNDEFINED.search(str(error))
-            if absent is not None:
-                return f"{NO_FIELD}: {absent[1]}"
+            if (absent := undefined_name(error)) is not None:
+                return f"{NO_FIELD}: '{absent}'"
             if isinstance(error, TypeError):
                 return "meets a value that is null, or of another type than it expects"
             return f"cannot be computed over this event ({type(error).__name__})"

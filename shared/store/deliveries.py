@@ -7,6 +7,7 @@ import msgspec
 
 from shared.event.times import rfc3339_ms
 from shared.store.client import RedisClient, translated
+from shared.store.clock import in_ms
 from shared.store.due import Attempt
 from shared.store.events import PIECES, all_attempts, read_fields
 from shared.store.views import (
@@ -120,7 +121,7 @@ class Deliveries:
                 pipe.get(self._keys.rate(place.target))
                 pipe.zcard(self._keys.leased(place.target))
                 pipe.hmget(self._keys.event(place.ahead or ""), ["open", f"end:{place.target}"])
-            (seconds, micros), *found = await pipe.execute()
+            time, *found = await pipe.execute()
         # `data` may be large: it is read only for what it says of the transaction.
         name = "data" if any(place.ahead for place in places) else ""
         [[data]] = await read_fields(self._client, [(event_id, [name])])
@@ -143,7 +144,7 @@ class Deliveries:
                 in_flight=in_flight,
                 concurrency=concurrency.get(place.target),
             )
-            whys[place.target] = why_waiting(stands, int(seconds) * 1000 + int(micros) // 1000)
+            whys[place.target] = why_waiting(stands, in_ms(time))
         return whys
 
 

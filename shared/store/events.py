@@ -15,6 +15,8 @@ from shared.store.client import RedisClient, translated
 PIECES = tuple(str(number) for number in range(64))
 """The fields of a packed value's pieces. As pack.lua says."""
 
+# Redis holds what is read until it is sent: this much must not fill it while it is nearly full.
+READ_BYTES = 1024 * 1024
 AT_ONCE = 50  # packed events, with their bodies
 
 Attempts = dict[bytes, bytes]
@@ -116,8 +118,8 @@ async def read_whole(client: RedisClient, ids: Sequence[str]) -> list[Whole | No
     ]
 
 
-async def fitting(client: RedisClient, ids: Sequence[str], most_bytes: int) -> int:
-    """Return how many of these events, from the first on, come to about `most_bytes`; at least one.
+async def fitting(client: RedisClient, ids: Sequence[str]) -> int:
+    """Return how many of these events, from the first on, come to about READ_BYTES; at least one.
 
     Raises: StoreUnavailable.
     """
@@ -130,7 +132,7 @@ async def fitting(client: RedisClient, ids: Sequence[str], most_bytes: int) -> i
     size, most = 0, 0
     for each in map(sum, zip(sizes[::3], sizes[1::3], sizes[2::3], strict=True)):
         size += each
-        if most and size > most_bytes:
+        if most and size > READ_BYTES:
             break
         most += 1
     return most

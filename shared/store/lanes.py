@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from shared.store.client import RedisClient, translated
-from shared.store.walk import Span, walk
+from shared.store.walk import ALWAYS, walk
 
 AT_ONCE = 500
-FOR_EVER = Span(0, 2**53)
 
 
 class Lanes:
@@ -29,7 +28,7 @@ class Lanes:
         Returns how many are new. Raises: StoreUnavailable.
         """
         found = 0
-        async for steps in walk(self._client, [self._keys.dead(target)], FOR_EVER, newest_first=False):
+        async for steps in walk(self._client, [self._keys.dead(target)], ALWAYS, newest_first=False):
             ids = [step.id for step in steps]
             found += await self._client.run("find_held", [self._keys.held(target)], [target, *ids])
         return found

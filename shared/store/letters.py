@@ -14,13 +14,10 @@ from shared.event.ids import received_ms
 from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.context import read_context
 from shared.store.events import fitting, read_whole
-from shared.store.walk import Place, Span, walk
+from shared.store.walk import ALWAYS, Place, Span, walk
 
-# Redis holds what is read until it is sent: this much must not fill it while it is nearly full.
-READ_BYTES = 1024 * 1024
 READ_MOST = 500
 WALK_MOST = 2000
-_FOR_EVER = Span(0, 2**53)
 
 
 class Letters:
@@ -61,7 +58,7 @@ class Letters:
         """
         ids: list[str] = []
         looked_at = 0
-        span = _FOR_EVER if after is None else Span(after[0], _FOR_EVER.until_ms)
+        span = ALWAYS if after is None else Span(after[0], ALWAYS.until_ms)
         async for steps in walk(self._client, [self._keys.open], span, newest_first=False):
             new = [step for step in steps if after is None or step.place > after]
             for step, waits in zip(new, await self._wait(target, [s.id for s in new]), strict=True):
@@ -102,7 +99,7 @@ class Letters:
         """Read events whole, as far as they are there, and no more than about a megabyte of them."""
         if not ids:
             return []
-        most = await fitting(self._client, ids, READ_BYTES)
+        most = await fitting(self._client, ids)
         events = await read_whole(self._client, ids[:most])
         return [
             _letter(target, id, event.fields, event.attempts)
@@ -180,12 +177,6 @@ class Letters:
                 pipe.exists(self._keys.event(id))
             there = await pipe.execute() if ids else []
         return [id for id, exists in zip(ids, there, strict=True) if not exists]
-
-    async def now_ms(self) -> int:
-        """Return the time by Redis's clock, in ms since 1970. Raises: StoreUnavailable."""
-        with translated():
-            seconds, micros = await self._client.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[bytes, bytes]) -> StoredLetter:

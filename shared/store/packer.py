@@ -7,11 +7,11 @@ from typing import Any
 from shared.event.packing import Packed, pack
 from shared.event.record import JSON
 from shared.store.client import RedisClient, translated
+from shared.store.clock import now_ms
 from shared.store.events import Whole, fitting, read_whole
 
 AFTER_MS = 60_000  # until then an event is read, copied and replayed the most
 AT_ONCE = 50  # in one script, which takes Redis about a millisecond
-READ_BYTES = 1024 * 1024
 
 
 class Packer:
@@ -31,15 +31,14 @@ class Packer:
         """
         redis: Any = self._client.redis
         with translated():
-            seconds, _ = await redis.time()
-            before = int(seconds) * 1000 - self._after_ms
+            before = await now_ms(self._client) - self._after_ms
             found = await redis.zrangebyscore(
                 self._client.keys.finished, "-inf", before, start=0, num=AT_ONCE
             )
         ids = [id.decode() for id in found]
         if not ids:
             return 0
-        ids = ids[: await fitting(self._client, ids, READ_BYTES)]
+        ids = ids[: await fitting(self._client, ids)]
         events = await read_whole(self._client, ids)
         # In a thread: the loop has deliveries to make.
         await self._client.run("pack", [], await asyncio.to_thread(_arguments, ids, events))

@@ -28,7 +28,7 @@ from shared.store.views import (
     inbox_view,
     quarantine_view,
 )
-from shared.store.walk import Span, Step, walk
+from shared.store.walk import ALWAYS, Span, Step, walk
 
 READ_AT_ONCE = 200
 DATA_AT_ONCE = 50  # `data` may be as large as a body
@@ -49,12 +49,6 @@ class Records:
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._keys = client.keys
-
-    async def now_ms(self) -> int:
-        """Return the time by Redis's clock, in ms since 1970. Raises: StoreUnavailable."""
-        with translated():
-            seconds, micros = await self._client.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def find(self, event_id: str, sources: Sequence[str]) -> Kept | None:
         """Return what a receipt stands for now; None if it is unknown, or retention has removed it.
@@ -164,7 +158,7 @@ class Records:
     async def quarantine_codes(self) -> dict[str, int]:
         """Return why requests are in quarantine, and how many each. Raises: StoreUnavailable."""
         codes: Counter[str] = Counter()
-        async for steps in self._newest(self._keys.quarantine, Span(0, 2**53), None):
+        async for steps in self._newest(self._keys.quarantine, ALWAYS, None):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for step in steps:

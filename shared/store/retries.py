@@ -13,13 +13,13 @@ import msgspec
 from shared.store.audit import named, note
 from shared.store.bells import Bells
 from shared.store.client import RedisClient, translated
+from shared.store.clock import now_ms
 from shared.store.context import of_source, read_context
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.events import read_fields
-from shared.store.walk import Span, walk
+from shared.store.walk import ALWAYS, walk
 
 AT_ONCE = 500
-FOR_EVER = Span(0, 2**53)
 
 
 class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -60,15 +60,13 @@ class Retries:
 
     async def count(self, wanted: Wanted) -> Counts:
         """Count what waits. Raises: StoreUnavailable."""
-        with translated():
-            seconds, micros = await self._client.redis.time()
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        time_ms = await now_ms(self._client)
         later: dict[str, int] = {}
         now: dict[str, int] = {}
         for target in wanted.targets:
             async for page in self._waiting(target, wanted):
                 for _, due_ms in page:
-                    counts = later if due_ms > now_ms else now
+                    counts = later if due_ms > time_ms else now
                     counts[target] = counts.get(target, 0) + 1
         return Counts(later, now)
 
@@ -107,7 +105,7 @@ class Retries:
                     yield page
             return
         # What a retry makes due comes to stand behind the walk.
-        async for steps in walk(self._client, [self._keys.due(target)], FOR_EVER, newest_first=False):
+        async for steps in walk(self._client, [self._keys.due(target)], ALWAYS, newest_first=False):
             if page := await self._of_type([(step.id, step.ms) for step in steps], wanted):
                 yield page
 

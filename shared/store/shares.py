@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from shared.store.client import RedisClient, translated
+from shared.store.clock import in_ms
 from shared.store.inbox import Inbox
 
 SAMPLE = 250
@@ -102,8 +103,8 @@ class Shares:
             pipe = self._client.redis.pipeline(transaction=False)
             pipe.time()
             pipe.hvals(self._keys.shares)
-            (seconds, micros), found = await pipe.execute()
-        now = seconds * 1000 + micros // 1000
+            time, found = await pipe.execute()
+        now = in_ms(time)
         each = [verdict for verdict in map(_read, found) if now - verdict.at_ms <= VALID_MS]
         return Verdict(
             at_ms=now,

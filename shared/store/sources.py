@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from shared.store.client import RedisClient, translated
+from shared.store.clock import now_ms
 
 FORGOTTEN_AFTER_MS = 300_000
+"""How long after a live process last named a source or a target it counts as removed."""
 
 
 class Sources:
@@ -20,8 +22,7 @@ class Sources:
         mine = list(names)
         with translated():
             if mine:
-                seconds, micros = await self._client.redis.time()
-                now = seconds * 1000 + micros // 1000
+                now = await now_ms(self._client)
                 await self._client.redis.zadd(self._keys.sources, dict.fromkeys(mine, now))
 
     async def with_inbox(self) -> list[str]:
@@ -57,8 +58,7 @@ class Sources:
         """
         redis: Any = self._client.redis
         with translated():
-            seconds, micros = await redis.time()
-            before = "+inf" if at_once else seconds * 1000 + micros // 1000 - FORGOTTEN_AFTER_MS
+            before = "+inf" if at_once else await now_ms(self._client) - FORGOTTEN_AFTER_MS
             names = [name.decode() for name in await redis.zrangebyscore(self._keys.sources, "-inf", before)]
             names = [name for name in dict.fromkeys([*names, *also]) if name not in set(configured)]
             pipe = redis.pipeline(transaction=False)

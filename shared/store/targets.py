@@ -10,10 +10,11 @@ from shared.delivery.verdicts import REMOVED, Reason
 from shared.event.ids import received_ms
 from shared.store.audit import note
 from shared.store.client import RedisClient, translated
+from shared.store.clock import now_ms
 from shared.store.lanes import Lanes
+from shared.store.sources import FORGOTTEN_AFTER_MS
 
 GIVE_UP_AT_ONCE = 500
-FORGOTTEN_AFTER_MS = 300_000
 OLDEST_OF = 1000
 
 
@@ -81,7 +82,7 @@ class Targets:
 
     async def views(self, names: Sequence[str]) -> list[TargetView]:
         """Return how each of `names` stands. Raises: StoreUnavailable."""
-        now = await self._now_ms()
+        now = await now_ms(self._client)
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for name in names:
@@ -105,7 +106,7 @@ class Targets:
         A repeat changes nothing. Raises: StoreUnavailable.
         """
         await note(self._client, f"target {state.value}", user, {"target": name, "reason": reason})
-        since = await self._now_ms()
+        since = await now_ms(self._client)
         with translated():
             pipe = self._client.redis.pipeline(transaction=True)
             if state is State.ACTIVE:
@@ -188,7 +189,7 @@ class Targets:
         Raises: StoreUnavailable.
         """
         mine = list(names)
-        now = await self._now_ms()
+        now = await now_ms(self._client)
         with translated():
             if mine:
                 await self._client.redis.zadd(self._keys.targets, dict.fromkeys(mine, now))
@@ -215,11 +216,6 @@ class Targets:
                 pipe.delete(self._keys.target(name), self._keys.rate(name))
                 await pipe.execute()
         return not left
-
-    async def _now_ms(self) -> int:
-        with translated():
-            seconds, micros = await self._client.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
 
 _STREAK = ("failures", "failing_since", "trips", "open_until")

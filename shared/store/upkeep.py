@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from shared.store.client import WAIT_REPLICAS_MS, RedisClient, enough, translated
+from shared.store.clock import now_ms
 from shared.store.holding import Holding, holding
 from shared.store.inbox import LEFT_BEHIND_MS
 from shared.store.keys import GROUP
@@ -111,10 +112,8 @@ class Upkeep:
         return await holding(self._client, sources)
 
     async def now_ms(self) -> int:
-        """Return Redis's time in milliseconds since 1970. Raises: StoreUnavailable."""
-        with translated():
-            seconds, micros = await self._client.redis.time()
-        return int(seconds * 1000 + micros // 1000)
+        """Return the time by Redis's clock, in milliseconds since 1970. Raises: StoreUnavailable."""
+        return await now_ms(self._client)
 
     async def retain(
         self, targets: Sequence[str], *, events_ms: int, dead_letters_ms: int, under_pressure: bool
@@ -126,7 +125,7 @@ class Upkeep:
 
         Raises: StoreUnavailable.
         """
-        now = await self.now_ms()
+        now = await now_ms(self._client)
         received_before = "+inf" if under_pressure else now - events_ms
         counts = await self._client.run(
             "retain", [], [REMOVE_AT_ONCE, received_before, now - dead_letters_ms, *targets]

@@ -18,6 +18,9 @@ class Span(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+ALWAYS = Span(0, 2**53)  # the largest whole number that a score holds exactly
+
+
 class Step(msgspec.Struct, frozen=True):
     """One member of one of the sets that are walked."""
 

@@ -21,6 +21,7 @@ from shared.operations.moves import Moves, new_move
 from shared.operations.quarantine import Chosen as ChosenRequests
 from shared.operations.quarantine import QuarantineWork
 from shared.operations.replays import Replays, Selection
+from shared.store.clock import now_ms
 from shared.store.due import End
 from shared.store.keys import Keys
 from shared.store.letters import Letters
@@ -51,7 +52,7 @@ class Stage:
         url = f"sqlite:///{path}/dead-letters.db"
         self.file = DeadLetterFile(url)
         self.letters = Letters(self.client)
-        self.moves = Moves(self.letters, url)
+        self.moves = Moves(self.client, url)
 
     @property
     def dead(self) -> DeadLetters:
@@ -372,7 +373,7 @@ def test_what_expired_on_the_disk_is_removed(redis_url: str, tmp_path: Path) -> 
     async def play(stage: Stage) -> None:
         await stage.dead_letters(2)
         await stage.moves.dead_letters("down", hold=False)
-        now = await stage.letters.now_ms()
+        now = await now_ms(stage.client)
         assert await stage.moves.expire(now - 3_600_000) == 0
         assert await stage.moves.expire(now + 3_600_000) == 2
         assert await stage.listed() == []
@@ -426,10 +427,8 @@ def test_what_targets_and_sources_take_is_estimated_and_the_verdict_is_told(
         held = (await shares.taken(SOURCES)).sources["trustshare"]
         assert 1_000_000 < waiting < 2_500_000
         assert 1_000_000 < held < 2_500_000
-        await shares.publish(
-            "a", Verdict(await stage.letters.now_ms(), {"down": "1"}, {"s": "2"}, {"old": 3})
-        )
-        await shares.publish("b", Verdict(await stage.letters.now_ms(), {"other": "1"}))
+        await shares.publish("a", Verdict(await now_ms(stage.client), {"down": "1"}, {"s": "2"}, {"old": 3}))
+        await shares.publish("b", Verdict(await now_ms(stage.client), {"other": "1"}))
         await shares.publish("c", Verdict(1, {"long ago": "1"}))
         verdict = await shares.verdict()
         assert (verdict.targets, verdict.sources) == ({"down": "1", "other": "1"}, {"s": "2"})

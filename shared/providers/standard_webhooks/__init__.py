@@ -21,7 +21,7 @@ from shared.event.canonical import DedupeKey, Event, Money
 from shared.event.expressions import Expression, Scope
 from shared.event.jsonbody import Number
 from shared.event.times import to_utc
-from shared.event.types import UNKNOWN
+from shared.event.types import TYPE, UNKNOWN
 from shared.providers.base import (
     BODY_DECIDES,
     Adapter,
@@ -45,7 +45,6 @@ _PREFIXES = (b"webhook-", b"svix-")
 _PARTS = (b"id", b"timestamp", b"signature")
 _ID = re.compile(rb"[!-~]{1,256}")
 _TIMESTAMP = re.compile(rb"[1-9][0-9]{0,10}")
-_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}")
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
 _LAST_SECOND = 253402300799  # of the year 9999
 
@@ -128,7 +127,7 @@ class StandardWebhooks(Adapter[Settings]):
         id = next((raw.headers[header] for header in ID_HEADERS if header in raw.headers), None)
         context = self._scope.context(body=jsonbody.read(raw.body, raw.max_depth), id=id)
         type = _text(settings.type, context)
-        known = type is not None and _TYPE.fullmatch(type) is not None
+        known = type is not None and TYPE.fullmatch(type) is not None
         transaction = _text(settings.transaction, context)
         status = _text(settings.status, context)
         occurred_at, time = _time(settings.time, context)

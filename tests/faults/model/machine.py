@@ -12,7 +12,7 @@ from shared.operations.readmissions import Held as HeldBack
 from shared.operations.replays import Selection
 from shared.routing.reading import POISON
 from shared.store.admission import Admission, Entry, Place
-from shared.store.targets import FORGOTTEN_AFTER_MS
+from shared.store.sources import FORGOTTEN_AFTER_MS
 from shared.store.targets import State as TargetState
 from shared.store.walk import Span
 from tests.faults.model.coming_in import ComingIn
