@@ -21,6 +21,11 @@ def warnings_of(config: Config) -> list[str]:
         found.append("sources: there is none, so nothing can come in")
     if not config.targets:
         found.append("targets: there is none, so events are kept and sent to nobody")
+    if config.sources and config.ingress.public_url is None:
+        found.append(
+            "ingress.public_url: is not set, so each source's URL is one of this machine, which providers"
+            " cannot reach"
+        )
     if config.ingress.max_body_bytes > config.admission.max_json_bytes:
         found.append(
             "ingress.max_body_bytes: is larger than admission.max_json_bytes, and what lies between goes to"

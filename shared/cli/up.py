@@ -1,6 +1,7 @@
 """`headrace up`: everything on one machine, until Ctrl-C."""
 
 import http.client
+import os
 import socket
 import sys
 import threading
@@ -23,6 +24,7 @@ from shared.process.folder import data_folder
 from shared.process.supervisor import Child, Supervisor
 
 READY_WITHIN_S = 30.0
+PIPE_COLUMNS = 160
 
 
 @click.command("up")
@@ -93,7 +95,9 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
     from shared.demo.setup import write_demo
     from shared.demo.show import play
 
-    console = Console()
+    # In a pipe or a file no line need be short: the table has one line a row there.
+    in_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(width=PIPE_COLUMNS if in_pipe else None)
     listener, receiver = listen(host, port), listen("127.0.0.1", receiver_port)
     receiver_port = receiver.getsockname()[1]
     path = write_demo(host=host, port=port, receiver_port=receiver_port)
@@ -135,6 +139,7 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
         return supervisor.run(until=failed.is_set) or int(failed.is_set())
     finally:
         say("\nstopping …")
+        console.quiet = True  # what the demo finds from now on, Redis gone too, is of no interest
         supervisor.stop()
 
 

@@ -34,7 +34,7 @@ class Demo:
                 cwd=folder,
                 stdout=output,
                 stderr=output,
-                env=clean_env() | {"COLUMNS": "140"},
+                env=clean_env(),
             )
 
     def text(self) -> str:
@@ -71,6 +71,8 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
     assert "24 requests, all answered 200: 19 events and 5 duplicates" in text
     done, of = re.search(r"(\d+) of (\d+) deliveries done", text).groups()  # type: ignore[union-attr]
     assert done == of
+    row = r"^ *payment_received +payment\.received +1,500\.00 GBP +all, ledger *$"
+    assert re.search(row, text, re.MULTILINE), "one line a row, in a file"
     for word in ("payment.received", "1,049.10 GBP", "9.99 EUR", "ledger", "flaky (try 2)", "duplicate"):
         assert word in text
 
@@ -112,6 +114,18 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
     assert receipt[0] in listing.stdout, "the first run's events are kept"
     assert listing.stdout.count('"id"') >= 38
     second.stop()
+
+
+def test_a_demo_that_is_stopped_while_it_plays_says_nothing_after_that(
+    folder: Path, demos: list[Demo]
+) -> None:
+    demos.append(demo := Demo(folder))
+    log = folder / ".headrace/logs/ingress-1.log"
+    wait_for(lambda: log.exists() and log.read_text().count("evt_") == 24, "all to be sent", within_s=60)
+    assert demo.stop() == 0
+    first, *rest = [line for line in demo.text().splitlines() if line.strip()]
+    assert first.startswith("Headrace starts")
+    assert rest[-1] == "stopping …"
 
 
 def test_what_the_demo_says_about_a_configuration_of_your_own_works_when_it_is_pasted(

@@ -497,7 +497,8 @@ allow_private = true
         assert word in warnings
     assert "inside" not in warnings
     assert "did you mean 'payment.*'?" in warnings
-    assert len(warned(report)) == 6
+    assert "ingress.public_url: is not set" in warnings
+    assert len(warned(report)) == 7
     assert "allow_private" in report["targets"][0]["address"]
     assert report["sources"][0]["urls"] == ["http://127.0.0.1:8000/webhooks/trustshare"]
     empty = as_json(write(tmp_path, redis_url, ""), "check")["warnings"]

@@ -357,6 +357,7 @@ def test_an_expression_may_use_macros_and_types() -> None:
 def test_a_target_may_ask_for_types_that_only_a_sender_knows() -> None:
     sources = [{"name": "s", "provider": "standard-webhooks", **DEFAULTS["standard-webhooks"]}]
     target = {"name": "t", "url": "https://example.com", "secret": SECRET, "events": ["invoice.*"]}
-    assert warnings_of(parse_config({"sources": sources, "targets": [target]})) == []
+    config = {"ingress": {"public_url": "https://example.org"}, "sources": sources, "targets": [target]}
+    assert warnings_of(parse_config(config)) == []
     again, first = (parse_config({"sources": sources}).sources for _ in range(2))
     assert again == first, "read again, a configuration is the same"
