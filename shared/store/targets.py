@@ -97,8 +97,9 @@ class Targets:
                 pipe.zcard(self._keys.dead(name))
             found = await pipe.execute() if names else []
         held = await Lanes(self._client).held(names)
-        rows = zip(names, *(found[offset::7] for offset in range(7)), strict=True)
-        return [_view(now, held[row[0]], *row) for row in rows]
+        size = len(found) // max(1, len(names))
+        rows = [found[start : start + size] for start in range(0, len(found), max(1, size))]
+        return [_view(now, held[name], name, *row) for name, row in zip(names, rows, strict=True)]
 
     async def set_state(self, name: str, state: State, reason: str, *, user: str) -> None:
         """Pause, disable or make active: then with a clean slate, no failures and no open breaker.
