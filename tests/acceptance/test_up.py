@@ -34,7 +34,8 @@ class Demo:
                 cwd=folder,
                 stdout=output,
                 stderr=output,
-                env=clean_env(),
+                # What runs the tests may have imported readline, which sets it.
+                env={key: value for key, value in clean_env().items() if key != "COLUMNS"},
             )
 
     def text(self) -> str:
