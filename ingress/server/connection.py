@@ -10,12 +10,15 @@ import math
 from collections import deque
 from typing import Any, cast
 
-from starlette.types import ASGIApp
+import structlog
+from starlette.types import ASGIApp, Scope
 
 from ingress.clients import client_address, client_key, parse_address
 from ingress.server.exchange import Exchange, status_line
-from ingress.server.gate import LINGERING_AT_MOST, Gate
+from ingress.server.gate import LINGERING_AT_MOST, Gate, Waiting
 from ingress.server.reader import BadRequest, RequestReader
+
+log = structlog.get_logger()
 
 KEEP_ALIVE_S = 5.0
 LAST_CALL_S = 0.5
@@ -50,8 +53,9 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, app: ASGIApp, gate: Gate, state: dict[str, Any]) -> None:
         """`state` is what the application's lifespan left for its requests."""
         self.client = ""
-        self.held_bytes = 0
         self.deadline = math.inf
+        self.waits_among: Waiting | None = None
+        self.held_bytes = 0
         self._app, self._gate, self._state = app, gate, state
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(gate, self._begin)
@@ -71,7 +75,15 @@ class Connection(asyncio.BufferedProtocol):
         self._transport = cast("asyncio.Transport", transport)
         peer, server = (transport.get_extra_info(name) for name in ("peername", "sockname"))
         self._peer = (str(peer[0]), int(peer[1])) if isinstance(peer, tuple) else None
-        self._server = (str(server[0]), int(server[1])) if isinstance(server, tuple) else None
+        self._scope: Scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "scheme": "http",
+            "root_path": "",
+            "client": self._peer,
+            "server": (str(server[0]), int(server[1])) if isinstance(server, tuple) else None,
+            "extensions": {"headrace.proven": {"tell": self._proven}},
+        }
         self.client = client_key(parse_address(self._peer[0]) if self._peer else None)
         if self._gate.enter(self):
             self._settle()
@@ -90,14 +102,14 @@ class Connection(asyncio.BufferedProtocol):
             exchange.lose()
         self.resume_writing()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to receive into: one buffer for all, as what is there is read at once."""
         return self._gate.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read requests."""
         if not self._turned_away:
-            self._unread += bytes(memoryview(self._gate.buffer)[:nbytes])
+            self._unread += self._gate.buffer[:nbytes]
             self._read()
 
     def eof_received(self) -> bool:
@@ -123,26 +135,13 @@ class Connection(asyncio.BufferedProtocol):
             self._gate.go_on(self)
             self._doing = None
             self.client = client_key(client_address(self._peer and self._peer[0], head["headers"], trusted))
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "scheme": "http",
-            "root_path": "",
-            "client": self._peer,
-            "server": self._server,
-            "state": self._state.copy(),
-            **head,
-        }
+        scope = {**self._scope, **head, "state": self._state.copy()}
+        keep_alive = keep_alive and not self._ending
         exchange = Exchange(self, scope, keep_alive=keep_alive, expects_continue=expects_continue)
         self._exchanges.append(exchange)
         return exchange
 
     # What an exchange calls
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the process is to end, and the connection with it after the answer to come."""
-        return self._ending and len(self._exchanges) == 1
 
     def write(self, data: bytes) -> None:
         """Send bytes; drop them if nobody is there."""
@@ -155,13 +154,6 @@ class Connection(asyncio.BufferedProtocol):
             self._drained = self._loop.create_future()
             await self._drained
 
-    def proven(self) -> None:
-        """Note that the request that is being answered has shown its credentials."""
-        if self._exchanges:
-            self._exchanges[0].proven = True
-            if not self._exchanges[0].whole:
-                self._settle()
-
     def answered(self, exchange: Exchange) -> None:
         """Go on with the next request, or with the rest of this one's body: the answer is written."""
         self._exchanges.popleft()
@@ -171,11 +163,6 @@ class Connection(asyncio.BufferedProtocol):
             self._reader.ended = True
             self._exchanges.clear()
         self._read()
-
-    def failed(self, exchange: Exchange) -> None:
-        """End: the application has ended without a whole answer."""
-        if exchange in self._exchanges and not self._transport.is_closing():
-            self._close(b"" if exchange.head_sent else FAILED)
 
     # Reading and answering
 
@@ -190,8 +177,30 @@ class Connection(asyncio.BufferedProtocol):
         self._unread = b"" if self._reader.ended else data[at:]
         first = self._exchanges[0] if self._exchanges else None
         if first and not (first.task or self._writing_paused or self._transport.is_closing()):
-            first.task = self._loop.create_task(first.run(self._app))
+            first.task = self._loop.create_task(self._answer(first))
         self._settle()
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Have the application answer. If it ends without a whole answer, the connection ends."""
+        try:
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+        except Exception:
+            log.exception("the application failed")
+        if not exchange.answered:
+            exchange.answered = True
+            if exchange in self._exchanges and not self._transport.is_closing():
+                self._close(b"" if exchange.head_sent else FAILED)
+
+    def _proven(self) -> None:
+        """Note that the request that is being answered has shown its credentials.
+
+        An application may call it: `scope["extensions"]["headrace.proven"]["tell"]`. The request is then the
+        last to be given up when too many are incomplete.
+        """
+        if self._exchanges:
+            self._exchanges[0].proven = True
+            if not self._exchanges[0].whole:
+                self._settle()
 
     def _refuse(self, status: int) -> None:
         """Say so once all before it is answered."""
@@ -226,10 +235,11 @@ class Connection(asyncio.BufferedProtocol):
             before, self._doing = self._doing, doing
             if what == "nothing":
                 gate.go_on(self)
+                self.deadline = math.inf
             else:
                 gate.wait(self, incomplete=what != "request", proven=doing[2])
-            if before is None or before[:2] != doing[:2]:
-                self.deadline = self._loop.time() + self._time_s(what)
+                if before is None or before[:2] != doing[:2]:
+                    self.deadline = self._loop.time() + self._time_s(what)
         if what not in ("request", "nothing") and not self._transport.is_closing():
             body = current.received if current is not None and not current.answered else 0
             queued = len(self._unread) + self._transport.get_write_buffer_size()
@@ -238,9 +248,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def _time_s(self, what: str) -> float:
         """Return how long it is waited for."""
-        gate = self._gate
-        times = {"head": gate.header_timeout_s, "nothing": math.inf, "request": KEEP_ALIVE_S}
-        return times.get(what, gate.body_timeout_s)
+        if what == "request":
+            return KEEP_ALIVE_S
+        return self._gate.header_timeout_s if what == "head" else self._gate.body_timeout_s
 
     def regulate(self) -> None:
         """Read from the client, or let it wait."""
@@ -290,6 +300,8 @@ class Connection(asyncio.BufferedProtocol):
         The client of a connection that was just accepted would have a reset for an answer, and did no wrong.
         """
         self._ending = True
+        if self._exchanges:
+            self._exchanges[-1].keep_alive = False
         self._loop.call_later(LAST_CALL_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:

@@ -5,20 +5,13 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Protocol
 
-import structlog
-from starlette.types import ASGIApp, Message, Scope
-
-log = structlog.get_logger()
+from starlette.types import Message, Scope
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(Protocol):
     """What an exchange asks of its connection."""
-
-    @property
-    def leaving(self) -> bool:
-        """Whether the process is to end, and the connection with it after the answer to come."""
 
     def write(self, data: bytes) -> None:
         """Send bytes; drop them if nobody is there."""
@@ -29,14 +22,8 @@ class Connection(Protocol):
     def regulate(self) -> None:
         """Read from the client, or let it wait: the application has taken what there was of a body."""
 
-    def proven(self) -> None:
-        """Note that the request that is being answered has shown its credentials."""
-
     def answered(self, exchange: "Exchange") -> None:
         """Go on: the answer is written, whole."""
-
-    def failed(self, exchange: "Exchange") -> None:
-        """End: the application has ended without a whole answer."""
 
 
 @lru_cache
@@ -47,30 +34,34 @@ def status_line(status: int) -> bytes:
 
 
 class Exchange:
-    """A request from its head on. `keep_alive`: whether another may follow on its connection."""
+    """A request from its head on, and its answer."""
+
+    received = unread = 0
+    """Bytes of the body: all that came, and what the application has not taken."""
+    whole = False
+    """Whether all of the request is here."""
+    lost = False
+    """Whether the client is gone."""
+    head_sent = answered = False
+    """Whether the head of the answer is written, and all of it."""
+    proven = False
+    """Whether the credentials are known to be right."""
+    task: asyncio.Task[None] | None = None
+    """What answers it."""
 
     def __init__(
         self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
     ) -> None:
-        """An application may call `scope["extensions"]["headrace.proven"]["tell"]` once credentials have been
-        shown: the request is then the last to be given up when too many are incomplete.
-        """
-        # The connection's: a way from the scope to this exchange would be a cycle, which only the garbage
-        # collector frees.
-        scope["extensions"] = {"headrace.proven": {"tell": connection.proven}}
+        """`keep_alive`: whether another one may follow on its connection."""
         self.scope = scope
         self.keep_alive = keep_alive
         self.waits_for_continue = expects_continue
-        # Bytes of the body: all that came, and what the application has not taken.
-        self.received = self.unread = 0
-        self.whole = self.answered = self.lost = self.proven = False
-        self.task: asyncio.Task[None] | None = None
         self._connection = connection
         self._body: list[bytes] = []
         self._given = False  # the end of the body, to the application
         self._change: asyncio.Future[None] | None = None
         self._start: Message | None = None
-        self.head_sent = self._chunked = False
+        self._chunked = False
 
     def add(self, body: bytes) -> None:
         """Take a part of the body; drop it if it was answered without."""
@@ -94,16 +85,6 @@ class Exchange:
     def _wake(self) -> None:
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
-
-    async def run(self, app: ASGIApp) -> None:
-        """Have the application answer."""
-        try:
-            await app(self.scope, self.receive, self.send)
-        except Exception:
-            log.exception("the application failed")
-        if not self.answered:
-            self.answered = True
-            self._connection.failed(self)
 
     async def receive(self) -> Message:
         """Return the next part of the body, or that there is none: ASGI's `receive`."""
@@ -158,7 +139,7 @@ class Exchange:
             self._chunked = self.scope["http_version"] != "1.0"
             self.keep_alive &= self._chunked
             lines += [b"transfer-encoding: chunked\r\n"] if self._chunked else []
-        if self.waits_for_continue or self._connection.leaving:
+        if self.waits_for_continue:
             # Nobody knows whether a client that was not told to go on sends its body now.
             self.keep_alive = False
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")

@@ -12,11 +12,11 @@ import asyncio
 import resource
 from collections import Counter
 from contextlib import suppress
+from typing import Protocol
 
 import structlog
 
 from ingress.clients import AddressList
-from ingress.server.waiting import Connection, Waiting
 from shared.settings import IngressSettings
 
 log = structlog.get_logger()
@@ -29,18 +29,75 @@ LINGERING_AT_MOST = 64
 OTHER_FILES = 64 + LINGERING_AT_MOST
 
 
+class Connection(Protocol):
+    """What the gate knows of a connection."""
+
+    client: str
+    """Its client, as `client_key` returns it."""
+    deadline: float
+    """When it is closed, by the loop's clock."""
+    waits_among: "Waiting | None"
+    """Those that it waits with. Only the gate sets it."""
+    held_bytes: int
+    """What is held of a request that is not complete. Only the gate sets it."""
+
+    def make_room(self) -> None:
+        """Close at once and leave the gate: another needs its place."""
+
+    def time_is_up(self) -> None:
+        """Close: the deadline has passed."""
+
+    def end(self) -> None:
+        """Close once what has begun is answered: the process is to end."""
+
+
+class Waiting:
+    """Connections that wait, by client; the longest waiting first: a dict keeps the order."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._of: dict[str, dict[Connection, None]] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Take up one that begins to wait."""
+        self._of.setdefault(connection.client, {})[connection] = None
+        self.count += 1
+
+    def remove(self, connection: Connection) -> None:
+        """Drop one that waits no more. Its `client` is still what it was at `add`."""
+        of = self._of[connection.client]
+        del of[connection]
+        if not of:
+            del self._of[connection.client]
+        self.count -= 1
+
+    def of_one_client(self) -> int:
+        """Return how many the client has that has most of them."""
+        return max(map(len, self._of.values()), default=0)
+
+    def longest(self) -> Connection:
+        """Return the one that waits longest, of the client that has most; there is one."""
+        client = max(self._of, key=lambda client: len(self._of[client]))
+        return next(iter(self._of[client]))
+
+    def largest(self) -> Connection | None:
+        """Return the longest waiting one with bytes, of the client that holds most; None if none holds."""
+        held = {client: sum(each.held_bytes for each in of) for client, of in self._of.items()}
+        client = max(held, key=held.__getitem__, default=None)
+        return next((each for each in self._of[client] if each.held_bytes), None) if client else None
+
+
 class Gate:
     """Counts the connections of a process, and holds the limits that its requests are under."""
 
     def __init__(self, settings: IngressSettings) -> None:
-        self.buffer = bytearray(RECEIVED_BYTES)
+        self.buffer = memoryview(bytearray(RECEIVED_BYTES))
         self.connections: set[Connection] = set()
         self.lingering = 0
         self.ending = False
         """Whether the process is."""
         self.held_bytes = 0
         self.idle, self.unproven, self.proven = Waiting(), Waiting(), Waiting()
-        self._place: dict[Connection, Waiting] = {}
         self._looking = False
         self._emptied: asyncio.Future[None] | None = None
         self._told: Counter[str] = Counter()
@@ -71,9 +128,9 @@ class Gate:
         time-out for an answer.
         """
         if len(self.connections) >= self.max_connections:
-            waiting = max(self.idle, self.unproven, key=lambda each: each.most)
-            waiting = waiting if waiting.most else self.proven
-            if not waiting.most:
+            waiting = max(self.idle, self.unproven, key=Waiting.of_one_client)
+            waiting = waiting if waiting.count else self.proven
+            if not waiting.count:
                 self.tell("connections_refused")
                 return False
             self.tell("idle_closed" if waiting is self.idle else "incomplete_closed")
@@ -95,17 +152,18 @@ class Gate:
         It may have to make room itself.
         """
         self.go_on(connection)
-        place = self.idle if not incomplete else self.proven if proven else self.unproven
-        self._place[connection] = place
-        place.add(connection)
+        among = self.idle if not incomplete else self.proven if proven else self.unproven
+        connection.waits_among = among
+        among.add(connection)
         if incomplete and self.incomplete > self.max_incomplete_requests:
             self.tell("incomplete_closed")
-            (self.unproven if self.unproven.most else self.proven).longest().make_room()
+            (self.unproven if self.unproven.count else self.proven).longest().make_room()
 
     def go_on(self, connection: Connection) -> None:
         """Note that it waits no more: its request is complete, or it is gone."""
-        if place := self._place.pop(connection, None):
-            place.remove(connection)
+        if connection.waits_among is not None:
+            connection.waits_among.remove(connection)
+            connection.waits_among = None
             self.held_bytes -= connection.held_bytes
             connection.held_bytes = 0
 

@@ -64,11 +64,11 @@ class RequestReader:
             self.ended = True
             raise BadRequest(self._status) from None
         # What never ends, a field or a chunk's extension, reaches no callback below.
-        gate = self._gate
-        most = gate.max_header_bytes + FIELD_FRAMING_BYTES * gate.max_header_count
-        if self.part and self._framing_bytes > most:
-            self.ended = True
-            raise BadRequest(431 if self.part == "head" else 400)
+        if self.part:
+            gate = self._gate
+            if self._framing_bytes > gate.max_header_bytes + FIELD_FRAMING_BYTES * gate.max_header_count:
+                self.ended = True
+                raise BadRequest(431 if self.part == "head" else 400)
         return len(data)
 
     def _ignore_upgrade(self) -> None:
@@ -77,9 +77,9 @@ class RequestReader:
         The parser takes such a request for ended with its head. Another one is told how its body is framed.
         """
         framing = [field for field in self._headers if field[0] in (b"content-length", b"transfer-encoding")]
-        self._parser = httptools.HttpRequestParser(self)
-        self._head_again = True
         lines = [b"%b: %b\r\n" % field for field in framing]
+        self._parser = httptools.HttpRequestParser(self)
+        self._head_again, self._fields = True, 0
         self._parser.feed_data(b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\n" % b"".join(lines))
 
     # What httptools calls. Any error stops it: `feed` answers for it.
@@ -96,14 +96,11 @@ class RequestReader:
 
     def on_url(self, url: bytes) -> None:
         """A part of the target is here."""
-        if not self._head_again:
-            self._url += url
-            self.head_bytes += len(url)
+        self._url += url
+        self.head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header is here; or a trailer, which counts as one and is dropped: it must not pass for one."""
-        if self._head_again:
-            return
         self.head_bytes += len(name) + len(value)
         self._fields += 1
         if self._fields > self._gate.max_header_count:
@@ -121,14 +118,10 @@ class RequestReader:
             self._status = 431
             raise BadRequest(431)
         version, method = self._parser.get_http_version(), self._parser.get_method()
-        hosts, expects_continue, codings = 0, False, []
-        for name, value in self._headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding":
-                codings.append(value.lower())
-            elif name == b"expect":
-                expects_continue = version == "1.1" and value.lower() == b"100-continue"
+        names = [name for name, _ in self._headers]
+        hosts = names.count(b"host")
+        codings = self._values(b"transfer-encoding") if b"transfer-encoding" in names else []
+        expectations = self._values(b"expect") if b"expect" in names and version == "1.1" else []
         # RFC 9112, 3.2 and 6.1.
         if version not in ("1.0", "1.1") or method == b"CONNECT" or hosts > 1 or hosts < (version == "1.1"):
             raise BadRequest(400)
@@ -147,7 +140,10 @@ class RequestReader:
         }
         self.part, self._framing_bytes = "body", 0
         keep_alive = version == "1.1" and self._parser.should_keep_alive()
-        self.current = self._begin(head, keep_alive, expects_continue)
+        self.current = self._begin(head, keep_alive, expectations[-1:] == [b"100-continue"])
+
+    def _values(self, name: bytes) -> list[bytes]:
+        return [value.lower() for key, value in self._headers if key == name]
 
     def on_body(self, body: bytes) -> None:
         """A part of the body is here."""

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingress.clients import client_key
-from ingress.server.gate import Gate
-from ingress.server.waiting import Waiting
+from ingress.server.gate import Gate, Waiting
 from shared.settings import IngressSettings
 
 
@@ -20,6 +19,7 @@ class Connection:
     def __init__(self, gate: Gate | None, client: str) -> None:
         self.client = client
         self.held_bytes = 0
+        self.waits_among: Waiting | None = None
         self.deadline = math.inf
         self.closed = False
         self._gate = gate
@@ -50,10 +50,10 @@ def test_the_longest_waiting_of_the_client_with_most_is_found_whatever_came_and_
             waiting.remove(there.pop(number % len(there)))
         of = {client: [each for each in there if each.client == client] for client in "012"}
         assert waiting.count == len(there)
-        assert waiting.most == max(map(len, of.values()))
+        assert waiting.of_one_client() == max(map(len, of.values()))
         if there:
             longest = waiting.longest()
-            assert len(of[longest.client]) == waiting.most
+            assert len(of[longest.client]) == waiting.of_one_client()
             assert of[longest.client][0] is longest
 
 
