@@ -124,12 +124,11 @@ class Admitter:
         Returns whether more may wait. Raises: StoreUnavailable.
         """
         holder = f"{self._worker}:{uuid4().hex}"
-        entries = await self._inbox.begin_turn_and_take(source, holder)
+        entries = await self._inbox.begin_turn(source, holder)
         if entries is None:
             return False
-        waiting = 0
+        until, more, waiting = monotonic() + IN_TURN_S, True, 0
         try:
-            until = monotonic() + IN_TURN_S
             while entries:
                 more = monotonic() < until and not self._stopping
                 if entries[0].takes_alone > TAKES_ALONE:
@@ -138,8 +137,8 @@ class Admitter:
                 else:
                     entries = await self._admit(setup, source, entries, holder, more)
         finally:
-            # What came between the last look and the end of the turn was nobody's to take.
-            waiting = await self._inbox.end_turn(source, holder)
+            if entries or not more:  # else the turn ended as nothing was found
+                waiting = await self._inbox.end_turn(source, holder)
         return waiting > 0
 
     async def _look_back(self, setup: Setup, source: str) -> None:

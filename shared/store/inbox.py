@@ -151,46 +151,23 @@ class Inbox:
         values = dict(zip(fields[::2], fields[1::2], strict=True))
         return _entry(source, id, values[b"body"], values.get(b"headers"), takes)
 
-    async def begin_turn_and_take(self, source: str, holder: str) -> list[Entry] | None:
+    async def begin_turn(self, source: str, holder: str) -> list[Entry] | None:
         """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
 
-        Returns what `take_in_turn` does; None if another worker has the turn. Raises: StoreUnavailable.
+        Returns the oldest entries in their order: first, one at a time, what a turn before left behind. If
+        there are none, the turn has ended. None if another worker has it. Raises: StoreUnavailable.
         """
-        calls = [begin_turn_call(self._keys, source, holder), self._take_in_turn_call(source, holder)]
-        begun, taken = await self._client.run_each(calls)
-        if isinstance(begun, Exception):
-            raise begun
-        if not begun:
-            return None
-        if isinstance(taken, Exception):
-            return await self.take_in_turn(source, holder)  # the group may have to be made
-        return self._taken_in_turn(source, taken)
+        return self._taken_in_turn(source, await self._client.run(*self._take_call(source, holder, TURN_MS)))
 
-    async def take_in_turn(self, source: str, holder: str) -> list[Entry]:
-        """Take the oldest entries in their order: first, one at a time, what a turn before left behind.
+    def _take_call(self, source: str, holder: str, begin_ms: int | None = None) -> NamedCall:
+        keys = [self._keys.inbox(source), self._keys.alone(source), self._keys.turn(source)]
+        args: list[str | int] = [GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source), holder, begin_ms or ""]
+        return "take_in_turn", [*keys, _rung(self._keys, source)], args
 
-        Returns nothing unless `holder` has the turn. Raises: StoreUnavailable.
-        """
-        called = self._take_in_turn_call(source, holder)
-        try:
-            reply = await self._client.run(*called)
-        except StoreUnavailable as error:
-            if "NOGROUP" not in str(error):
-                raise
-            with translated():
-                await self._create_group(source)
-            reply = await self._client.run(*called)
-        return self._taken_in_turn(source, reply)
-
-    def _take_in_turn_call(self, source: str, holder: str) -> NamedCall:
-        return (
-            "take_in_turn",
-            [self._keys.inbox(source), self._keys.alone(source), self._keys.turn(source)],
-            [GROUP, IN_TURN, LEFT_BEHIND_MS, self.most(source), holder],
-        )
-
-    def _taken_in_turn(self, source: str, reply: Sequence[Any]) -> list[Entry]:
+    def _taken_in_turn(self, source: str, reply: Sequence[Any]) -> list[Entry] | None:
         takes, *found = reply
+        if takes < 0:
+            return None
         entries = zip(found[::3], found[1::3], found[2::3], strict=True)
         return self._taken(source, [_entry(source, *entry, takes) for entry in entries])
 
@@ -199,10 +176,8 @@ class Inbox:
 
         Raises: StoreUnavailable.
         """
-        rung = self._keys.rung(Doorbell(ADMIT, source).name)
-        length: int = await self._client.run(
-            "end_turn", [self._keys.turn(source), self._keys.inbox(source), rung], [holder]
-        )
+        keys = [self._keys.turn(source), self._keys.inbox(source), _rung(self._keys, source)]
+        length: int = await self._client.run("end_turn", keys, [holder])
         return length
 
     async def admit(
@@ -216,19 +191,20 @@ class Inbox:
     ) -> tuple[list[Outcome], list[Entry]]:
         """Admit entries that were taken in turn, and take the next, in one round trip if the bounds allow.
 
-        Raises: StoreUnavailable, as `admit` does; the next, if they were taken, are left behind then.
+        If nothing comes next, the turn has ended. Raises: StoreUnavailable, as `admit` does; the next, if
+        they were taken, are left behind then.
         """
         *before, last = parts(batch)
         outcomes: list[Outcome] = []
         for part in before:  # each only after the one before it: they are in order
             outcomes += await admit(self._client, Place.INBOX, source, part, options)
         call = admit_call(self._keys, Place.INBOX, source, last, options)
-        replies = await self._client.run_each([call, self._take_in_turn_call(source, options.fence)])
+        replies = await self._client.run_each([call, self._take_call(source, options.fence)])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         admitted, taken = replies
-        return outcomes + outcomes_of(last, admitted), self._taken_in_turn(source, taken)
+        return outcomes + outcomes_of(last, admitted), self._taken_in_turn(source, taken) or []
 
     async def backlogs(self, sources: Sequence[str]) -> list[Backlog]:
         """Return how much waits in each inbox, in one round trip.
@@ -285,9 +261,8 @@ def _refusal(error: Exception) -> StoreUnavailable:
     return error if isinstance(error, StoreUnavailable) else unavailable(error)
 
 
-def begin_turn_call(keys: Keys, source: str, holder: str) -> NamedCall:
-    """Return the call that begins a turn, and lowers the flag of the source's doorbell if it does."""
-    return "begin_turn", [keys.turn(source), keys.rung(Doorbell(ADMIT, source).name)], [holder, TURN_MS]
+def _rung(keys: Keys, source: str) -> str:
+    return keys.rung(Doorbell(ADMIT, source).name)
 
 
 def _entry(source: str, id: bytes, body: bytes, headers: bytes | None, takes_alone: int = 0) -> Entry:

@@ -15,7 +15,6 @@ from tests.waiting import wait_for
 
 COMMANDS = {
     "commit": script("put"),
-    "answer": script("begin_turn"),
     "take": script("take_in_turn"),
     "admit": script("admit"),
     "claim": script("claim"),

@@ -227,32 +227,53 @@ def test_an_event_says_behind_which_it_is_held(redis_url: str) -> None:
 def test_one_worker_admits_in_turn_and_takes_up_what_the_one_before_it_left(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.put(b"1", b"2", b"3")
-        assert await store.inbox.begin_turn(SOURCE, "first")
-        assert not await store.inbox.begin_turn(SOURCE, "second")
-        entries = await store.inbox.take_in_turn(SOURCE, "first")
+        entries = await store.inbox.begin_turn(SOURCE, "first")
+        assert entries is not None
         assert [entry.body for entry in entries] == [b"1", b"2", b"3"]
         assert [entry.takes_alone for entry in entries] == [0, 0, 0]
+        assert await store.inbox.begin_turn(SOURCE, "second") is None
         outcomes = await store.admit(entries[:1], "one", fence="first")
         assert [outcome.what for outcome in outcomes] == ["admitted"]
 
         # The first dies, and its turn runs out. What it had taken comes first, and is taken alone.
         await store.redis.delete("hr:turn:trustshare")
-        assert await store.inbox.begin_turn(SOURCE, "second")
         await store.put(b"4")
-        left = await store.inbox.take_in_turn(SOURCE, "second")
+        left = await store.inbox.begin_turn(SOURCE, "second")
+        assert left is not None
         assert [(entry.body, entry.takes_alone) for entry in left] == [(b"2", 1)]
-        assert await store.inbox.take_in_turn(SOURCE, "first") == [], "it gets nothing any more"
+        assert await store.inbox.take_in_turn(SOURCE, "first") is None, "it gets nothing any more"
         with pytest.raises(StoreUnavailable, match="FENCED"):
             await store.admit(left, "one", fence="first")
         await store.admit(left, "one", fence="second")
         for body in (b"3", b"4"):
-            [entry] = await store.inbox.take_in_turn(SOURCE, "second")
+            [entry] = await store.inbox.take_in_turn(SOURCE, "second") or []
             assert entry.body == body
             await store.admit([entry], "one", fence="second")
-        assert await store.inbox.take_in_turn(SOURCE, "second") == []
         await store.inbox.end_turn(SOURCE, "first")
-        assert not await store.inbox.begin_turn(SOURCE, "third"), "only its holder ends a turn"
+        assert await store.inbox.begin_turn(SOURCE, "third") is None, "only its holder ends a turn"
         await store.inbox.end_turn(SOURCE, "second")
-        assert await store.inbox.begin_turn(SOURCE, "third")
+        assert await store.inbox.begin_turn(SOURCE, "third") is not None
+
+    with_store(redis_url, check)
+
+
+def test_a_turn_ends_as_nothing_is_found_and_what_comes_then_rings(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        flag = "hr:rung:headrace.admit:trustshare"
+        assert await store.inbox.begin_turn(SOURCE, "early") == [], "no inbox yet, and no group"
+        await store.put(b"1")
+        assert await store.redis.exists(flag)
+        entries = await store.inbox.begin_turn(SOURCE, "first")
+        assert entries is not None, "the one before has ended"
+        assert not await store.redis.exists(flag), "what comes from now on rings"
+        await store.put(b"2")
+        assert await store.inbox.begin_turn(SOURCE, "second") is None
+        assert await store.redis.exists(flag), "whose turn it is takes it"
+        await store.admit(entries, "one", fence="first")
+        [entry] = await store.inbox.take_in_turn(SOURCE, "first") or []
+        assert await store.redis.exists("hr:turn:trustshare")
+        await store.admit([entry], "one", fence="first")
+        assert await store.inbox.take_in_turn(SOURCE, "first") == []
+        assert not await store.redis.exists(flag, "hr:turn:trustshare")
 
     with_store(redis_url, check)

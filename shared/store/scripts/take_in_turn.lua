@@ -1,12 +1,15 @@
 -- Takes the oldest entries of an inbox in their order, for whoever admits in turn: one that was taken before and
--- never admitted, alone, and counts it; else those that nobody has taken.
+-- never admitted, alone, and counts it; else those that nobody has taken. If there are none, the turn ends.
 --   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
+--   KEYS[4] rung:<doorbell>: its flag goes down as the turn begins and as it ends, so that what comes then rings anew
 --   ARGV[1] group   ARGV[2] the consumer of all who admit in turn
 --   ARGV[3] how long what another consumer holds must have lain, ms   ARGV[4] how many at most
 --   ARGV[5] who must have the turn: nobody else gets anything
--- Returns how often it was taken alone (0: they are new), then for each entry its id, body, and headers as JSON
--- ('' for none); all in one list: each list within a script's reply costs Redis a block and two writes of its own.
--- If repeated: the first of those entries, counted.
+--   ARGV[6] for how long it begins one, if nobody has it, ms ('' if it has begun one)
+-- Returns -1 if it has not the turn: whoever has it takes what comes meanwhile. Else how often what it got was taken
+-- alone (0: they are new), then for each entry its id, body, and headers as JSON ('' for none); all in one list: each
+-- list within a script's reply costs Redis a block and two writes of its own.
+-- If repeated: the first of those entries, counted; or -1 until the turn is over, if it was to begin.
 local function oldest(rows, other)
     local row = rows[1]
     if not row or not other then
@@ -32,15 +35,31 @@ local function flat(takes, entries)
     return reply
 end
 
-if redis.call('GET', KEYS[3]) ~= ARGV[5] then
-    return {0}
+if ARGV[6] == '' then
+    if redis.call('GET', KEYS[3]) ~= ARGV[5] then
+        return {-1}
+    end
+elseif redis.call('SET', KEYS[3], ARGV[5], 'NX', 'PX', ARGV[6]) then
+    redis.call('DEL', KEYS[4])
+else
+    return {-1}
 end
 while true do
-    local id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]), nil)
-    id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1), id)
+    local id
+    local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])
+    if pending.err then
+        redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+    elseif pending[1] > 0 then
+        id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]), nil)
+        id = oldest(redis.call('XPENDING', KEYS[1], ARGV[1], 'IDLE', ARGV[3], '-', '+', 1), id)
+    end
     if not id then
         local new = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[4], 'STREAMS', KEYS[1], '>')
-        return flat(0, new and new[1][2] or {})
+        if not new then
+            redis.call('DEL', KEYS[3], KEYS[4])
+            return {0}
+        end
+        return flat(0, new[1][2])
     end
     local claimed = redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id)
     if claimed[1] then

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from itertools import cycle
 from typing import Any
 
 import ingress.__main__
@@ -22,13 +23,16 @@ import shared.cli.replay
 import shared.cli.targets
 import shared.store.upkeep
 import workers.__main__
+import workers.admit
 import workers.deliver
 import workers.runtime
 import workers.sweep
 import workers.watchdog
 from shared.cli import cli
 from shared.process import logs
+from shared.store.admission import Entry
 from shared.store.doorbell import ADMIT, Doorbell, envelope
+from shared.store.inbox import Inbox
 from tests.faults.crash_points import hook
 from tests.faults.crash_points.scenario import STOP_WITHIN_S
 
@@ -58,6 +62,18 @@ def _stop_soon() -> None:
         await drain(self, STOP_WITHIN_S)
 
     workers.deliver.Deliverer.drain = drained  # type: ignore[method-assign]
+
+
+def _end_every_second_turn_by_time() -> None:
+    """Have every second turn of admission come to the end of its time, and the others find nothing more."""
+    begin_turn, times_s = Inbox.begin_turn, cycle((workers.admit.IN_TURN_S, 0.0))
+
+    async def begun(self: Inbox, source: str, holder: str) -> list[Entry] | None:
+        entries = await begin_turn(self, source, holder)
+        workers.admit.IN_TURN_S = next(times_s)
+        return entries
+
+    Inbox.begin_turn = begun  # type: ignore[method-assign]
 
 
 def _run(main: str, argv: list[str], log: str, kill: str | None, record: str | None, at_the_end: bool) -> int:
@@ -102,6 +118,7 @@ def main() -> None:
     hook.install()
     _quicken()
     _stop_soon()
+    _end_every_second_turn_by_time()
     for module in ("celery.apps.worker", "celery.concurrency.thread", "kombu.transport.redis"):
         importlib.import_module(module)  # what Celery imports as a worker starts
     envelope(Doorbell(ADMIT, ""))  # and what it imports to render a message

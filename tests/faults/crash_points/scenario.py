@@ -28,8 +28,8 @@ STOP_WITHIN_S = 0.5
 """The grace of a worker that is told to stop."""
 
 SHOP, ORDERS, FRESH, PLAIN = SOURCES = "shop", "orders", "fresh", "plain"
-"""The second feeds the ordered target; nobody has read from the third yet. All but the last, of another
-provider, are admitted from in turn.
+"""The second feeds the ordered target; nobody has read from the third yet. The last two, of another provider, are
+not admitted from in turn.
 """
 REMOVED = "removed"
 QUICK = "{ initial = '0.01s', factor = 1.0, attempts = %d }"
@@ -42,10 +42,11 @@ DEAD = ("failing", "gone", REMOVED)
 def config_text(url: str, port: int, sink: Sink) -> str:
     sources = "".join(
         f'[[sources]]\nname = "{name}"\nprovider = "trustshare"\nsecrets = ["{TRUSTSHARE_SECRET}"]\n'
-        for name in (SHOP, ORDERS, FRESH)
+        for name in (SHOP, ORDERS)
     )
-    sources += (
-        f'[[sources]]\nname = "{PLAIN}"\nprovider = "truust"\npath_tokens = ["plain-token-0123456789"]\n'
+    sources += "".join(
+        f'[[sources]]\nname = "{name}"\nprovider = "truust"\npath_tokens = ["{name}-token-0123456789"]\n'
+        for name in (FRESH, PLAIN)
     )
     targets = (
         target("healthy", sink.port, retry=QUICK % 5, rate='"1000/s"')

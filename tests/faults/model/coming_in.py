@@ -58,28 +58,37 @@ class ComingIn(Run):
     @precondition(lambda self: self.model.inbox.get(STRICT))
     @rule(worker=workers, lost=seldom)
     def begin_turn(self, worker: str, lost: bool) -> None:
+        """Begin one and take in it; if its reply is lost, what it took is left behind."""
         holder = f"{worker}:{self.model.now}"
-        begun = self.product.begin_turn(STRICT, holder)
-        assert begun == self.model.begin_turn(STRICT, holder)
-        if begun and not lost:
-            self.remember(self.turns, Batch(worker, STRICT, [], holder))
+        entries = self.product.begin_turn(STRICT, holder)
+        assert (entries is not None) == self.model.begin_turn(STRICT, holder)
+        if entries is None:
+            return
+        turn = Batch(worker, STRICT, [], holder)
+        if not lost:
+            self.remember(self.turns, turn)
+        self._took_in_turn(turn, entries, lost)
 
-    @precondition(lambda self: self.turns and self.model.inbox.get(STRICT))
+    @precondition(lambda self: self.turns)
     @rule(pick=picks, lost=seldom)
     def take_in_turn(self, pick: int, lost: bool) -> None:
         """Take, even after its turn: it has been suspended since, and gets nothing."""
         turn = picked(self.turns, pick)
         entries = self.product.take_in_turn(STRICT, turn.turn)
-        if not self.model.has_turn(STRICT, turn.turn):
-            assert entries == [], "it was another's turn"
-            return
+        assert (entries is not None) == self.model.has_turn(STRICT, turn.turn), "it was another's turn"
+        if entries is not None:
+            self._took_in_turn(turn, entries, lost)
+
+    def _took_in_turn(self, turn: Batch, entries: list[Entry], lost: bool) -> None:
         left = self.model.take_over(STRICT, IN_TURN, own=True)
         if left:
             [entry] = entries
             assert _seen(entry) == left
         else:
             assert [entry.id for entry in entries] == self.model.take(STRICT, IN_TURN)
-        if entries and not lost:
+        if not entries:
+            self.model.end_turn(STRICT, turn.turn)
+        elif not lost:
             self.remember(self.batches, Batch(turn.worker, STRICT, entries, turn.turn))
 
     @precondition(lambda self: self.turns)
@@ -119,8 +128,6 @@ class ComingIn(Run):
             self.take(worker, False)
         else:
             self.begin_turn(worker, False)
-            if self.turns:
-                self.take_in_turn(0, False)
         if self.batches:
             self.admit(0, 0, 6, False)
         if source == STRICT and self.turns:

@@ -106,10 +106,10 @@ class Product:
     def take_over(self, source: str, worker: str) -> Entry | None:
         return self._run(self._inbox.take_over(source, worker))
 
-    def begin_turn(self, source: str, holder: str) -> bool:
+    def begin_turn(self, source: str, holder: str) -> list[Entry] | None:
         return self._run(self._inbox.begin_turn(source, holder))
 
-    def take_in_turn(self, source: str, holder: str) -> list[Entry]:
+    def take_in_turn(self, source: str, holder: str) -> list[Entry] | None:
         return self._run(self._inbox.take_in_turn(source, holder))
 
     def end_turn(self, source: str, holder: str) -> None:
