@@ -1,6 +1,6 @@
 """Duties that one worker has at a time, of those whose configurations have the same names."""
 
-from shared.store.client import RedisClient, translated
+from shared.store.client import RedisClient
 
 
 class Duty:
@@ -19,11 +19,5 @@ class Duty:
 
         `names` is the digest of the configuration's names (`names_digest`). Raises: StoreUnavailable.
         """
-        key, redis = self._keys.duty(self._name, names), self._client.redis
-        with translated():
-            if await redis.set(key, self._worker, nx=True, px=self._lease_ms):
-                return True
-            if await redis.get(key) != self._worker.encode():
-                return False
-            await redis.pexpire(key, self._lease_ms)
-        return True
+        key = self._keys.duty(self._name, names)
+        return bool(await self._client.run("duty", [key], [self._worker, self._lease_ms]))
