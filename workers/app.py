@@ -65,9 +65,10 @@ def create_app(file: ConfigFile) -> Celery:
         task_store_errors_even_if_ignored=False,
         accept_content=["json"],
         control_exchange=QUEUE,  # another application on the same Redis hears its own commands
-        worker_pool="threads",
+        # A task only tells the loop of its doorbell: to wake a thread for it costs more than the task.
+        worker_pool="solo",
         worker_consumer=make_consumer(runtime.drop_queued),
-        worker_concurrency=1,  # a task hands its doorbell to the loop, and has ended
+        worker_concurrency=1,
         worker_prefetch_multiplier=1,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,

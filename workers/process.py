@@ -25,7 +25,7 @@ from workers.runtime import Runtime
 
 log = structlog.get_logger()
 
-POOLS = ("threads", "solo")
+POOLS = ("solo", "threads")
 """Celery's pools in which a task may run that hands its doorbell to the loop: they do not fork."""
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)

@@ -104,7 +104,9 @@ def finished(gateway: ByCelery) -> int:
     return int(gateway.redis.zcard("hr:finished"))
 
 
-@pytest.mark.parametrize("pool", [[], ["-P", "solo"], ["-P", "prefork"]], ids=["default", "solo", "prefork"])
+@pytest.mark.parametrize(
+    "pool", [[], ["-P", "threads"], ["-P", "prefork"]], ids=["default", "threads", "prefork"]
+)
 def test_a_worker_that_celery_starts_delivers_and_is_inspected(
     pool: list[str], gateway: ByCelery, sink: Sink
 ) -> None:
@@ -119,7 +121,7 @@ def test_a_worker_that_celery_starts_delivers_and_is_inspected(
     [stats] = gateway.celery("inspect", "stats").values()
     assert stats["pid"] == worker.pid
     assert stats["total"]["headrace.admit"] >= 1
-    kind = "solo" if "solo" in pool else "thread"
+    kind = "thread" if "threads" in pool else "solo"
     assert f"celery.concurrency.{kind}:TaskPool" in stats["pool"]["implementation"]
 
 
@@ -151,7 +153,7 @@ def test_control_shutdown_ends_each_worker_orderly_with_nothing_in_hand(
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["-P", "processes"], "a worker runs in Celery's pools threads and solo, and in no other"),
+        (["-P", "processes"], "a worker runs in Celery's pools solo and threads, and in no other"),
         (["-Q", "other"], "a worker does not take --queues"),
         (["-X", "headrace"], "a worker does not take --exclude-queues"),
         (["-B"], "a worker does not take --beat"),

@@ -119,7 +119,7 @@ def main() -> None:
     _quicken()
     _stop_soon()
     _end_every_second_turn_by_time()
-    for module in ("celery.apps.worker", "celery.concurrency.thread", "kombu.transport.redis"):
+    for module in ("celery.apps.worker", "celery.concurrency.solo", "kombu.transport.redis"):
         importlib.import_module(module)  # what Celery imports as a worker starts
     envelope(Doorbell(ADMIT, ""))  # and what it imports to render a message
     print("ready", flush=True)
