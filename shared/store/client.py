@@ -81,7 +81,12 @@ def enough(replies: list[Any], replicas: int) -> list[Any]:
 
 
 class BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """Connections to the master that Sentinel names; if all are in use, a command waits for one."""
+    """Connections to the master that Sentinel names; if all are in use, a command waits for one.
+
+    redis-py has a pool for Sentinel and a pool that waits, and no pool that is both. Without waiting, a burst
+    opens hundreds of connections, each asks Sentinel for the master, and redis-py refuses that past 100.
+    tests/integration/test_redis_releases.py holds that the two fit together.
+    """
 
 
 class RedisClient:
