@@ -12,7 +12,7 @@ from shared.cli.running import ask, running_config
 from shared.cli.wording import counted
 from shared.errors import CommandFailed
 from shared.nearest import nearest_first
-from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
+from shared.operations.readmissions import Held, ReadmissionPlan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
 from shared.settings import Config
 from shared.store.client import RedisClient
@@ -20,7 +20,7 @@ from shared.store.clock import now_ms
 from shared.store.records import Records
 from shared.store.views import EventView, InboxView
 
-NOTHING = Plan({}, {}, {}, poison=0, gone=0)
+NOTHING = ReadmissionPlan({}, {}, {}, poison=0, gone=0)
 
 
 @click.command("admit")
@@ -59,7 +59,7 @@ def command(
             print_json({"planned": None, "admitted": None})
         return
 
-    async def count(client: RedisClient) -> tuple[Held, Plan]:
+    async def count(client: RedisClient) -> tuple[Held, ReadmissionPlan]:
         held = Held(span(None, None, await now_ms(client), ends_now=True), ids, source, code)
         return held, await _readmissions(client, settings).plan(held)
 
@@ -114,7 +114,7 @@ def _is_held(config: Config, receipt: str) -> bool:
     return True
 
 
-def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
+def _announce(plan: ReadmissionPlan, *, dry_run: bool, err: bool) -> None:
     if plan.total:
         verb = "Would send" if dry_run else "Sending"
         click.echo(f"{verb} {counted(plan.total, 'request')} through:", err=err)
@@ -138,7 +138,7 @@ def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
         )
 
 
-def _run(config: Config, held: Held, plan: Plan) -> Readmitted:
+def _run(config: Config, held: Held, plan: ReadmissionPlan) -> Readmitted:
     return run_showing(
         config,
         lambda client, done: _readmissions(client, config).run(held, plan, user=user(), done=done),

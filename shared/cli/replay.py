@@ -14,7 +14,7 @@ from shared.cli.running import ask, running_config
 from shared.cli.wording import counted
 from shared.errors import CommandFailed
 from shared.operations.disk import dead_letter_file
-from shared.operations.replays import Plan, Replayed, Replays, Selection
+from shared.operations.replays import Replayed, ReplayPlan, Replays, Selection
 from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
@@ -61,7 +61,7 @@ def command(
     ids = tuple(admitted(settings, event) for event in events)
     file = dead_letter_file(settings)
 
-    async def count(client: RedisClient) -> tuple[Selection, Plan]:
+    async def count(client: RedisClient) -> tuple[Selection, ReplayPlan]:
         selection = Selection(
             span=span(since, until, await now_ms(client), ends_now=True),
             events=ids,
@@ -102,7 +102,7 @@ def _check_targets(names: Sequence[str], dead_letters: str | None, to: str | Non
         raise no_such("target", dead_letters, names)
 
 
-def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
+def _announce(plan: ReplayPlan, *, dry_run: bool, err: bool) -> None:
     verb = "Would send" if dry_run else "Sending"
     if plan.total:
         click.echo(f"{verb} {counted(plan.total, 'delivery', 'deliveries')} again:", err=err)
@@ -116,7 +116,7 @@ def _announce(plan: Plan, *, dry_run: bool, err: bool) -> None:
         click.echo(f"Left out, because {target} is not configured any more: {count:,}", err=err)
 
 
-def _run(config: Config, names: Sequence[str], selection: Selection, plan: Plan) -> Replayed:
+def _run(config: Config, names: Sequence[str], selection: Selection, plan: ReplayPlan) -> Replayed:
     file = dead_letter_file(config)
     return run_showing(
         config,

@@ -7,7 +7,7 @@ from shared.cli.printing import plain, print_fields, print_json, print_table
 from shared.cli.running import ask, running_config
 from shared.cli.wording import amount, copies_suppressed, counted, seconds
 from shared.errors import CommandFailed
-from shared.event.timeline import Happened, Step, Sum, Timeline, timeline
+from shared.event.timeline import Happened, Sum, Timeline, TimelineStep, timeline
 from shared.operations.disk import dead_letter_file
 from shared.operations.events import Events
 from shared.providers import ADAPTERS
@@ -111,7 +111,7 @@ def _sum(sum: Sum) -> str:
     return f"{said} and {unsaid}" if said else unsaid
 
 
-def _notes(step: Step) -> str:
+def _notes(step: TimelineStep) -> str:
     event, notes = step.event, []
     if step.late:
         notes.append("late")

@@ -40,7 +40,7 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True):
     copy_of: str | None = None
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True):
+class TimelineStep(msgspec.Struct, frozen=True, kw_only=True):
     """An event's place in a timeline.
 
     `at` is when it happened: when it `occurred`, or else when it came in. `stands` is the transaction's
@@ -70,7 +70,7 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     paid_out: Sum
     refunded: Sum
     held: Money | None
-    steps: list[Step]
+    steps: list[TimelineStep]
 
 
 def timeline(events: Iterable[Happened], lifecycle: Lifecycle) -> Timeline:
@@ -82,7 +82,7 @@ def timeline(events: Iterable[Happened], lifecycle: Lifecycle) -> Timeline:
     for event in sorted(arrived, key=lambda event: _order(event, lifecycle)):
         late = walk.take(event) or event.id in overtaken
         steps.append(
-            Step(
+            TimelineStep(
                 at=event.time or event.received_at,
                 occurred=event.time is not None,
                 late=late,

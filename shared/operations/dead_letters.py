@@ -118,8 +118,10 @@ class DeadLetters:
     async def _chosen(self, chosen: Chosen) -> AsyncIterator[tuple[str, list[StoredLetter]]]:
         """Yield what is chosen, a page of one target at a time: those in Redis first."""
         for target in chosen.targets:
-            async for steps in walk(self._client, [self._keys.dead(target)], chosen.span, newest_first=False):
-                views = await self._in_redis.views([(step, target) for step in steps])
+            async for members in walk(
+                self._client, [self._keys.dead(target)], chosen.span, newest_first=False
+            ):
+                views = await self._in_redis.views([(member, target) for member in members])
                 page = [_stand_in(view) for view in views if chosen.takes(view)]
                 for start in range(0, len(page), PAGE):
                     yield target, page[start : start + PAGE]

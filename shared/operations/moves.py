@@ -21,7 +21,7 @@ from shared.operations.disk import path_of
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
 from shared.store.letters import Letters
-from shared.store.walk import Place
+from shared.store.walk import Position
 
 if TYPE_CHECKING:  # see Moves._opened
     from shared.archive.dead_letters import DeadLetterFile
@@ -48,7 +48,7 @@ class Moves:
         self._url = url
         self.path = path_of(url)
         self._file: DeadLetterFile | None = None
-        self._walked: dict[str, Place | None] = {}
+        self._walked: dict[str, Position | None] = {}
 
     async def _opened(self) -> DeadLetterFile:
         # SQLAlchemy takes a quarter of a second to import, and most workers never need it.

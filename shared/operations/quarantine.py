@@ -68,8 +68,8 @@ class QuarantineWork:
             for start in range(0, len(receipts), AT_ONCE):
                 yield await self._with_reason(receipts[start : start + AT_ONCE], chosen.code)
             return
-        async for steps in walk(self._client, [self._keys.quarantine], chosen.span, newest_first=False):
-            ids = [step.id for step in steps if of_source(step.id, chosen.source)]
+        async for members in walk(self._client, [self._keys.quarantine], chosen.span, newest_first=False):
+            ids = [member.id for member in members if of_source(member.id, chosen.source)]
             for start in range(0, len(ids), AT_ONCE):
                 yield await self._with_reason(ids[start : start + AT_ONCE], chosen.code)
 

@@ -40,7 +40,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class ReadmissionPlan(msgspec.Struct, frozen=True):
     """What can be read now: how many by source; and what cannot, by reason.
 
     `unserved` are of sources that are not configured; `poison` was left out; `gone` is there no more, or
@@ -94,7 +94,7 @@ class Readmissions:
         self._reader = reader
         self._retention_ms = retention_ms
 
-    async def plan(self, held: Held) -> Plan:
+    async def plan(self, held: Held) -> ReadmissionPlan:
         """Read what is selected and say what could be admitted. Raises: StoreUnavailable."""
         readable: Counter[str] = Counter()
         unreadable: Counter[str] = Counter()
@@ -109,10 +109,10 @@ class Readmissions:
             unserved.update(batch.unserved)
             poison += batch.poison
             gone += batch.gone
-        return Plan(dict(readable), dict(unreadable), dict(unserved), poison, gone)
+        return ReadmissionPlan(dict(readable), dict(unreadable), dict(unserved), poison, gone)
 
     async def run(
-        self, held: Held, plan: Plan, *, user: str, done: Callable[[int], None] = lambda _: None
+        self, held: Held, plan: ReadmissionPlan, *, user: str, done: Callable[[int], None] = lambda _: None
     ) -> Readmitted:
         """Send through what is selected, and ring for it; `done` is told how many so far.
 
@@ -167,8 +167,8 @@ class Readmissions:
                     yield batch
             return
         # What is admitted leaves the set behind the walk, what is not stays behind it: each comes once.
-        async for steps in walk(self._client, [self._keys.quarantine], held.span, newest_first=False):
-            ids = [step.id for step in steps if of_source(step.id, held.source)]
+        async for members in walk(self._client, [self._keys.quarantine], held.span, newest_first=False):
+            ids = [member.id for member in members if of_source(member.id, held.source)]
             for start in range(0, len(ids), AT_ONCE):
                 part = ids[start : start + AT_ONCE]
                 codes = await self._codes(part)

@@ -48,7 +48,7 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
     to: str | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
+class ReplayPlan(msgspec.Struct, frozen=True):
     """What a replay would do. Counts are of deliveries, by target.
 
     `waiting` are on their way already; `unserved` belong to targets that are not configured any more.
@@ -104,7 +104,7 @@ class Replays:
             self._returns = Returns(client, file)
         self._targets = tuple(targets)
 
-    async def plan(self, selection: Selection) -> Plan:
+    async def plan(self, selection: Selection) -> ReplayPlan:
         """Count what `run` would send. Raises: StoreUnavailable."""
         dead = selection.dead_letters_of
         if dead is not None and selection.source is None and _as_they_are(selection):
@@ -114,7 +114,7 @@ class Replays:
                     self._keys.dead(dead), within.since_ms, within.until_ms
                 )
             count += await self._count_on_disk(dead, within)
-            return Plan({dead: count} if count else {}, 0, {})
+            return ReplayPlan({dead: count} if count else {}, 0, {})
         deliveries: Counter[str] = Counter()
         unserved: Counter[str] = Counter()
         waiting = 0
@@ -123,10 +123,15 @@ class Replays:
                 deliveries.update(name for name in item.targets if name not in item.waiting)
                 unserved.update(item.unserved)
                 waiting += len(item.waiting)
-        return Plan(dict(deliveries), waiting, dict(unserved))
+        return ReplayPlan(dict(deliveries), waiting, dict(unserved))
 
     async def run(
-        self, selection: Selection, plan: Plan, *, user: str, done: Callable[[int], None] = lambda _: None
+        self,
+        selection: Selection,
+        plan: ReplayPlan,
+        *,
+        user: str,
+        done: Callable[[int], None] = lambda _: None,
     ) -> Replayed:
         """Send again what is selected, and ring for it; `done` is told how many deliveries so far.
 
@@ -178,8 +183,8 @@ class Replays:
             else [self._keys.dead(dead)]
         )
         # What a replay sends and what dies again comes to stand outside of the span, or behind the walk.
-        async for steps in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
-            yield [step.id for step in steps if of_source(step.id, selection.source)]
+        async for members in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
+            yield [member.id for member in members if of_source(member.id, selection.source)]
         async for page in self._on_disk(selection.span, dead):
             ids = list(dict.fromkeys(letter.id for letter in page if of_source(letter.id, selection.source)))
             # Of an event that Redis still holds the walk has told, unless this is about its dead letters.

@@ -8,7 +8,7 @@ from shared.store.client import RedisClient, translated
 from shared.store.context import read_context
 from shared.store.events import read_attempts, read_fields
 from shared.store.views import DeadLetter, attempt_view, read_attempt
-from shared.store.walk import Span, Step, walk
+from shared.store.walk import Member, Span, walk
 from shared.store.why import why_given_up
 
 PAGE = 100
@@ -39,24 +39,24 @@ class DeadLetterList:
         target_of = {self._keys.dead(target): target for target in targets}
         letters: list[DeadLetter] = []
         page = max(10, PAGE // max(1, len(targets)))
-        async for steps in walk(self._client, list(target_of), span, newest_first=True, page=page):
-            for start in range(0, min(len(steps), limit - len(letters)), PAGE):
-                part = steps[start : start + min(PAGE, limit - len(letters))]
-                letters += await self.views([(step, target_of[step.key]) for step in part])
+        async for members in walk(self._client, list(target_of), span, newest_first=True, page=page):
+            for start in range(0, min(len(members), limit - len(letters)), PAGE):
+                part = members[start : start + min(PAGE, limit - len(letters))]
+                letters += await self.views([(member, target_of[member.key]) for member in part])
             if len(letters) >= limit:
                 break
         return letters
 
-    async def views(self, found: Sequence[tuple[Step, str]]) -> list[DeadLetter]:
+    async def views(self, found: Sequence[tuple[Member, str]]) -> list[DeadLetter]:
         """Return dead letters as they are shown, if their events are there. Raises: StoreUnavailable."""
         heads = await read_fields(
             self._client,
-            [(step.id, ["attributes", f"failed:{target}", f"why:{target}"]) for step, target in found],
+            [(member.id, ["attributes", f"failed:{target}", f"why:{target}"]) for member, target in found],
         )
-        latest = await self._latest_attempts([(step.id, target) for step, target in found])
+        latest = await self._latest_attempts([(member.id, target) for member, target in found])
         return [
-            _letter(step, target, attributes, int(failed or 0), reason, attempt)
-            for (step, target), (attributes, failed, reason), attempt in zip(
+            _letter(member, target, attributes, int(failed or 0), reason, attempt)
+            for (member, target), (attributes, failed, reason), attempt in zip(
                 found, heads, latest, strict=True
             )
             if attributes is not None
@@ -96,14 +96,14 @@ def _latest(fields: Sequence[bytes], target: str) -> str:
 
 
 def _letter(
-    step: Step, target: str, attributes: bytes, failed: int, reason: bytes | None, attempt: bytes | None
+    member: Member, target: str, attributes: bytes, failed: int, reason: bytes | None, attempt: bytes | None
 ) -> DeadLetter:
     context = read_context(attributes)
     last = read_attempt(attempt) if attempt else None
     return DeadLetter(
-        id=step.id,
+        id=member.id,
         target=target,
-        died_at=rfc3339_ms(step.ms),
+        died_at=rfc3339_ms(member.ms),
         source=context.source_name,
         type=context.type,
         failed=failed,

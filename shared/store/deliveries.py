@@ -22,8 +22,8 @@ from shared.store.views import (
 from shared.store.why import Stands, Why, why_given_up, why_waiting
 
 
-class _Place(msgspec.Struct, frozen=True):
-    """Where one of an event's deliveries stands. `ahead` is the first of its lane, if that is another."""
+class _Delivery(msgspec.Struct, frozen=True):
+    """One delivery of an event, as Redis holds it. `ahead` is the first of its lane, if that is another."""
 
     target: str
     end: str
@@ -52,38 +52,41 @@ class Deliveries:
 
         `concurrency` is that of each configured target. Raises: StoreUnavailable.
         """
-        found = await self._places(event_id)
+        found = await self._read(event_id)
         if found is None:
             return None
-        places, attempts = found
+        deliveries, attempts = found
         made: dict[str, list[Attempt]] = {}
         for field, value in attempts.items():
             # A target's name holds no space.
             made.setdefault(field.decode().partition(" ")[0], []).append(read_attempt(value))
         for each in made.values():
             each.sort(key=lambda attempt: attempt.at_ms)
-        waiting = await self._waiting(event_id, [place for place in places if place.waits], concurrency or {})
+        waiting = await self._waiting(
+            event_id, [delivery for delivery in deliveries if delivery.waits], concurrency or {}
+        )
         views = []
-        for place in places:
-            name = place.target
+        for delivery in deliveries:
+            name = delivery.target
             why = waiting.get(name)
-            if place.end in ("dead", ON_DISK, "expired", "discarded"):
+            if delivery.end in ("dead", ON_DISK, "expired", "discarded"):
                 last = made[name][-1] if name in made else None
-                why = why_given_up(place.reason, place.failed, last)
+                why = why_given_up(delivery.reason, delivery.failed, last)
             views.append(
                 DeliveryView(
                     target=name,
-                    state=state_of(place.end) or (IN_FLIGHT if place.leased_ms is not None else WAITING),
-                    failed=place.failed,
-                    due_at=_time(place.due_ms) if not place.end else None,
-                    leased_until=_time(place.leased_ms) if not place.end else None,
+                    state=state_of(delivery.end)
+                    or (IN_FLIGHT if delivery.leased_ms is not None else WAITING),
+                    failed=delivery.failed,
+                    due_at=_time(delivery.due_ms) if not delivery.end else None,
+                    leased_until=_time(delivery.leased_ms) if not delivery.end else None,
                     attempts=[attempt_view(attempt, answers=answers) for attempt in made.get(name, ())],
                     why=why,
                 )
             )
         return views
 
-    async def _places(self, event_id: str) -> tuple[list[_Place], dict[bytes, bytes]] | None:
+    async def _read(self, event_id: str) -> tuple[list[_Delivery], dict[bytes, bytes]] | None:
         """Return where each delivery of an event stands, and the attempts as they are kept."""
         event = self._keys.event(event_id)
         redis: Any = self._client.redis
@@ -93,7 +96,7 @@ class Deliveries:
                 return None
             names = [name for name in targets.decode().split(",") if name]
             lanes = (ordered or b"").decode().split(",")
-            # One transaction: a delivery is in one of its places, never between two.
+            # One transaction: a delivery that moves meanwhile is seen once, in one of its places.
             pipe = redis.pipeline(transaction=True)
             for name in names:
                 pipe.hmget(event, [f"end:{name}", f"failed:{name}", f"why:{name}"])
@@ -104,47 +107,47 @@ class Deliveries:
             pipe.hmget(event, PIECES)
             *found, apart, pieces = await pipe.execute()
         rows = zip(names, found[::4], found[1::4], found[2::4], found[3::4], strict=True)
-        return [_place(event_id, *row) for row in rows], all_attempts(event_id, apart, pieces)
+        return [_delivery(event_id, *row) for row in rows], all_attempts(event_id, apart, pieces)
 
     async def _waiting(
-        self, event_id: str, places: Sequence[_Place], concurrency: Mapping[str, int]
+        self, event_id: str, deliveries: Sequence[_Delivery], concurrency: Mapping[str, int]
     ) -> dict[str, Why]:
         """Return why each of these waits, by target."""
-        if not places:
+        if not deliveries:
             return {}
         redis: Any = self._client.redis
         with translated():
             pipe = redis.pipeline(transaction=True)
             pipe.time()
-            for place in places:
-                pipe.hmget(self._keys.target(place.target), ["state", "reason", "open_until"])
-                pipe.get(self._keys.rate(place.target))
-                pipe.zcard(self._keys.leased(place.target))
-                pipe.hmget(self._keys.event(place.ahead or ""), ["open", f"end:{place.target}"])
+            for delivery in deliveries:
+                pipe.hmget(self._keys.target(delivery.target), ["state", "reason", "open_until"])
+                pipe.get(self._keys.rate(delivery.target))
+                pipe.zcard(self._keys.leased(delivery.target))
+                pipe.hmget(self._keys.event(delivery.ahead or ""), ["open", f"end:{delivery.target}"])
             time, *found = await pipe.execute()
         # `data` may be large: it is read only for what it says of the transaction.
-        name = "data" if any(place.ahead for place in places) else ""
+        name = "data" if any(delivery.ahead for delivery in deliveries) else ""
         [[data]] = await read_fields(self._client, [(event_id, [name])])
         transaction = msgspec.json.decode(data, type=_Transaction).transaction_id if data else None
         whys = {}
-        for place, (state, reason, open_until), rate_at, in_flight, (open_, end) in zip(
-            places, found[::4], found[1::4], found[2::4], found[3::4], strict=True
+        for delivery, (state, reason, open_until), rate_at, in_flight, (open_, end) in zip(
+            deliveries, found[::4], found[1::4], found[2::4], found[3::4], strict=True
         ):
             stands = Stands(
-                failed=place.failed,
-                due_ms=place.due_ms,
-                ahead=place.ahead,
+                failed=delivery.failed,
+                due_ms=delivery.due_ms,
+                ahead=delivery.ahead,
                 # Of a dead letter that was moved to disk, the event may be gone from here.
-                ahead_is_dead=place.ahead is not None and (open_ is None or end is not None),
+                ahead_is_dead=delivery.ahead is not None and (open_ is None or end is not None),
                 transaction=transaction,
                 state=(state or b"").decode(),
                 reason=(reason or b"").decode("utf-8", "replace"),
                 open_until_ms=int(float(open_until)) if open_until else None,
                 rate_at_ms=-(-int(rate_at) // 1000) if rate_at else None,
                 in_flight=in_flight,
-                concurrency=concurrency.get(place.target),
+                concurrency=concurrency.get(delivery.target),
             )
-            whys[place.target] = why_waiting(stands, in_ms(time))
+            whys[delivery.target] = why_waiting(stands, in_ms(time))
         return whys
 
 
@@ -154,16 +157,16 @@ class _Transaction(msgspec.Struct, frozen=True):
     transaction_id: str | None = None
 
 
-def _place(
+def _delivery(
     event_id: str,
     target: str,
     fields: Sequence[bytes | None],
     due: float | None,
     leased: float | None,
     first: bytes | None,
-) -> _Place:
+) -> _Delivery:
     end, failed, reason = fields
-    return _Place(
+    return _Delivery(
         target=target,
         end=end.decode() if end else "",
         failed=int(failed or 0),

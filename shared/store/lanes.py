@@ -28,8 +28,8 @@ class Lanes:
         Returns how many are new. Raises: StoreUnavailable.
         """
         found = 0
-        async for steps in walk(self._client, [self._keys.dead(target)], ALWAYS, newest_first=False):
-            ids = [step.id for step in steps]
+        async for members in walk(self._client, [self._keys.dead(target)], ALWAYS, newest_first=False):
+            ids = [member.id for member in members]
             found += await self._client.run("find_held", [self._keys.held(target)], [target, *ids])
         return found
 

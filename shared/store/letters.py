@@ -14,7 +14,7 @@ from shared.event.ids import received_ms
 from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.context import read_context
 from shared.store.events import fitting, read_whole
-from shared.store.walk import ALWAYS, Place, Span, walk
+from shared.store.walk import ALWAYS, Position, Span, walk
 
 READ_MOST = 500
 WALK_MOST = 2000
@@ -49,22 +49,22 @@ class Letters:
                 await self._client.redis.zrem(self._keys.dead(target), *gone)
 
     async def waiting(
-        self, target: str, after: Place | None, now_ms: int, why: Reason
-    ) -> tuple[list[StoredLetter], Place | None]:
+        self, target: str, after: Position | None, now_ms: int, why: Reason
+    ) -> tuple[list[StoredLetter], Position | None]:
         """Return what has waited longest for a target, as dead letters of `now_ms` for the reason `why`.
 
-        Begins behind the place `after` in the order of receipt, looks at a bounded number of events and
-        returns the place where it ended, None at the end of all. Raises: StoreUnavailable.
+        Begins behind the position `after` in the order of receipt, looks at a bounded number of events and
+        returns the position where it ended, None at the end of all. Raises: StoreUnavailable.
         """
         ids: list[str] = []
         looked_at = 0
         span = ALWAYS if after is None else Span(after[0], ALWAYS.until_ms)
-        async for steps in walk(self._client, [self._keys.open], span, newest_first=False):
-            new = [step for step in steps if after is None or step.place > after]
-            for step, waits in zip(new, await self._wait(target, [s.id for s in new]), strict=True):
-                after = step.place
+        async for members in walk(self._client, [self._keys.open], span, newest_first=False):
+            new = [member for member in members if after is None or member.position > after]
+            for member, waits in zip(new, await self._wait(target, [s.id for s in new]), strict=True):
+                after = member.position
                 if waits:
-                    ids.append(step.id)
+                    ids.append(member.id)
                 if len(ids) == READ_MOST:
                     break
             looked_at += len(new)

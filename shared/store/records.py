@@ -28,7 +28,7 @@ from shared.store.views import (
     inbox_view,
     quarantine_view,
 )
-from shared.store.walk import ALWAYS, Span, Step, walk
+from shared.store.walk import ALWAYS, Member, Span, walk
 
 READ_AT_ONCE = 200
 DATA_AT_ONCE = 50  # `data` may be as large as a body
@@ -109,8 +109,8 @@ class Records:
             else [self._keys.open, self._keys.finished, self._keys.packed]
         )
         views: list[EventView] = []
-        async for steps in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
-            ids = [step.id for step in steps if of_source(step.id, wanted.source)]
+        async for members in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
+            ids = [member.id for member in members if of_source(member.id, wanted.source)]
             views += await self._views(ids, wanted.type, wanted.state, limit - len(views))
             if len(views) >= limit:
                 break
@@ -119,16 +119,16 @@ class Records:
     async def duplicates(self, span: Span, source: str | None, limit: int) -> list[CopyView]:
         """Return up to `limit` recorded duplicates, newest first. Raises: StoreUnavailable."""
         views: list[CopyView] = []
-        async for steps in self._newest(self._keys.duplicates, span, source):
+        async for members in self._newest(self._keys.duplicates, span, source):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
-                for step in steps:
-                    pipe.hmget(self._keys.duplicate(step.id), COPY)
-                    pipe.hexists(self._keys.duplicate(step.id), "body")
+                for member in members:
+                    pipe.hmget(self._keys.duplicate(member.id), COPY)
+                    pipe.hexists(self._keys.duplicate(member.id), "body")
                 replies = await pipe.execute()
-            for step, copy, own_body in zip(steps, replies[::2], replies[1::2], strict=True):
+            for member, copy, own_body in zip(members, replies[::2], replies[1::2], strict=True):
                 if copy[0] is not None:  # else it has expired, and retention has yet to come by
-                    views.append(copy_view(step.id, copy, own_body=bool(own_body)))
+                    views.append(copy_view(member.id, copy, own_body=bool(own_body)))
             if len(views) >= limit:
                 break
         return views[:limit]
@@ -136,16 +136,16 @@ class Records:
     async def quarantined(self, span: Span, source: str | None, limit: int) -> list[QuarantineView]:
         """Return up to `limit` quarantined requests, newest first. Raises: StoreUnavailable."""
         views: list[QuarantineView] = []
-        async for steps in self._newest(self._keys.quarantine, span, source):
+        async for members in self._newest(self._keys.quarantine, span, source):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
-                for step in steps:
-                    pipe.hmget(self._keys.quarantined(step.id), QUARANTINED)
-                    pipe.hstrlen(self._keys.quarantined(step.id), "body")
+                for member in members:
+                    pipe.hmget(self._keys.quarantined(member.id), QUARANTINED)
+                    pipe.hstrlen(self._keys.quarantined(member.id), "body")
                 replies = await pipe.execute()
-            for step, found, size in zip(steps, replies[::2], replies[1::2], strict=True):
+            for member, found, size in zip(members, replies[::2], replies[1::2], strict=True):
                 if found[0] is not None:
-                    views.append(quarantine_view(step.id, found, size))
+                    views.append(quarantine_view(member.id, found, size))
             if len(views) >= limit:
                 break
         return views[:limit]
@@ -158,11 +158,11 @@ class Records:
     async def quarantine_codes(self) -> dict[str, int]:
         """Return why requests are in quarantine, and how many each. Raises: StoreUnavailable."""
         codes: Counter[str] = Counter()
-        async for steps in self._newest(self._keys.quarantine, ALWAYS, None):
+        async for members in self._newest(self._keys.quarantine, ALWAYS, None):
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
-                for step in steps:
-                    pipe.hget(self._keys.quarantined(step.id), "code")
+                for member in members:
+                    pipe.hget(self._keys.quarantined(member.id), "code")
                 codes.update(code.decode() for code in await pipe.execute() if code is not None)
         return dict(codes)
 
@@ -170,9 +170,9 @@ class Records:
         """Return the events among `ids` that are there. Raises: StoreUnavailable."""
         return await self._views(ids, None, None, len(ids))
 
-    async def _newest(self, key: str, span: Span, source: str | None) -> AsyncIterator[list[Step]]:
-        async for steps in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):
-            yield [step for step in steps if of_source(step.id, source)]
+    async def _newest(self, key: str, span: Span, source: str | None) -> AsyncIterator[list[Member]]:
+        async for members in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):
+            yield [member for member in members if of_source(member.id, source)]
 
     async def _views(
         self, ids: Sequence[str], type: str | None, state: str | None, limit: int = 1

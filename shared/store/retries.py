@@ -105,8 +105,8 @@ class Retries:
                     yield page
             return
         # What a retry makes due comes to stand behind the walk.
-        async for steps in walk(self._client, [self._keys.due(target)], ALWAYS, newest_first=False):
-            if page := await self._of_type([(step.id, step.ms) for step in steps], wanted):
+        async for members in walk(self._client, [self._keys.due(target)], ALWAYS, newest_first=False):
+            if page := await self._of_type([(member.id, member.ms) for member in members], wanted):
                 yield page
 
     async def _of_type(self, found: Sequence[tuple[str, int]], wanted: Wanted) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from shared.store.client import RedisClient, translated
 
 PAGE = 500
 
-Place = tuple[int, str]
+Position = tuple[int, str]
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -21,7 +21,7 @@ class Span(msgspec.Struct, frozen=True):
 ALWAYS = Span(0, 2**53)  # the largest whole number that a score holds exactly
 
 
-class Step(msgspec.Struct, frozen=True):
+class Member(msgspec.Struct, frozen=True):
     """One member of one of the sets that are walked."""
 
     key: str
@@ -29,21 +29,21 @@ class Step(msgspec.Struct, frozen=True):
     ms: int
 
     @property
-    def place(self) -> Place:
+    def position(self) -> Position:
         """Where it stands: Redis orders a sorted set by score and then by member."""
         return self.ms, self.id
 
 
 async def walk(
     client: RedisClient, keys: Sequence[str], span: Span, *, newest_first: bool, page: int = PAGE
-) -> AsyncIterator[list[Step]]:
+) -> AsyncIterator[list[Member]]:
     """Yield what the sets hold within `span`, merged in order, about `page` members of each at a time.
 
-    All sets are read in one transaction and the walk remembers only its place, so a member that moves from
+    All sets are read in one transaction and the walk remembers only its position, so a member that moves from
     one of them to another at the same score meanwhile is yielded once: neither missed nor doubled. What is
     removed behind the walk or added there does not disturb it. Raises: StoreUnavailable.
     """
-    here: Place | None = None
+    here: Position | None = None
     count = page
     while keys:
         low, high = span.since_ms, span.until_ms
@@ -51,21 +51,21 @@ async def walk(
             low, high = (low, here[0]) if newest_first else (here[0], high)
         replies = await _read(client, keys, low, high, count, newest_first=newest_first)
         # Beyond the last member of a page that is full, its set may hold more than was read.
-        ends = [reply[-1].place for reply in replies if len(reply) == count]
+        ends = [reply[-1].position for reply in replies if len(reply) == count]
         edge = (max(ends) if newest_first else min(ends)) if ends else None
-        steps = [
-            step
+        members = [
+            member
             for reply in replies
-            for step in reply
-            if _past(step.place, here, newest_first=newest_first)
-            and (edge is None or not _past(step.place, edge, newest_first=newest_first))
+            for member in reply
+            if _past(member.position, here, newest_first=newest_first)
+            and (edge is None or not _past(member.position, edge, newest_first=newest_first))
         ]
-        if steps:
-            steps.sort(key=lambda step: step.place, reverse=newest_first)
-            yield steps
+        if members:
+            members.sort(key=lambda member: member.position, reverse=newest_first)
+            yield members
         if edge is None:
             return
-        if steps:
+        if members:
             here = edge
         else:
             count *= 2  # the page is full of members of one millisecond, all of them seen
@@ -73,7 +73,7 @@ async def walk(
 
 async def _read(
     client: RedisClient, keys: Sequence[str], low: int, high: int, count: int, *, newest_first: bool
-) -> list[list[Step]]:
+) -> list[list[Member]]:
     with translated():
         pipe = client.redis.pipeline(transaction=True)
         for key in keys:
@@ -83,13 +83,13 @@ async def _read(
                 pipe.zrangebyscore(key, low, high, start=0, num=count, withscores=True)
         replies = await pipe.execute()
     return [
-        [Step(key, id.decode(), int(ms)) for id, ms in reply]
+        [Member(key, id.decode(), int(ms)) for id, ms in reply]
         for key, reply in zip(keys, replies, strict=True)
     ]
 
 
-def _past(place: Place, here: Place | None, *, newest_first: bool) -> bool:
-    """Tell whether the walk comes to `place` after `here`."""
+def _past(position: Position, here: Position | None, *, newest_first: bool) -> bool:
+    """Tell whether the walk comes to `position` after `here`."""
     if here is None:
         return True
-    return place < here if newest_first else place > here
+    return position < here if newest_first else position > here

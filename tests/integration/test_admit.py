@@ -10,7 +10,7 @@ import pytest
 from shared.config.check import parse_config
 from shared.errors import StoreUnavailable
 from shared.event.ids import stream_id
-from shared.operations.readmissions import Held, Plan, Readmissions, Readmitted
+from shared.operations.readmissions import Held, ReadmissionPlan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
 from shared.store.admission import AdmissionOptions, Entry, Outcome, Place, Quarantine, admit
 from shared.store.doorbell import DELIVER, Doorbell
@@ -128,7 +128,7 @@ def test_after_a_fix_what_was_quarantined_is_an_event_under_its_receipt(redis_ur
         [id] = await desk.receive(PAYMENT, by=reader("JPY"))
         assert await desk.places(id) == ["quarantined"]
         plan = await desk.readmissions(reader()).plan(ALL)
-        assert plan == Plan({"trustist": 1}, {}, {}, 0, 0)
+        assert plan == ReadmissionPlan({"trustist": 1}, {}, {}, 0, 0)
         assert await desk.places(id) == ["quarantined"], "a plan changes nothing"
         done = await desk.admit(ALL, reader())
         assert done == Readmitted(1, 0, 0, {}, 0, {"ledger": 1})

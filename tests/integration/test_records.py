@@ -17,7 +17,7 @@ from shared.store.due import End
 from shared.store.keys import Keys
 from shared.store.records import Records, Selected
 from shared.store.views import CopyView, EventView, InboxView, QuarantineView
-from shared.store.walk import Span, Step, walk
+from shared.store.walk import Member, Span, walk
 
 from .filled import ANSWER, E_MAIL, PAID, Filled, with_redis
 
@@ -163,11 +163,11 @@ def test_a_walk_yields_every_member_once_though_many_share_a_millisecond(
         scores = {f"id-{n:03}": n // 25 for n in range(100)}  # 25 to a score, and pages of 4
         for n, (id, score) in enumerate(scores.items()):
             await store.client.redis.zadd(("a", "b")[n % 2], {id: score})
-        seen: list[Step] = []
-        async for steps in walk(store.client, ["a", "b"], Span(1, 2), newest_first=newest_first, page=4):
-            seen += steps
+        seen: list[Member] = []
+        async for members in walk(store.client, ["a", "b"], Span(1, 2), newest_first=newest_first, page=4):
+            seen += members
         expected = sorted((score, id) for id, score in scores.items() if 1 <= score <= 2)
-        assert [step.place for step in seen] == (expected[::-1] if newest_first else expected)
+        assert [member.position for member in seen] == (expected[::-1] if newest_first else expected)
 
     with_redis(redis_url, body)
 
@@ -181,8 +181,8 @@ def test_a_walk_misses_and_doubles_nothing_that_moves_between_its_sets(
         await redis.zadd("a", {f"{n:03}": n for n in range(0, 60, 2)})
         await redis.zadd("b", {f"{n:03}": n for n in range(1, 60, 2)})
         seen: list[str] = []
-        async for steps in walk(store.client, ["a", "b"], ALL, newest_first=newest_first, page=3):
-            seen += [step.id for step in steps]
+        async for members in walk(store.client, ["a", "b"], ALL, newest_first=newest_first, page=3):
+            seen += [member.id for member in members]
             for n in range(60):  # all change places, those behind and those ahead
                 here, there = ("a", "b") if await redis.zrem("a", f"{n:03}") else ("b", "a")
                 await redis.zrem(here, f"{n:03}")
