@@ -77,7 +77,8 @@ def port(uvicorn: Path, config: Path) -> Iterator[int]:
     try:
         wait_for(lambda: answer(port, "GET", "/readyz")[0] == 200, "the application to be ready", within_s=60)
         yield port
-        assert "are not in force" in log.read_text(), "it says which limits are now the other server's"
+        # Log lines are gathered for a moment before they are written.
+        wait_for(lambda: "are not in force" in log.read_text(), "which limits are now the other server's")
         assert "Traceback" not in log.read_text()
     finally:
         server.terminate()
