@@ -7,6 +7,7 @@ prints how it ended. What runs in the fork is the same `main` as ever, and it en
 """
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -37,6 +38,10 @@ from tests.faults.crash_points import hook
 from tests.faults.crash_points.scenario import STOP_WITHIN_S
 
 _PR_SET_PDEATHSIG = 1
+_CELERY_STARTS_WITH = (
+    *("celery.apps.worker", "celery.concurrency.solo", "billiard.pool"),
+    *("kombu.transport.redis", "kombu.pidbox", "kombu.matcher"),
+)
 
 
 def _quicken() -> None:
@@ -119,9 +124,11 @@ def main() -> None:
     _quicken()
     _stop_soon()
     _end_every_second_turn_by_time()
-    for module in ("celery.apps.worker", "celery.concurrency.solo", "kombu.transport.redis"):
-        importlib.import_module(module)  # what Celery imports as a worker starts
+    for module in _CELERY_STARTS_WITH:
+        importlib.import_module(module)
     envelope(Doorbell(ADMIT, ""))  # and what it imports to render a message
+    gc.collect()
+    gc.freeze()  # what all of them share no collection need go through again, in each of them
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
