@@ -62,7 +62,7 @@ def test_no_canary_leaves_its_payload(folder: Path, sink: Sink) -> None:
             output
             for arguments in listings
             for extra in ([], ["--json"])
-            for done in [gateway.command(*arguments, *extra)]
+            for done in [gateway.here(*arguments, *extra)]
             for output in (done.stdout, done.stderr)
         ]
         assert EMAIL in gateway.command("events", id, "--payload").stdout, "asked for, it is shown"

@@ -1,5 +1,6 @@
 """The providers, played against the real gateway: every scenario goes through, once, canonical and signed."""
 
+import json
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -32,7 +33,9 @@ EVENTS = {
 
 
 def simulate(gateway: Gateway, provider: str, *arguments: str) -> dict[str, Any]:
-    summary: dict[str, Any] = gateway.json("simulate", provider, *arguments)
+    done = gateway.command("simulate", provider, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
     assert (summary["unexpected"], summary["unanswered"]) == (0, 0)
     return summary
 
