@@ -47,6 +47,10 @@ class StoreDenied(StoreUnavailable):
     """Redis refuses this user, its password or a command of it: until somebody changes that."""
 
 
+class StoreUnreadable(StoreUnavailable):
+    """A record in Redis is damaged, or a later version of Headrace wrote it: until that version runs."""
+
+
 class StoreUnfit(HeadraceError):
     """Redis may lose what it holds (version, policy, persistence), or its records are of a later version."""
 

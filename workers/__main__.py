@@ -8,7 +8,7 @@ from socket import gethostname
 from shared.config.reload import ConfigFile
 from shared.errors import ConfigError
 from workers.app import create_app
-from workers.process import end_refused
+from workers.refusal import end_refused
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ from shared.config.file import ENV, find_config
 from shared.config.reload import ConfigFile
 from shared.errors import ConfigError
 from workers.app import create_app
-from workers.process import end_refused
+from workers.refusal import end_refused
 
 
 def _app() -> Celery:

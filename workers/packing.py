@@ -5,7 +5,7 @@ from time import monotonic
 
 import structlog
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, StoreUnfit, StoreUnreadable
 from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.duties import Duty
@@ -35,20 +35,29 @@ class Packing:
         self._names = names_digest(self._sources, [target.name for target in config.targets])
 
     async def run(self) -> None:
-        """Pack what has finished, until cancelled."""
-        taken_up = False
+        """Pack what has finished, until cancelled.
+
+        Raises: StoreUnfit if the records are of a later version, and this process began while Redis was away.
+        """
+        taken_up, unreadable = False, ""
         while True:
             pause_s = LOOK_S
             try:
-                if not taken_up:  # Redis may have been away at the start: packed events are of this layout
+                if not taken_up:  # packed events are of this layout
                     await take_up(self._client, self._sources)
                     taken_up = True
                 if await self._duty.mine(self._names):
                     began = monotonic()
                     if await self._packer.pack():
                         pause_s = (monotonic() - began) * (1 / SHARE - 1)
+            except StoreUnreadable as error:  # it is in the way until retention removes it
+                if unreadable != str(error):
+                    unreadable = str(error)
+                    log.error("an event cannot be read, and none is packed", reason=unreadable)
             except StoreUnavailable:
                 pass  # the sweep says so
+            except StoreUnfit:
+                raise
             except Exception as error:  # what one round met, the next may not
                 log.error("packing failed", error=type(error).__name__, reason=str(error))
             await asyncio.sleep(pause_s)

@@ -6,7 +6,6 @@ All of it hangs on Celery's signals, which only a worker sends: `celery inspect`
 import logging
 import os
 import signal
-import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -16,11 +15,11 @@ from celery import Celery, concurrency, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from shared.config.reload import ConfigFile
-from shared.errors import ConfigError, HeadraceError, StoreUnfit
+from shared.errors import ConfigError, StoreUnfit
 from shared.process import logs
 from shared.process.background import end_process, stacks
-from shared.process.supervisor import EXIT_CONFIG
 from shared.store.fitness import refuse_unfit
+from workers.refusal import end_refused
 from workers.runtime import Runtime
 
 log = structlog.get_logger()
@@ -75,12 +74,6 @@ def prepare(app: Celery, file: ConfigFile, runtime: Runtime, options: Mapping[st
     # Celery warns of root on every start; in a container that is the usual case, and not its business.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))
-
-
-def end_refused(error: HeadraceError) -> NoReturn:
-    """End the process with one line, and with the code that tells a supervisor that no restart helps."""
-    print(f"headrace: {error}", file=sys.stderr)  # noqa: T201
-    sys.exit(EXIT_CONFIG)
 
 
 def _refuse(options: Mapping[str, Any]) -> None:

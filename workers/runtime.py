@@ -6,7 +6,7 @@ import socket
 from uuid import uuid4
 
 from shared.config.reload import ConfigFile
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnavailable, StoreUnfit
 from shared.http import Egress
 from shared.process import garbage
 from shared.process.background import BackgroundTasks, end_process
@@ -24,6 +24,7 @@ from workers.deliver import Deliverer
 from workers.loop import LoopThread
 from workers.packing import Packing
 from workers.reading import ReadingThreads
+from workers.refusal import end_refused
 from workers.retention import Retention
 from workers.shares import ShareKeeper
 from workers.sweep import Sweeper
@@ -80,9 +81,15 @@ class Runtime:
         self._sweeping = self._background.start("sweep", self._sweeper.run())
         self._background.start("shares", self._shares.run())
         self._background.start("retention", self._retention.run())
-        self._background.start("packing", self._packing.run())
+        self._background.start("packing", self._pack())
         self._background.start("configuration file", self._follow_file())
         self._watching = self._background.start("watch", self._watchdog.run())
+
+    async def _pack(self) -> None:
+        try:
+            await self._packing.run()
+        except StoreUnfit as error:
+            end_refused(error)
 
     def reload_soon(self) -> None:
         """Read the configuration file again, whether it changed or not; returns at once."""

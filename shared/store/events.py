@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from shared.errors import StoreUnavailable
+from shared.errors import StoreUnreadable
 from shared.event.packing import Packed, unpack
 from shared.event.record import JSON, EventRecord
 from shared.store.client import RedisClient, translated
@@ -146,7 +146,7 @@ def _unpacked(event_id: str, pieces: Sequence[bytes | None]) -> Packed | None:
     try:
         return unpack(event_id, value) if value else None
     except ValueError as error:
-        raise StoreUnavailable(str(error)) from None
+        raise StoreUnreadable(str(error)) from None
 
 
 def _fields(packed: Packed) -> dict[bytes, bytes]:

@@ -7,8 +7,9 @@ import pytest
 
 from shared.process.supervisor import EXIT_CONFIG
 from shared.store.layout import LAYOUT
-from tests.acceptance.gateway import HEADRACE, free_port, target
+from tests.acceptance.gateway import HEADRACE, SOURCES, clean_env, free_port, target
 from tests.acceptance.sink import Sink
+from tests.conftest import RedisServer
 from tests.faults.invariants import members
 from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
@@ -83,3 +84,28 @@ def test_once_a_later_version_runs_what_runs_goes_on_and_no_process_of_this_one_
         gateway.post("trustshare", body())
         sink.wait_for("one", 3)
         assert gateway.redis.get("hr:layout") == str(LAYOUT + 1).encode()
+
+
+@pytest.mark.case(n=58)
+def test_a_worker_that_began_while_redis_was_away_ends_once_it_finds_a_later_version(folder: Path) -> None:
+    server = RedisServer(folder)
+    server.start()
+    with server.client() as redis:
+        redis.set("hr:layout", LAYOUT + 1)
+    server.kill()
+    config = folder / "headrace.toml"
+    config.write_text(f'[redis]\nurl = "{server.url}"\n{SOURCES}')
+    log = folder / "log"
+    with open(log, "wb") as output:
+        worker = subprocess.Popen(
+            [HEADRACE, "worker", "--config", str(config)], stdout=output, stderr=output, env=clean_env()
+        )
+    try:
+        wait_for(lambda: b"Redis is away" in log.read_bytes(), "the worker to have begun")
+        server.start()
+        assert worker.wait(60) == EXIT_CONFIG, "it is not started again"
+        assert f"headrace: Redis has records of layout {LAYOUT + 1}" in log.read_text()
+    finally:
+        worker.kill()
+        worker.wait()
+        server.kill()
