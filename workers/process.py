@@ -1,6 +1,7 @@
 """How a worker process begins and ends, whether `headrace worker` runs it or `celery -A workers worker`.
 
-All of it hangs on Celery's signals, which only a worker sends: `celery inspect` and the like do none of this.
+All of it hangs on Celery's signals and a step of its start, which only a worker has: `celery inspect` and the
+like do none of this.
 """
 
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import structlog
-from celery import Celery, concurrency, signals
+from celery import Celery, bootsteps, concurrency, signals
 from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 
 from shared.config.reload import ConfigFile
@@ -46,19 +47,26 @@ def connect(app: Celery, file: ConfigFile, runtime: Runtime) -> None:
     def celeryd_init(options: Mapping[str, Any], **_: object) -> None:
         prepare(app, file, runtime, options)
 
-    # Weak references to these closures would not hold. `worker_process_init` never fires for threads.
+    # Weak references to these closures would not hold.
     signals.celeryd_init.connect(celeryd_init, weak=False)
     signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone
-    signals.worker_init.connect(lambda **_: _start(runtime), weak=False)
     signals.worker_ready.connect(lambda **_: _handle_signals(runtime), weak=False)
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
+
+    class StartRuntime(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Starts the runtime once Celery has its handlers of signals, and before it takes doorbells."""
+
+        def start(self, parent: object) -> None:
+            _start(runtime)
+
+    app.steps["worker"].add(StartRuntime)
 
 
 def prepare(app: Celery, file: ConfigFile, runtime: Runtime, options: Mapping[str, Any]) -> None:
     """Set the process up, or end it if its options, its configuration or Redis do not do."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
     for number in _STOPPING:
-        signal.signal(number, lambda *_: _end(runtime))  # until Celery has its own
+        signal.signal(number, _end)  # until Celery has its own
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process that stands still (workers.watchdog)
     # Celery writes to this file descriptor itself, in plain text: its banner, and what it does on a signal.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -93,25 +101,19 @@ def _without_arguments(record: logging.LogRecord) -> bool:
 
 
 def _start(runtime: Runtime) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)  # what has begun to start cannot be closed yet
     try:
         runtime.start()
-    except Exception as error:  # Celery would go on without
+    except Exception as error:  # Celery would stop, and wait for what has not begun
         end_process(f"the worker's runtime did not start: {type(error).__name__}")
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
-def _end(runtime: Runtime) -> NoReturn:
-    """End the process, told to stop before Celery listens to that.
+def _end(*_: object) -> NoReturn:
+    """End the process, told to stop before anything has begun.
 
     An exception would not do: raised amid an import, Python may make another of it.
     """
-    try:
-        runtime.close()
-    finally:
-        logs.flush()
-        os._exit(0)
+    logs.flush()
+    os._exit(0)
 
 
 def _handle_signals(runtime: Runtime) -> None:
