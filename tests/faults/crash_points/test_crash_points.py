@@ -37,6 +37,7 @@ NOT_PLAYED = {
     "bells.Bells.drop_queued": "only for what is no doorbell of ours; doorbells may be lost",
     "inbox.Inbox.backlogs": "ingress only reads, once a second, while it is busy",
     "upkeep.Upkeep.holding": "it only reads, if memory stays full",
+    "upkeep.Upkeep.now_ms": "it asks for the time",
     "upkeep.Upkeep.unknown": "a listing",
 }
 """Functions of the store that no play comes to, and why."""
