@@ -1,3 +1,3 @@
-"""What ingress and workers share: the configuration, the canonical event, the store, the egress client."""
+"""What ingress, workers and the command line share. README.md says what lies where."""
 
 __version__ = "0.1.0"

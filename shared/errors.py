@@ -44,7 +44,7 @@ class StoreUnavailable(HeadraceError):
 
 
 class StoreDenied(StoreUnavailable):
-    """Redis refuses this user, its password or a command of it: until somebody changes that."""
+    """Redis refuses this user, the password or a command, until an operator changes that."""
 
 
 class StoreUnreadable(StoreUnavailable):
@@ -52,7 +52,7 @@ class StoreUnreadable(StoreUnavailable):
 
 
 class StoreUnfit(HeadraceError):
-    """Redis may lose what it holds (version, policy, persistence), or its records are of a later version."""
+    """Redis could lose records (version, policy, persistence), or has records of a later version."""
 
 
 class ArchiveUnavailable(HeadraceError):

@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that does not exist."""
+"""Suggests names that are similar to one that does not exist."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher, get_close_matches

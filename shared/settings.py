@@ -1,4 +1,4 @@
-"""The typed configuration: what a process of Headrace is told. Frozen; shared by all that it is told to.
+"""The configuration as types. All are frozen.
 
 `shared.config.file` reads the file, `shared.config.check` types and checks it; the keys of a source belong to
 its provider's adapter.
@@ -33,12 +33,15 @@ KeyPrefix = Annotated[
         description="1 to 32 letters, digits, dots, dashes or underscores, and a colon",
     ),
 ]
-"""What a gateway's keys in Redis start with. With one colon, at its end, none is the beginning of another."""
+"""What a gateway's keys in Redis start with.
+
+It has one colon, at its end, so no prefix is the beginning of another.
+"""
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 BodyBytes = Annotated[int, Meta(ge=1, le=LARGEST_BODY)]
 Share = Annotated[float, Meta(ge=0.001, le=0.8)]
-"""A fraction of Redis's memory: with more than 80 % of it in use, Redis is given nothing more anyway."""
+"""A fraction of Redis's memory. At 80 % in use, ingress refuses everything anyway."""
 Status = Annotated[int, Meta(ge=300, le=599)]
 """An HTTP status that is no success."""
 
@@ -48,7 +51,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class RedisSettings(Section, frozen=True):
-    """Where the records are kept, and what it must promise."""
+    """The Redis that keeps the records, and which guarantees it must give."""
 
     url: str = "redis://127.0.0.1:6379/0"
     prefix: KeyPrefix = PREFIX
@@ -57,12 +60,12 @@ class RedisSettings(Section, frozen=True):
 
 
 class IngressSettings(Section, frozen=True):
-    """Where providers POST to, and how much at once: of a request, a process, a source."""
+    """Where ingress listens, and its limits: of a request, a process, a source."""
 
     host: str = "127.0.0.1"
     port: Port = 8000
     public_url: str | None = None
-    # With less than the least of these, no request would pass; a longer line the parser does not hold.
+    # Below these lower bounds no request would pass; the parser holds no longer line than the upper bound.
     max_body_bytes: BodyBytes = 262144
     max_header_bytes: Annotated[int, Meta(ge=1024, le=65535)] = 16384
     max_header_count: Annotated[int, Meta(ge=16, le=1000)] = 100
@@ -78,7 +81,7 @@ class IngressSettings(Section, frozen=True):
 
 
 class AdmissionSettings(Section, frozen=True):
-    """What a worker reads; a request beyond it goes to quarantine."""
+    """The largest and deepest JSON that a worker reads. A request beyond that goes to quarantine."""
 
     max_json_bytes: BodyBytes = 1024 * 1024
     max_json_depth: Annotated[int, Meta(ge=1, le=MAX_DEPTH)] = 128
@@ -92,7 +95,7 @@ class DedupeSettings(Section, frozen=True):
 
 
 class RetentionSettings(Section, frozen=True):
-    """How long what is finished is kept, and how much of what was said about it."""
+    """How long finished events and dead letters are kept, and how many bytes of answers and errors."""
 
     events: Duration = Duration.parse("7d")
     dead_letters: Duration = Duration.parse("30d")
@@ -101,16 +104,19 @@ class RetentionSettings(Section, frozen=True):
 
 
 class LimitsSettings(Section, frozen=True):
-    """What one target or one source may have of what all share.
+    """How much one target or one source may take of what all share.
 
-    `memory_share` is a fraction of Redis's `maxmemory`; a target's or a source's own `share` goes before it.
+    `memory_share` is a fraction of Redis's `maxmemory`; a `share` of the target or the source replaces it.
     """
 
     memory_share: Share = 0.25
 
 
 class ArchiveSettings(Section, frozen=True):
-    """What is kept outside of Redis. `dead_letters`: the URL of a SQLite file, empty before it is checked."""
+    """What is kept outside of Redis.
+
+    `dead_letters` is the URL of a SQLite file; the check of the configuration fills it in if it is empty.
+    """
 
     dead_letters: str = ""
 
@@ -141,7 +147,7 @@ class Breaker(Section, frozen=True):
 
 
 class Auth(Section, frozen=True):
-    """How a target knows us besides by the signature: `bearer`, or `username` and `password`."""
+    """What a target authenticates us by, besides the signature: `bearer`, or `username` and `password`."""
 
     bearer: Secret | None = None
     username: Secret | None = None
@@ -185,9 +191,8 @@ class SourceSettings(Section, frozen=True):
     """The keys that every source takes. A provider's own `Settings` add its credentials.
 
     `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
-    `dedupe.window` and `dedupe.resend_window`.
-    `share` is the fraction of Redis's memory that what waits of this source may take, if that is not
-    `limits.memory_share`.
+    `dedupe.window` and `dedupe.resend_window`. `share` is the fraction of Redis's memory that this source's
+    requests may take while they wait, instead of `limits.memory_share`.
     """
 
     name: Name
@@ -199,7 +204,7 @@ class SourceSettings(Section, frozen=True):
 
 
 class Config(Section, frozen=True):
-    """Everything that a process of Headrace is told."""
+    """The whole configuration."""
 
     redis: RedisSettings = RedisSettings()
     ingress: IngressSettings = IngressSettings()

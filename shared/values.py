@@ -47,7 +47,7 @@ class Secrets(tuple[Secret, ...]):
 
     @classmethod
     def parse(cls, value: object) -> Self:
-        """Read a string or a list of strings. Raises: ValueError if one is empty or none is there."""
+        """Read a string or a list of strings. Raises: ValueError if the list or a string is empty."""
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError("must be a string, or a list of strings while rotating")
@@ -59,7 +59,7 @@ class Secrets(tuple[Secret, ...]):
 class Private(tuple[Network, ...]):
     """The networks whose private addresses a target may have: `true` stands for all, `false` for none."""
 
-    __slots__ = ()  # an attribute would be one that equality does not see
+    __slots__ = ()  # no attribute: the equality of tuples would not see it
 
     @classmethod
     def parse(cls, value: object) -> Self:
@@ -84,12 +84,12 @@ class Rate(float):
 
     @property
     def interval_us(self) -> int:
-        """The microseconds between two deliveries that come evenly."""
+        """The microseconds between two deliveries at an even rate."""
         return max(1, round(1_000_000 / self))
 
     @property
     def burst(self) -> int:
-        """How many may go at once after a pause: a second's worth, at least one."""
+        """How many deliveries may go at once after a pause: those of one second, at least one."""
         return max(1, int(self))
 
 
@@ -104,9 +104,9 @@ def parse_network(value: object) -> Network:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as a configuration has it, in the largest unit that says it exactly: `3d`, `90s`.
+    """Return a duration as a configuration has it, in the largest unit that is exact: `3d`, `90s`.
 
-    One that nobody wrote (a computed one) is rounded: `3.1d`.
+    A computed one is rounded: `3.1d`.
     """
     counts = {unit: seconds / size for unit, size in reversed(_UNITS_S.items())}
     for unit, count in counts.items():

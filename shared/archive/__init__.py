@@ -1,4 +1,4 @@
-"""What is kept outside of Redis: dead letters for which a target's share of memory had no room.
+"""Dead letters that are kept on disk, because the target's share of Redis's memory had no room for them.
 
 Only this package speaks SQL. It knows nothing of Redis: `shared.operations` reads the two as one.
 """

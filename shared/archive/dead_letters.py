@@ -1,7 +1,7 @@
 """The dead letters on disk: a table of SQLite, written through to the disk before a call returns.
 
-Every call opens the file, does one transaction and closes it; all of them block, so an event loop calls them
-in a thread. A file that is not there reads as an empty one, and is made by the first write.
+Every call opens the file, runs one transaction and closes it. All calls block, so an event loop makes them in
+a thread. A file that is not there reads as an empty one, and is made by the first write.
 """
 
 import os
@@ -38,17 +38,17 @@ class DeadLetterFile:
 
     def __init__(self, url: str) -> None:
         self.path = Path(sql.make_url(url).database or "")
-        # No pool: a file that was replaced or a disk that came back is seen by the next call.
+        # No pool: the next call then sees a file that was replaced, or a disk that came back.
         self._engine = sql.create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_S})
         sql.event.listen(self._engine, "connect", _write_through)
         self._prepared = False
 
     def exists(self) -> bool:
-        """Tell whether anything was ever written."""
+        """Tell whether the file exists: the first write makes it."""
         return self.path.exists()
 
     def add(self, letters: Sequence[StoredLetter], move: str) -> None:
-        """Write letters that come here with `move`. One that has arrived already stays as it is."""
+        """Write the letters of a move. A letter that has arrived already stays as it is."""
         if not letters:
             return
         rows = [msgspec.structs.asdict(letter) | {"moving": move} for letter in letters]
@@ -62,7 +62,7 @@ class DeadLetterFile:
             connection.execute(statement, rows)
 
     def arrived(self, keys: Sequence[tuple[str, str]], move: str) -> None:
-        """Say that letters of a move are here and no more in Redis."""
+        """Mark letters of a move as arrived: they are no longer in Redis."""
         with self._writing() as connection:
             for part in _parts(keys):
                 connection.execute(
@@ -70,13 +70,13 @@ class DeadLetterFile:
                 )
 
     def drop(self, keys: Sequence[tuple[str, str]], move: str) -> None:
-        """Remove letters of a move that did not come here after all."""
+        """Remove letters of a move that Redis has kept after all."""
         with self._writing() as connection:
             for part in _parts(keys):
                 connection.execute(sql.delete(dead_letters).where(_keyed(part), _c.moving == move))
 
     def leave(self, target: str, ids: Sequence[str], move: str) -> list[StoredLetter]:
-        """Say that letters are about to leave with `move`. Returns those that are here, complete."""
+        """Mark letters as leaving with `move`. Returns those that are here, complete."""
         if not self.exists():
             return []
         here = [(id, target) for id in ids]
@@ -94,21 +94,21 @@ class DeadLetterFile:
                 )
 
     def counts(self) -> dict[str, int]:
-        """Return how many letters each target has here, those not counted that are amid a move."""
+        """Return how many letters each target has here, without those that are being moved."""
         statement = (
             sql.select(_c.target, sql.func.count().label("count")).where(_c.moving == "").group_by(_c.target)
         )
         return {row.target: row[1] for row in self._read(statement)}
 
     def count(self, target: str, since_ms: int, until_ms: int) -> int:
-        """Return how many letters of a target died between two times, those amid a move left out."""
+        """Return how many letters of a target died between two times, without those that are being moved."""
         statement = sql.select(sql.func.count()).where(
             _c.target == target, _c.died_ms.between(since_ms, until_ms), _c.moving == ""
         )
         return int(next(iter(self._read(statement)), [0])[0])
 
     def moving(self, before: str = "~") -> list[StoredLetter]:
-        """Return the letters whose move began before this one. A move's name begins with its time."""
+        """Return letters whose move began before the name `before`: a move's name begins with its time."""
         return self._letters(
             sql.select(*_without_body()).where(_c.moving != "", _c.moving < before).limit(1000)
         )
@@ -122,7 +122,7 @@ class DeadLetterFile:
         return self._letters(sql.select(*_without_body()).where(_c.id.in_(ids)).order_by(_c.target))
 
     def of_transaction(self, indexes: Sequence[str]) -> list[StoredLetter]:
-        """Return all letters of events that are indexed under these transactions, without their bodies."""
+        """Return all letters of events of these transactions, without their bodies."""
         return self._letters(sql.select(*_without_body()).where(_c.transaction_key.in_(indexes)))
 
     def by_death(
@@ -144,7 +144,7 @@ class DeadLetterFile:
         )
 
     def check(self) -> None:
-        """Open the file and look at its version; if there is none, see that there may be one."""
+        """Open the file and check its version; if there is no file, check that one can be made."""
         if self.exists():
             self.counts()
             return
@@ -198,7 +198,7 @@ class DeadLetterFile:
                     yield connection
 
     def _prepare(self, connection: Connection) -> None:
-        """Make the tables and look at their version, once as long as the file is there."""
+        """Make the tables and check their version, once for as long as the file is there."""
         if not self._prepared:
             prepare(connection)
             connection.commit()
@@ -232,7 +232,7 @@ def _keyed(keys: Sequence[tuple[str, str]]) -> sql.ColumnElement[bool]:
 
 
 def _parts(keys: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(keys), 500):  # a statement of SQLite has so many values at most
+    for start in range(0, len(keys), 500):  # the most values that a statement of SQLite may have
         yield keys[start : start + 500]
 
 

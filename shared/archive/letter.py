@@ -1,19 +1,22 @@
-"""A dead letter as it is kept on disk. Apart from the table: what only reads one needs no SQL."""
+"""A dead letter as it is kept on disk.
+
+It stands apart from the table, so that reading one needs no SQL.
+"""
 
 from collections.abc import Sequence
 
 import msgspec
 
 ENDED = "ended"
-"""How a delivery ended if nobody knows any more: its event has left Redis, and no letter tells of it."""
+"""How a delivery ended if it is not known: its event has left Redis, and no letter says."""
 
 
 class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
     """One dead letter, as a row. Times are milliseconds since 1970 by Redis's clock.
 
-    `attempts` is a JSON object of the target's attempts by the field that they had in Redis; `ends` one of
-    target → how its delivery had ended, for good, when this letter was moved. `why`, `ordered` and `targets`
-    are written as in Redis. `body` is empty if a listing did not ask for it.
+    `attempts` is a JSON object: the name of the field in Redis → an attempt. `ends` is a JSON object: target
+    → how its delivery had ended when this letter was moved. `why`, `ordered` and `targets` are written as in
+    Redis. `body` is empty if a listing did not ask for it.
     """
 
     id: str
@@ -46,7 +49,7 @@ class StoredLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ends_of(letters: Sequence[StoredLetter]) -> dict[str, str]:
-    """Return how each delivery of an event ended, by target, as all of its letters tell."""
+    """Return how each delivery of an event ended, by target, as far as its letters say."""
     in_order = sorted(letters, key=lambda letter: letter.died_ms)
     ends = {name: ENDED for letter in in_order for name in letter.targets.split(",") if name}
     for letter in in_order:

@@ -33,7 +33,7 @@ COMMANDS = {
 
 
 def _said(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    """Let an option stand before a verb or after it. If it is said twice, the last counts."""
+    """Let an option stand before a verb or after it. If it is given twice, the last counts."""
     key = f"{__name__}.{param.name}"
     if value:
         ctx.meta[key] = value
@@ -51,7 +51,7 @@ json_option = click.option("--json", "as_json", is_flag=True, callback=_said, he
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name, and imports one when it is used: `--help` stays quick."""
+    """Knows its commands by name, and imports one only when it is used, so that `--help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of COMMANDS."""

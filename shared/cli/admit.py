@@ -44,9 +44,10 @@ def command(
 ) -> None:
     """Admit RECEIPTs that were held back, or --all that is in quarantine.
 
-    What is in quarantine is read anew, by the adapters and the configuration of now, and goes the way that
-    it would have gone; what still cannot be read stays, with the new reason. A suppressed copy is admitted
-    as an event of its own. Each keeps its id and its time of receipt. It says what it would do, and asks.
+    Each request in quarantine is read again, with the adapters and the configuration of now. If it can be
+    read, it is admitted as if it had just come in; else it stays, with the new reason. A suppressed copy is
+    admitted as an event of its own. Each keeps its id and its time of receipt. It says what it would do, and
+    asks.
     """
     if bool(receipts) == all_:
         raise click.UsageError("say what to admit: RECEIPTs, or --all")
@@ -87,7 +88,7 @@ def command(
 
 
 def _check_code(config: Config, code: str | None) -> None:
-    """See that something is in quarantine for this reason. Raises: UsageError."""
+    """Check that a request is in quarantine for this reason. Raises: UsageError."""
     codes = ask(config, lambda client: Records(client).quarantine_codes()) if code is not None else {}
     if code is not None and codes and code not in codes:
         there = ", ".join(f"{each} ({codes[each]:,})" for each in nearest_first(code, codes))
@@ -99,7 +100,7 @@ def _readmissions(client: RedisClient, config: Config) -> Readmissions:
 
 
 def _is_held(config: Config, receipt: str) -> bool:
-    """Tell whether there is anything to admit. Raises: CommandFailed if nothing is known of it."""
+    """Tell whether a receipt can be admitted. Raises: CommandFailed if it is unknown."""
     kept = find(config, receipt)
     if isinstance(kept, InboxView):
         if kept.source not in {source.name for source in config.sources}:

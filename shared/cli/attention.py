@@ -1,4 +1,4 @@
-"""What waits in the records for somebody: `headrace check` says it, and by which command it is seen."""
+"""What waits for an operator: `headrace check` lists it, with the command that shows it."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -57,7 +57,7 @@ async def waiting_for_somebody(client: RedisClient, config: Config) -> list[str]
 
 
 def disk_warnings(config: Config) -> list[str]:
-    """Say if dead letters could not go to the disk."""
+    """Return a warning if dead letters could not be moved to the disk."""
     from shared.archive.dead_letters import DeadLetterFile
 
     try:
@@ -68,7 +68,9 @@ def disk_warnings(config: Config) -> list[str]:
 
 
 def stranded_note(source: str, waiting: int) -> str:
-    """Say what waits in the inbox of a source that is not configured, and what can be done."""
+    """Return a line about the requests in the inbox of a source that is not configured, and what to do with
+    them.
+    """
     wait = f"{counted(waiting, 'request')} {'waits' if waiting == 1 else 'wait'}"
     return (
         f"{wait} in the inbox of {source}, which is not configured: put the source back, and workers admit"

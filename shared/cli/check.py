@@ -28,7 +28,10 @@ from shared.store.layout import LAYOUT, layout_of, refuse_later
 
 
 class RedisReport(msgspec.Struct, frozen=True):
-    """What Redis is. `error` says why nothing else is known. `layout`: the version of its records, if any."""
+    """What was found of Redis.
+
+    `error` says why nothing else is known. `layout`: the version of its records, if any.
+    """
 
     address: str
     prefix: str
@@ -38,7 +41,7 @@ class RedisReport(msgspec.Struct, frozen=True):
 
     @property
     def problems(self) -> list[str]:
-        """Every reason why it cannot be used."""
+        """Each reason why Redis cannot be used."""
         found = [self.error] if self.error else []
         found += self.fitness.problems if self.fitness else []
         try:
@@ -49,7 +52,7 @@ class RedisReport(msgspec.Struct, frozen=True):
 
 
 class SourceReport(msgspec.Struct, frozen=True):
-    """What a provider must be given: its URLs, one a credential, and what else was agreed with it."""
+    """What a provider must be given: its URLs, one for each credential, and how it proves itself."""
 
     name: str
     provider: str
@@ -128,7 +131,7 @@ def command(
 
 
 def _redis(config: Config) -> tuple[RedisReport, list[str]]:
-    """Return what Redis is, and what waits there for somebody."""
+    """Return what was found of Redis, and what waits there for an operator."""
     address, prefix = parse_address(config.redis.url, config.redis.prefix).shown, config.redis.prefix
 
     async def look(client: RedisClient) -> tuple[RedisReport, list[str]]:
@@ -159,7 +162,7 @@ def _provider_url(config: Config, source: SourceSettings, path: str, *, show: bo
     base = (ingress.public_url or f"http://{join_authority(ingress.host, ingress.port)}").rstrip("/")
     name, slash, token = path.partition("/")
     if slash and not show:
-        # What follows the name is a credential; the configuration's own knows how to stand in for itself.
+        # What follows the name is a credential: the stand-in for it is that of the configured secret.
         stand_ins = {
             secret.reveal().decode(errors="replace"): secret.masked()
             for secrets in credentials(source).values()

@@ -1,4 +1,4 @@
-"""How a command changes what is kept: it asks whether to, says who does, and shows how far it is."""
+"""How a command changes records: it asks first, records the user, and shows its progress."""
 
 import os
 import pwd
@@ -30,7 +30,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many are done, as it is told, and erase it at the end."""
+    """Show on a terminal how many are done, as the caller reports it; erase it at the end."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -46,10 +46,10 @@ def run_showing(
     *,
     then: str = "Say it again for the rest",
 ) -> T:
-    """Run `work`, which is told how to say how many are done, and show that on a terminal.
+    """Run `work`, which reports how many are done to its second argument, and show that on a terminal.
 
-    Raises: CommandFailed, if Redis or the file of dead letters goes away meanwhile. It says how many were
-    done, and then `then`.
+    Raises: CommandFailed if Redis or the file of dead letters goes away meanwhile. Its message says how many
+    were done, and ends with `then`.
     """
     so_far = 0
     with progress(what, total) as show:
@@ -66,7 +66,7 @@ def run_showing(
 
 
 def user() -> str:
-    """Return who runs this, by the system's own account and not by a variable that anyone sets."""
+    """Return the user who runs this, as the system knows it: not from a variable, which anyone may set."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -50,7 +50,7 @@ def command(
         return await letters.counts(targets), await letters.listing(targets, within, limit)
 
     counts, letters = ask(settings, read)
-    # One that left the configuration may have dead letters still.
+    # A target that left the configuration may still have dead letters.
     if target is not None and target not in configured and not counts[target]:
         raise no_such("target", target, configured)
     if as_json:
@@ -109,7 +109,8 @@ def discard(
 ) -> None:
     """Discard dead letters for good: the EVENTs', or those that the options name.
 
-    It says how many, and asks. What one held of its transaction in an ordered target may go then.
+    It says how many, and asks. In an ordered target, the events of the same transaction that waited for one
+    are sent then.
     """
     before = ctx.obj or {}
     target, since, until = (

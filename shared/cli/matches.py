@@ -1,6 +1,6 @@
-"""`headrace check --event`: which targets an event in a file would go to, and why not to the others.
+"""`headrace check --event`: to which targets an event in a file would go, and why not to the others.
 
-Only the configuration is asked: whether a target is paused or its breaker open is not seen here.
+Only the configuration counts here: a target may be paused, or its breaker open.
 """
 
 import time
@@ -28,7 +28,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """An event, and what each target makes of it."""
+    """An event, and for each target whether it goes there."""
 
     source: str
     type: str
@@ -40,7 +40,7 @@ class _Envelope(msgspec.Struct):
 
 
 def matches_of(config: Config, content: bytes, source: str | None) -> Matches:
-    """Return what each target makes of a canonical event, or of a body that a provider sent to `source`.
+    """Match a canonical event, or a body that a provider sent to `source`, with each target.
 
     Raises: CommandFailed if it cannot be read.
     """

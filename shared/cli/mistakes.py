@@ -71,7 +71,7 @@ def _of_target(config: Config, target: Target, tried: Samples) -> Iterator[str]:
     note = address_note(endpoint)
     if note is not None:
         yield f"url: {note}; until then every attempt fails"
-    # A name may stand for an address in a private network, if that is opened.
+    # A name may resolve to a private address, if `allow_private` opens that.
     private = (
         bool(endpoint.allow_private) if endpoint.address is None else refusal(endpoint.address) is not None
     )

@@ -1,4 +1,4 @@
-"""Names that stand for nothing: an error that says which there are, the nearest first."""
+"""Errors for names that do not exist: each lists those that do, the most similar first."""
 
 import fnmatch
 import re
@@ -11,12 +11,12 @@ from shared.nearest import nearest_first
 from shared.providers import ADAPTERS
 from shared.settings import Config
 
-# What a type that a sender names itself consists of, and a glob over it.
+# The characters of a type that a sender names itself, and of a glob over it.
 _GLOB = re.compile(r"[A-Za-z0-9._/:*?\[\]!-]+")
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> click.UsageError:
-    """Return the error for a name that none of `known` is."""
+    """Return the error for a name that is not in `known`."""
     names = nearest_first(name, known)
     if not names:
         return click.UsageError(f"no {what} is named {name!r}: none is configured")
@@ -24,16 +24,16 @@ def no_such(what: str, name: str, known: Iterable[str]) -> click.UsageError:
 
 
 def check_target(config: Config, name: str) -> None:
-    """See that a target is configured. Raises: UsageError."""
+    """Check that a target is configured. Raises: UsageError."""
     names = [target.name for target in config.targets]
     if name not in names:
         raise no_such("target", name, names)
 
 
 def check_narrowing(config: Config, source: str | None, type_: str | None = None) -> None:
-    """See that what narrowed a listing is there. Raises: UsageError.
+    """Check the source, target and type by which a listing was narrowed. Raises: UsageError.
 
-    For listings that found nothing: what has left the configuration may stand in the records still.
+    Only listings that found nothing call this: the records may still hold names that left the configuration.
     """
     sources = [each.name for each in config.sources]
     if source is not None and source not in sources:

@@ -80,7 +80,7 @@ def command(
 
 
 async def check_source(client: RedisClient, config: Config, name: str | None) -> None:
-    """See that a source is configured, or was. Raises: UsageError; StoreUnavailable."""
+    """Check that a source is configured, or was. Raises: UsageError; StoreUnavailable."""
     known = [source.name for source in config.sources]
     if name is None or name in known:
         return

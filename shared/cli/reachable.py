@@ -1,4 +1,4 @@
-"""Looking up the names of targets, as deliveries will: with one that does not resolve every attempt fails."""
+"""Looks up the names of targets as deliveries will: if one does not resolve, every attempt fails."""
 
 import asyncio
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ async def _of_target(lookups: Lookups, number: int, target: Target, config: Conf
     endpoint: Endpoint = endpoint_of(config, target)
     by_proxy = endpoint.proxy is not None and endpoint.proxy.resolves
     if endpoint.known_address is not None or by_proxy:
-        return None  # there is nothing to look up, or not by us
+        return None  # an address needs no look-up, and a proxy may do it
     found = await _look_up(lookups, endpoint.lookup_name, endpoint.port)
     if isinstance(found, str):
         problem: str | None = found

@@ -97,7 +97,7 @@ def command(
 def _check_targets(names: Sequence[str], dead_letters: str | None, to: str | None) -> None:
     if to is not None and to not in names:
         raise no_such("target", to, names)
-    # What was a removed target's may go to another.
+    # Deliveries of a removed target may go to another.
     if dead_letters is not None and to is None and dead_letters not in names:
         raise no_such("target", dead_letters, names)
 

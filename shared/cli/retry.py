@@ -58,7 +58,7 @@ def command(
 
     counts, views = ask(settings, count)
     _announce(counts, views, dry_run=dry_run, err=as_json)
-    # What is due already may wait for a breaker's next probe: a retry lets that go now.
+    # A delivery that is due may wait for the breaker's next probe: a retry makes that probe now.
     tries = [view.name for view in views if view.breaker == "open" and view.state == "active"]
     if dry_run or not (counts.total or tries):
         if as_json:

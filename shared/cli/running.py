@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def running_config(option: str | None) -> Config:
-    """Return the configuration of what runs here, of a demo if of nothing else. Raises: ConfigError."""
+    """Return the configuration that is found, else that of the demo in this folder. Raises: ConfigError."""
     return read_config(given(find_running_config(option)))
 
 

@@ -149,7 +149,7 @@ def _chosen(adapters: list[AnyAdapter], names: tuple[str, ...]) -> list[Scenario
 
 
 def _base(config: Config, url: str | None) -> str:
-    """Return where the ingress is. Raises: UsageError."""
+    """Return the base URL of the ingress. Raises: UsageError."""
     if url is None:
         return f"http://{join_authority(reachable(config.ingress.host), config.ingress.port)}"
     try:

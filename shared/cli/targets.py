@@ -1,4 +1,4 @@
-"""`headrace targets`: how each target stands; pausing, disabling, enabling, testing and removing one."""
+"""`headrace targets`: the state of each target; pausing, disabling, enabling, testing and removing one."""
 
 import asyncio
 import json
@@ -133,7 +133,7 @@ def _change(
 
 
 def _going(view: TargetView) -> str:
-    """Say what of a target's backlog goes out now, and until when the rest waits."""
+    """Print how many of a target's deliveries go out now, and until when the rest waits."""
     text = f"{counted(view.due_now, 'delivery goes', 'deliveries go')} out now"
     later = view.backlog - view.due_now
     if later and view.next_attempt_ms is not None:
@@ -192,7 +192,7 @@ def enable(name: str, config: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def remove(name: str, yes: bool, config: str | None, as_json: bool) -> None:
-    """Let go of a target that left the configuration; what waits for it becomes dead letters."""
+    """Remove a target that left the configuration; what waits for it becomes dead letters."""
     settings = running_config(config)
     configured = [target.name for target in settings.targets]
     if name in configured:

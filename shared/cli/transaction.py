@@ -26,9 +26,9 @@ RECEIVED = "*"
 def command(provider: str, transaction: str, source: str | None, config: str | None, as_json: bool) -> None:
     """Show the timeline of transaction ID of PROVIDER, over all of its sources.
 
-    ID is the event's `transaction_id`; of Trustap its family is a part: basic_tx/25992. Sources of
-    standard-webhooks never share a transaction: of several, say which with --source. What came late is
-    marked, and never moves a final status back.
+    ID is the event's `transaction_id`; with Trustap it includes the family: basic_tx/25992. Sources of
+    standard-webhooks never share a transaction: if there are several, name one with --source. An event that
+    came late is marked, and never moves a final status back.
     """
     settings = running_config(config)
     source = _source(settings, provider, source)
@@ -64,7 +64,7 @@ def _source(config: Config, provider: str, given: str | None) -> str | None:
         return None
     names = [source.name for source in config.sources if source.provider == provider]
     if given is not None:
-        # It may have left the configuration: what came from it is still kept.
+        # The source may have left the configuration: its events are still kept.
         return given
     if len(names) != 1:
         which = f"one of {', '.join(sorted(names))}" if names else "the configuration has none"

@@ -20,7 +20,9 @@ Samples = Mapping[str, list[dict[str, object]]]
 
 
 def samples(config: Config) -> Samples:
-    """Return the sample events as they would come from each source, without those that cannot be read."""
+    """Return the sample events as they would come in by each source, without those that its adapter cannot
+    read.
+    """
     reader = Reader(config)
     found: dict[str, list[dict[str, object]]] = {}
     for source in config.sources:
@@ -31,7 +33,7 @@ def samples(config: Config) -> Samples:
 
 
 def glob_mistakes(config: Config, target: Target) -> Iterator[str]:
-    """Say which globs of a target match nothing there is."""
+    """Return a line for each glob of a target that can never match."""
     names = [source.name for source in config.sources]
     for pattern in target.sources:
         if not fnmatch.filter(names, pattern):
@@ -48,7 +50,7 @@ def glob_mistakes(config: Config, target: Target) -> Iterator[str]:
 
 
 def filter_mistakes(config: Config, target: Target, tried: Samples) -> Iterator[str]:
-    """Say why a target's filter can never be true, as far as the sample events tell."""
+    """Return a line if a target's filter is true for none of the sample events, with the reason."""
     if target.filter is None:
         return
     passes = Filter(target.filter)
@@ -70,7 +72,7 @@ def filter_mistakes(config: Config, target: Target, tried: Samples) -> Iterator[
 
 
 def _takes_own_types(config: Config, target: Target) -> bool:
-    """Tell whether a target takes events of a source whose sender names types, and fields, of its own."""
+    """Tell whether a target takes events of a source whose sender has types and fields of its own."""
     return any(
         ADAPTERS[source.provider].names_own_types and source_matches(target, source.name)
         for source in config.sources

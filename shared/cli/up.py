@@ -78,13 +78,13 @@ def start_redis(supervisor: Supervisor, config: Path) -> None:
     """Start the embedded Redis of a configuration, if it asks for one. Raises: CommandFailed."""
     if is_embedded(config):
         redis = EmbeddedRedis(data_folder(config))
-        # The server inherits the lock: the folder stays locked until it has ended, whatever becomes of us.
+        # The server inherits the lock, so the folder stays locked until it has ended, even if we die first.
         output = str(redis.folder / "redis.log")
         supervisor.start(Child("redis", redis.argv, pass_fds=(redis.lock.fileno(),), output=output))
 
 
 def receiver_child(config: Path, listener: socket.socket, *, output: str | None = None) -> Child:
-    """Return the demo's receiver, which knows the targets' secrets from the configuration."""
+    """Return the demo's receiver, which reads the targets' secrets from the configuration."""
     fd = listener.fileno()
     argv = [sys.executable, "-m", "shared.demo.receiver", "--config", str(config), "--fd", str(fd)]
     return Child("receiver", argv, pass_fds=(fd,), output=output)
@@ -95,7 +95,7 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
     from shared.demo.setup import write_demo
     from shared.demo.show import play
 
-    # In a pipe or a file no line need be short: the table has one line a row there.
+    # In a pipe or a file, lines may be long: each row of the table is one line.
     in_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     console = Console(width=PIPE_COLUMNS if in_pipe else None)
     listener, receiver = listen(host, port), listen("127.0.0.1", receiver_port)
@@ -139,7 +139,7 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
         return supervisor.run(until=failed.is_set) or int(failed.is_set())
     finally:
         say("\nstopping …")
-        console.quiet = True  # what the demo finds from now on, Redis gone too, is of no interest
+        console.quiet = True  # the demo may still be reading Redis, which stops now
         supervisor.stop()
 
 

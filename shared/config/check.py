@@ -1,4 +1,4 @@
-"""Typing and checking a configuration, whole, before anything starts; a mistake is named by its key."""
+"""Checks a configuration as a whole before anything starts, and gives it types. A mistake names its key."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -48,7 +48,7 @@ def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
 
 
 def _with_files(target: Target, folder: Path) -> Target:
-    """Return a target whose files are named from here."""
+    """Return a target with the paths of its files made absolute."""
     ca_file, client_cert = (
         str(folder / file) if file else file for file in (target.ca_file, target.client_cert)
     )

@@ -1,4 +1,4 @@
-"""From msgspec's errors to ours: the key's own path, and one sentence that says what may stand there."""
+"""Turns msgspec's errors into ours: the key's path, and one sentence that says which values are allowed."""
 
 import re
 from typing import Any
@@ -33,7 +33,10 @@ def from_msgspec(message: str, type_: type, path: str) -> ConfigError:
 
 
 def one_of(value: str, values: list[str]) -> str:
-    """Return what is wrong with a value that is none of `values`. It is not repeated: it may be a secret."""
+    """Return the message for a value that is not one of `values`.
+
+    The value is not repeated: it may be a secret.
+    """
     return f"must be one of {', '.join(nearest_first(value, values))}"
 
 
@@ -60,7 +63,7 @@ def _values_at(type_: type, at: str) -> list[str]:
 
 
 def _bounds_at(type_: type, at: str) -> str:
-    """Return what a value must be that is of the right type, and out of its bounds."""
+    """Return the message for a value of the right type that is out of its bounds."""
     kind = _kind_at(type_, at)
     if isinstance(kind, inspect.Metadata):
         return f"must be {(kind.extra_json_schema or {})['description']}"
@@ -69,7 +72,7 @@ def _bounds_at(type_: type, at: str) -> str:
 
 
 def _kind_at(type_: type, at: str) -> inspect.Type | None:
-    """Return what stands at a path below a type, such as `.targets[0].format`; None if that is not known."""
+    """Return the type at a path below a type, such as `.targets[0].format`; None if it is not known."""
     kind: inspect.Type | None = _not_none(inspect.type_info(type_))
     for key, _ in _STEPS.findall(at):
         if isinstance(kind, inspect.StructType) and key:

@@ -38,7 +38,7 @@ def find_config(option: str | None, environ: Mapping[str, str] = os.environ) -> 
 
 
 def find_running_config(option: str | None, environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Like `find_config`, for commands that look at what runs: the demo of this folder comes last."""
+    """Like `find_config`, for commands that ask what runs; without any, that of the demo in this folder."""
     return find_config(option, environ) or (DEMO if DEMO.exists() else None)
 
 
@@ -61,7 +61,7 @@ def read_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(str(path), "is not UTF-8") from None
-    except ValueError as error:  # TOMLDecodeError is one, and so is what `int` says of too many digits
+    except ValueError as error:  # TOMLDecodeError is one, and `int` raises one for too many digits
         raise ConfigError(str(path), f"is not TOML: {error}") from None
     except RecursionError:
         raise ConfigError(str(path), TOO_DEEP) from None
@@ -100,7 +100,7 @@ def _variable(name: str, path: str, environ: Mapping[str, str], folder: Path) ->
         file = folder / name.removeprefix("file:")
         try:
             return file.read_text().rstrip("\r\n")
-        except (OSError, ValueError):  # it is no UTF-8, or no file has such a name
+        except (OSError, ValueError):  # the content is not UTF-8, or the name cannot be a file's
             raise ConfigError(path, f"the file {str(file)!r} cannot be read") from None
     if not name:
         raise ConfigError(path, "names no variable: write ${NAME} or ${file:PATH}")

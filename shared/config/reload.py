@@ -1,4 +1,4 @@
-"""Taking up a changed configuration file while the process runs."""
+"""Applies a changed configuration file while the process runs."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ NEED_RESTART = (
     "ingress.port",
     "retention.max_answer_bytes",
 )
-"""Keys that a running process does not take up: it says so."""
+"""Keys that a running process cannot change: it logs that it must be restarted."""
 
 EMPTIED = "has neither sources nor targets any more"
 
@@ -30,11 +30,11 @@ EMPTIED = "has neither sources nor targets any more"
 class ConfigFile:
     """A configuration and the file that it was read from.
 
-    A change of the file is noticed by its time, size and inode, and taken up once two looks in a row find the
-    same: half a file may be valid TOML, without half of the targets. What `${file:…}` names is not looked at:
-    after a change of a secret's file send SIGHUP. An emptied file is a mistake and never taken up, as every
-    source would be unknown at once; a start without any is one too, unless it `may_be_empty`. A pipe is not
-    read: while nobody writes to it, it would hold the process for ever.
+    A change of the file shows in its time, size and inode. It is applied once two checks in a row find the
+    same: half a file may be valid TOML that lacks half of the targets. Files that `${file:…}` names are not
+    watched: after a change of a secret's file, send SIGHUP. A file that was emptied is a mistake and is never
+    applied: every source would be unknown at once. Without `may_be_empty`, a start with such a file is a
+    mistake, too. A pipe is not read: the process would wait for ever if nobody wrote to it.
     """
 
     def __init__(self, path: Path, *, may_be_empty: bool = True) -> None:
@@ -48,7 +48,7 @@ class ConfigFile:
     def reload(self, *, always: bool = False) -> bool:
         """Read the file again if it has changed (or `always`); return True if `config` is now another.
 
-        A file that cannot be used changes nothing: the process goes on with what it has, and says so once.
+        A file that cannot be used changes nothing: the process keeps its configuration, and logs that once.
         """
         state, last = self._state(), self._last
         self._last = state
@@ -78,7 +78,7 @@ class ConfigFile:
         try:
             found = os.stat(self.path)
         except OSError:
-            return None  # being replaced at this moment, perhaps
+            return None  # perhaps it is being replaced at this moment
         return found.st_mode, found.st_mtime_ns, found.st_size, found.st_ino
 
 

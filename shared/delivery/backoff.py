@@ -9,9 +9,10 @@ from shared.settings import Retry
 
 
 class jittered(wait_base):
-    """A wait spread by a share of itself both ways, so that what failed together does not return together.
+    """A wait that is spread at random, by a share of itself both ways: deliveries that failed together do not
+    return together.
 
-    Above `maximum` the spread is folded back: nothing waits longer, and nothing piles up exactly there.
+    Above `maximum` the spread is folded back: no wait is longer, and waits do not pile up at exactly that.
     """
 
     def __init__(self, wait: wait_base, *, jitter: float, maximum: float) -> None:
@@ -41,7 +42,7 @@ class Backoff:
         return sum(min(delay * (1 + self._jitter), self._maximum) for delay in delays)
 
     def delay_s(self, attempt: int) -> float | None:
-        """Return the seconds to wait after the failed `attempt` (the first is 1); None: it was the last."""
+        """Return the seconds to wait after the failed `attempt` (the first is 1); None if it was the last."""
         if attempt >= self.attempts:
             return None
         return self._wait(_after(attempt))

@@ -1,4 +1,7 @@
-"""The headers of a target's own: its `headers` and `auth`, checked at the start, sent on every attempt."""
+"""A target's own headers: its `headers` and `auth`.
+
+They are checked at the start and sent on every attempt.
+"""
 
 import re
 from base64 import b64encode
@@ -10,12 +13,12 @@ from shared.secrets import Secret
 from shared.settings import Auth
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-# Visible ASCII, with spaces and tabs inside: what every receiver reads alike.
+# Visible ASCII, with spaces and tabs inside: every receiver reads that in the same way.
 _VALUE = re.compile(rb"[!-~](?:[ -~\t]*[!-~])?")
 _BEARER = re.compile(rb"[!-~]+")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
-# What a delivery says of itself, and what speaks to a proxy; framing is refused by the client.
+# Headers that Headrace sets, and headers for a proxy. The client refuses those that frame the body.
 _OURS = frozenset((b"content-encoding", b"content-type", b"proxy-authorization", b"user-agent"))
 _OUR_PREFIXES = (b"webhook-", b"ce-")
 
@@ -23,8 +26,7 @@ _OUR_PREFIXES = (b"webhook-", b"ce-")
 def own_headers(headers: Mapping[str, Secret], auth: Auth | None) -> list[tuple[bytes, bytes]]:
     """Return a target's own headers as they are sent.
 
-    Raises:
-        ConfigError: with the path below the target (`headers.x-team`, `auth.bearer`), and no value.
+    Raises: ConfigError with the path below the target (`headers.x-team`, `auth.bearer`), and no value.
     """
     found: dict[bytes, bytes] = {}
     if auth is not None:

@@ -1,4 +1,4 @@
-"""What a target is sent, and where: the request of one delivery, signed."""
+"""The signed request of one delivery, and the endpoint that it goes to."""
 
 from shared import __version__
 from shared.delivery.formats import compose
@@ -13,7 +13,10 @@ USER_AGENT = f"Headrace/{__version__}".encode()
 
 
 class Outgoing:
-    """One target's requests. `endpoint` is where they go; `private` names headers not to be shown."""
+    """One target's requests.
+
+    They go to `endpoint`. `private` names the headers whose values must not be shown.
+    """
 
     def __init__(self, config: Config, target: Target) -> None:
         self.endpoint = endpoint_of(config, target)
@@ -27,7 +30,7 @@ class Outgoing:
         """Return the whole request: the bytes that are signed are the bytes that are sent."""
         headers, body = compose(event, self._format)
         timestamp = at_ms // 1000
-        # An id and a signature of ours begin no new line.
+        # Our own ids and signatures hold no line break.
         lines = b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n%b" % (
             event.id.encode(),
             timestamp,
@@ -38,13 +41,13 @@ class Outgoing:
 
 
 def proxy_of(config: Config) -> Proxy | None:
-    """Return the way out, None for the direct one. Raises: ValueError."""
+    """Return the configured proxy, or None. Raises: ValueError."""
     settings = config.egress
     return Proxy.parse(settings.proxy, resolves=settings.proxy_resolves) if settings.proxy else None
 
 
 def endpoint_of(config: Config, target: Target) -> Endpoint:
-    """Return where a target lives, and the way there. Raises: ValueError."""
+    """Return a target's endpoint, with the proxy if there is one. Raises: ValueError."""
     return Endpoint.parse(
         target.url,
         allow_private=target.allow_private,

@@ -27,7 +27,7 @@ _SEED_BYTES = 32
 
 
 class SigningKey(Protocol):
-    """What one secret signs with."""
+    """The key that a secret stands for."""
 
     @property
     def public(self) -> str | None:
@@ -38,12 +38,12 @@ class SigningKey(Protocol):
 
 
 class HmacKey:
-    """HMAC-SHA256 with a secret that the receiver has too: `v1`."""
+    """HMAC-SHA256 with a secret that the receiver has, too: `v1`."""
 
     public = None
 
     def __init__(self, key: bytes) -> None:
-        # To begin with a key costs more than to go on from there with a short content.
+        # Hashing the key costs more than hashing a short content, so it is done once.
         self._begun = hmac.new(key, digestmod=sha256)
 
     def sign(self, content: bytes) -> bytes:
@@ -73,7 +73,7 @@ def signing_key(secret: Secret) -> SigningKey:
     """Return the key of a secret: `whsec_` and base64 of 24 to 64 bytes, or `whsk_` and base64 of an
     Ed25519 seed and its public key.
 
-    Raises: ValueError, which repeats nothing of the secret.
+    Raises: ValueError, whose message repeats nothing of the secret.
     """
     prefix, underscore, text = secret.reveal().partition(b"_")
     prefix += underscore
@@ -107,7 +107,7 @@ def new_asymmetric_secret() -> str:
 
 
 def sign(keys: Iterable[SigningKey], id: str, timestamp: int, body: bytes) -> bytes:
-    """Return the value of `webhook-signature`: all keys sign, in their order."""
+    """Return the value of `webhook-signature`: one signature for each key, in their order."""
     content = f"{id}.{timestamp}.".encode() + body
     return b" ".join([key.sign(content) for key in keys])
 
@@ -120,10 +120,10 @@ def in_time(timestamp: int, *, now: float) -> bool:
 def verify(
     keys: Iterable[SigningKey], id: str, timestamp: int, body: bytes, signatures: bytes, *, now: float
 ) -> bool:
-    """Tell whether one of `signatures` is by one of `keys`, and `timestamp` within five minutes of `now`."""
+    """Tell whether one of `keys` made one of `signatures`, and `timestamp` is within 5 minutes of `now`."""
     if not in_time(timestamp, now=now):
         return False
-    # Both kinds of key sign alike each time, so that a signature is checked by making it again.
+    # Both kinds of key make the same signature each time, so a signature is checked by making it again.
     expected = sign(keys, id, timestamp, body).split(b" ")
     found = False
     for signature in signatures.split(b" "):
@@ -133,7 +133,7 @@ def verify(
 
 
 def _private_key(seed: bytes) -> "Ed25519PrivateKey":
-    # Loading OpenSSL's bindings takes time that whoever has no such secret need not spend.
+    # Imported here: loading OpenSSL's bindings takes time, and few configurations have such a secret.
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(seed)

@@ -1,4 +1,4 @@
-"""What an attempt's answer means for its delivery: done, tried again (when), or given up."""
+"""What an attempt's answer means for its delivery: it is done, tried again (and when), or given up."""
 
 from collections.abc import Collection
 from datetime import UTC
@@ -24,7 +24,7 @@ class Outcome(Enum):
 
 
 class GivenUp(StrEnum):
-    """By which rule a delivery became a dead letter."""
+    """The rule by which a delivery became a dead letter."""
 
     ATTEMPTS = "attempts"
     AGE = "age"
@@ -59,17 +59,22 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def succeeded(status: int | None) -> bool:
-    """Tell whether an answer's status says that a delivery arrived: 2xx alone does."""
+    """Tell whether an answer's status means success: only 2xx does."""
     return status is not None and 200 <= status < 300
 
 
 class Policy:
-    """A target's rules: its retry schedule, what it gives up on, and how old a delivery may grow."""
+    """A target's rules: its retry schedule, the statuses that it gives up on, and the greatest age of a
+    delivery.
+    """
 
     def __init__(
         self, backoff: Backoff, *, longest_s: float, give_up_on: Collection[int], max_age_s: float | None
     ) -> None:
-        """`longest_s` bounds what a `Retry-After` may ask for; `max_age_s` None: only the attempts count."""
+        """`longest_s` bounds the wait that a `Retry-After` may ask for.
+
+        `max_age_s` is None if only attempts count.
+        """
         self.backoff = backoff
         self._longest_s = longest_s
         self._give_up_on = frozenset(give_up_on)
@@ -83,8 +88,8 @@ class Policy:
         A delivery ages by its own attempts and the waits between them. Time in which its target is paused, or
         in which the target's breaker, rate, concurrency or order holds the delivery, does not count.
 
-        `status` is None if no answer came. A `Retry-After` of a 429 or 503 makes the wait longer, never
-        shorter than the schedule, and never longer than the schedule's longest.
+        `status` is None if no answer came. The `Retry-After` of a 429 or 503 can make the wait longer than
+        the schedule's, up to its longest; it never makes it shorter.
         """
         if succeeded(status):
             return Verdict(Outcome.DONE)
@@ -109,13 +114,13 @@ def _dead(word: GivenUp, text: str) -> Verdict:
 
 
 def asked_wait_s(value: bytes, now_s: float) -> float | None:
-    """Return the seconds that a `Retry-After` asks for; None if it says nothing sensible.
+    """Return the seconds that a `Retry-After` asks for; None if it is neither of its two forms.
 
     Source: RFC 9110, 10.2.3: delay-seconds, or an HTTP date.
     """
     text = value.decode("latin-1").strip()
     if text.isascii() and text.isdigit():
-        return float(text[:12])  # a number of more digits is beyond every bound anyway
+        return float(text[:12])  # a number of more digits is past every bound
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, OverflowError, IndexError, TypeError):

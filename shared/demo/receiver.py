@@ -1,6 +1,6 @@
 """`python -m shared.demo.receiver`: the demo's receiver. It checks every signature, and answers 200.
 
-`/flaky` answers 503 to the first attempt of each event, so that a retry is to be seen.
+`/flaky` answers 503 to the first attempt of each event, so that the demo shows a retry.
 """
 
 import argparse

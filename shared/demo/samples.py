@@ -1,4 +1,4 @@
-"""The providers' sample events, ready to be sent: with ids that were never seen before, and times of now."""
+"""The providers' sample events, ready to be sent: with fresh ids, and the present time."""
 
 from random import Random
 

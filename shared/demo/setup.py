@@ -1,4 +1,4 @@
-"""The demo's folder: its configuration, and the secrets that every run of it shares."""
+"""The demo's folder: its configuration, and its secrets, which all runs share."""
 
 import re
 import secrets
@@ -67,7 +67,7 @@ def write_demo(*, host: str, port: int, receiver_port: int) -> Path:
     for name in _TARGETS:
         _keep(vault / name, new_secret())
     path = folder / "headrace.toml"
-    # The whole path, so that a copy elsewhere finds them; a name that would need escapes stays relative.
+    # Absolute, so that a copy in another folder finds them. A path that needs escapes stays relative.
     where = vault if re.fullmatch(r"[^\"\\{}\x00-\x1f\x7f]+", str(vault)) else vault.name
     sources = "".join(
         _SOURCE.format(provider=provider, keys=demo.source.format(secret=f"${{file:{where}/{provider}}}"))

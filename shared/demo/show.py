@@ -1,4 +1,4 @@
-"""The demo's performance: the samples go in by HTTP as providers send them, and what came out is shown."""
+"""Plays the demo: sends the samples by HTTP as providers do, and shows what became of them."""
 
 import asyncio
 import http.client
@@ -51,14 +51,14 @@ class Seen(msgspec.Struct, frozen=True):
 
     @property
     def settled(self) -> bool:
-        """Whether nothing is to come."""
+        """Whether nothing more will happen to it."""
         return isinstance(self.kept, CopyView) or (
             isinstance(self.kept, EventView) and all(row.state == "done" for row in self.deliveries)
         )
 
 
 def play(console: Console, path: Path, *, host: str, port: int, receiver_port: int) -> None:
-    """Send every sample, some twice; wait until all is delivered; show it, and what to try next.
+    """Send every sample, some twice; wait until all are delivered; show them, and what to try next.
 
     Raises: CommandFailed; OSError if the ingress does not answer.
     """
@@ -95,7 +95,7 @@ def _send(
 
 
 async def _watch(config: Config, receipts: list[str]) -> dict[str, Seen]:
-    """Return what became of each request, once all of it is settled or time is up."""
+    """Return what became of each request, once all are settled or time is up."""
     client = RedisClient(parse_address(config.redis.url, config.redis.prefix), timeout_s=5.0)
     records, deliveries = Records(client), Deliveries(client)
     sources = [source.name for source in config.sources]
@@ -117,7 +117,7 @@ async def _watch(config: Config, receipts: list[str]) -> dict[str, Seen]:
 
 
 def _table(sent: list[Sent], seen: Mapping[str, Seen]) -> Table:
-    # Narrow enough for 80 columns: a provider is a heading, and names may be broken.
+    # It fits into 80 columns: each provider is a heading, and long names may be broken.
     table = Table(
         title="What came in, and where it went",
         title_justify="left",

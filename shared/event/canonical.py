@@ -15,12 +15,12 @@ class Money(msgspec.Struct, frozen=True):
 class DedupeKey(msgspec.Struct, frozen=True):
     """What makes two requests the same event, within one source.
 
-    `parts` identify it. `counts` and `raises` name counters of the source: the count that `counts`
-    stands at becomes part of the key, and a new event raises the counter that `raises` names. So a
-    second dispute on one transaction, which looks exactly like a re-send of the first, is told apart
-    by the resolution that came between. That holds only in their order: an adapter whose keys count is
-    `in_turn`. And since a provider may send both once more, a request with the very bytes of one that came
-    less than the source's `resend_window` before is a copy of it, whatever the count.
+    `parts` identify it. `counts` and `raises` name counters of the source: the present value of the counter
+    `counts` is part of the key, and a new event raises the counter `raises` by one. So a second dispute on
+    one transaction, which looks exactly like a re-send of the first, differs from it by the resolution that
+    came between. That works only if events are read in their order, so an adapter whose keys count sets
+    `in_turn`. A provider may send both events again. So a request with the same bytes as one that came less
+    than the source's `resend_window` before is a copy of it, whatever the counter says.
     """
 
     parts: tuple[str, ...]
@@ -31,9 +31,9 @@ class DedupeKey(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter makes of a provider's request. Text is the provider's own; times are RFC 3339.
 
-    `details` holds JSON-ready values. `dedupe` is None if the body lacks an identifying field: the
-    SHA-256 of the raw body then stands in, so that two real events never collapse into one. `status` is
-    for a type outside the table of canonical ones; a type of the table says its status itself.
+    `details` holds JSON-ready values. `dedupe` is None if the body lacks an identifying field: then the
+    SHA-256 of the raw body is used, so that two different events are never taken for one. `status` is only
+    for a type outside the table of canonical ones: in the table, the type gives the status.
     """
 
     type: str

@@ -1,7 +1,7 @@
-"""CEL expressions of the configuration: compiled once, and their mistakes named when it is read.
+"""CEL expressions of the configuration: compiled once, when it is read; a mistake is an error then.
 
-What an expression sees, and what a result is good for, is its user's business. The library is imported once
-there is an expression: it loads its own command line too, and most processes have none.
+The caller says which names an expression may use, and what its result means. The library is imported only if
+there is an expression: it loads its own command line, too.
 """
 
 import re
@@ -51,7 +51,7 @@ def compile_expression(text: str, shape: Mapping[str, Any]) -> Any:
 
 
 def _unknown_function(program: Any, shape: Mapping[str, Any]) -> str | None:
-    """Return the name of a function that does not exist, if the empty values lead to it."""
+    """Return the name of a function that does not exist, if evaluating with empty values finds one."""
     try:
         program.execute(dict(shape))
     except RuntimeError as error:
@@ -84,9 +84,9 @@ class Expression:
         return cls(value)
 
     def find(self, context: "cel.Context") -> object:
-        """Return what the expression makes of `context`; None if a field it names is not there.
+        """Evaluate the expression over `context`. Returns None if a field that it names is absent.
 
-        None too for every other way to fail: what a stranger's body holds is no mistake of the expression.
+        Any other failure gives None, too: the content of a body is not a mistake in the expression.
         """
         try:
             value: object = self._program.execute(context)
@@ -108,11 +108,11 @@ _Parts: TypeAlias = "dict[str, _Parts] | None"
 
 
 class Scope:
-    """What some expressions see of JSON values: the parts that they name, converted once for all of them.
+    """The parts of JSON values that some expressions name, converted once for all of them.
 
-    CEL has 64-bit integers and floats. A number that would have to become a float (one with a fraction,
-    an exponent, or more digits) is shown as its text, digit for digit: an amount stays exact, and
-    arithmetic on it fails instead of rounding. A large body costs only what is named of it.
+    CEL has 64-bit integers and floats. A number that would have to become a float (it has a fraction, an
+    exponent, or too many digits) is passed as its text, digit for digit: an amount stays exact, and
+    arithmetic on it fails instead of rounding. Of a large body, only the named parts are converted.
     """
 
     def __init__(self, expressions: Iterable[Expression]) -> None:
@@ -123,7 +123,7 @@ class Scope:
                     _widen(self._parts, [name, *keys])
 
     def context(self, **values: Json) -> "cel.Context":
-        """Return the context in which all of the expressions can be evaluated."""
+        """Return the context for evaluating any of the expressions."""
         import cel
 
         return cel.Context(
@@ -132,7 +132,7 @@ class Scope:
 
 
 def _paths(name: str, text: str) -> Iterator[list[str]]:
-    """Return the keys by which each mention of `name` goes on; what is a function's name is no key."""
+    """Return the path of keys that follows each mention of `name`. The name of a function is not a key."""
     for match in re.finditer(rf"\b{name}\b((?:\.[A-Za-z_]\w*(?!\w*\s*\())*)", text):
         yield match[1].split(".")[1:]
 
@@ -148,12 +148,12 @@ def _widen(parts: dict[str, "_Parts"], keys: Sequence[str]) -> None:
 
 
 def _named(value: Json, parts: "_Parts") -> Any:
-    """Return what is named of a value: all of it if `parts` is None."""
+    """Return the named parts of a value; all of it if `parts` is None."""
     if parts is None:
         return _visible(value)
     if isinstance(value, dict):
         return {key: _named(value[key], inner) for key, inner in parts.items() if key in value}
-    # A list has no keys: an empty one answers whatever was going to be asked of it.
+    # A list has no keys, so nothing in it can be named: an empty one is enough.
     return [] if isinstance(value, list) else _visible(value)
 
 

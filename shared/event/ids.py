@@ -1,4 +1,4 @@
-"""Event ids: made from where an event lies in its inbox, so that the receipt in a 200 is the event's id.
+"""Event ids: made from an event's entry in its inbox, so that the receipt in a 200 is the event's id.
 
 `evt_` + 11 hex digits of the milliseconds at which Redis took it + 8 hex digits for the source + the
 sequence number in hex. Ids sort by time, and an id leads back to its inbox entry.
@@ -26,7 +26,7 @@ def event_id(source: str, stream_id: str) -> str:
 
 @lru_cache(maxsize=64)
 def _beginning(source: str, ms: str) -> str:
-    # What a source's events of one millisecond have in common: a batch has few of these.
+    # All events of a source and a millisecond begin so; a batch has few such beginnings.
     return f"{PREFIX}{int(ms):011x}{source_tag(source)}"
 
 

@@ -12,8 +12,9 @@ import msgspec
 from shared.errors import Unreadable
 
 MAX_DEPTH = 512
-"""How many objects and lists may stand inside one another: what the parser and those who walk what it
-returns can do. A configuration may allow fewer; real payloads stay below ten."""
+"""How many objects and lists may stand inside one another: the parser, and the code that walks its result,
+can do no more. A configuration may allow fewer; real payloads stay below ten.
+"""
 
 _WHITE_SPACE = b" \t\r\n"
 _POSITION = re.compile(r"\(byte \d{1,12}\)$")
@@ -50,16 +51,16 @@ def read(body: bytes, max_depth: int = MAX_DEPTH) -> Json:
     except RecursionError:
         raise _too_deep(max_depth) from None
     except msgspec.ValidationError:
-        # The one thing an untyped decoder finds invalid is an integer past Python's digit limit.
+        # Without a type, the decoder finds only one value invalid: an integer past Python's digit limit.
         raise Unreadable("number-too-long", "a number in the body has too many digits") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if not body.strip(_WHITE_SPACE):
             raise Unreadable("empty", "the body is empty") from None
-        # Only the position is passed on: UnicodeDecodeError's own message shows a byte of the payload.
+        # Only the position is reported: UnicodeDecodeError's own message shows a byte of the payload.
         position = _POSITION.search(str(error))
         detail = "the body is not strict UTF-8 JSON"
         raise Unreadable("not-json", f"{detail} {position[0]}" if position else detail) from None
-    # Few bodies have so many brackets that they could be too deep.
+    # Counting all brackets first is cheap, and few bodies have enough of them to be too deep.
     if body.count(b"[") + body.count(b"{") > max_depth and _depth(body) > max_depth:
         raise _too_deep(max_depth)
     return value
@@ -79,7 +80,7 @@ def read_object(body: bytes, max_depth: int = MAX_DEPTH) -> dict[str, Json]:
 def _depth(body: bytes) -> int:
     """Return how many containers stand inside one another in valid JSON.
 
-    Counted over the brackets of the text: to walk the values takes three times as long.
+    It counts the brackets of the text: walking the values takes three times as long.
     """
     brackets = _STRING.sub(b"", body).translate(None, _ALL_BUT_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)

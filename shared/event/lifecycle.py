@@ -1,7 +1,7 @@
-"""How a provider's transactions go through the canonical statuses: data, one value for each provider.
+"""How a provider's transactions go through the canonical statuses. It is data: one value for each provider.
 
-`shared.event.timeline` applies it. What a provider does not document is inferred, and says so where it
-stands.
+`shared.event.timeline` applies it. What a provider does not document is inferred; a comment beside it says
+so.
 """
 
 from collections.abc import Mapping
@@ -12,29 +12,29 @@ import msgspec
 class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
     """Which status may follow which.
 
-    A status may follow any of an earlier stage or its own; `final` ones end the transaction, but for the
-    pairs of them in `settling`: a refund may still follow a cancellation. A status of no stage is one that
-    a provider made up itself: it ends nothing, and follows and precedes any but a final one.
+    A status may follow any status of an earlier stage or of its own. A `final` status ends the transaction,
+    except for the pairs in `settling`: a refund may still follow a cancellation. A status without a stage is
+    a provider's own: it ends nothing, and may follow and precede any status but a final one.
     """
 
     stages: tuple[frozenset[str], ...]
     final: frozenset[str]
     settling: frozenset[tuple[str, str]] = frozenset()
     restores: Mapping[str, str] = {}
-    """Canonical type → the status that it ends: the one before comes back."""
+    """Canonical type → the status that it ends. The status before that one applies again."""
     answers: Mapping[str, str] = {}
-    """Status → the one it answers: each answers one. What is answered before it arrives is late."""
+    """Status → the status that it answers. If the answered event arrives after the answer, it is late."""
     many_payments: bool = False
-    """Whether one transaction has payments that each go their own way, under ids of their own."""
+    """Whether a transaction has several payments, each with its own id and its own course."""
     running_totals: frozenset[str] = frozenset()
-    """The provider's events whose money is the transaction's total up to then, not their own."""
+    """The provider's events whose amount is the transaction's total so far, and not the event's own."""
 
     def stage(self, status: str | None) -> int:
-        """Return how far along a status is; 0 for one of no stage."""
+        """Return the number of a status's stage; 0 if it has none."""
         return next((n for n, stage in enumerate(self.stages) if status in stage), 0)
 
     def allows(self, now: str | None, then: str) -> bool:
-        """Tell whether a transaction in status `now` may go to `then`, or stay in it."""
+        """Tell whether a transaction in status `now` may go to status `then`. It may stay in a status."""
         if now is None or now == then:
             return True
         if now in self.final:
@@ -44,7 +44,7 @@ class Lifecycle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def stages(*names: str) -> tuple[frozenset[str], ...]:
-    """Return stages, each written as its statuses with spaces between."""
+    """Return stages from texts: each is a stage's statuses, separated by spaces."""
     return tuple(frozenset(each.split()) for each in names)
 
 
@@ -64,4 +64,4 @@ ANY = Lifecycle(
     final=frozenset({"completed", "cancelled", "rejected"}),
     restores={"payment.review_finished": "in_review"},
 )
-"""What holds of a provider of which nothing else is known."""
+"""The lifecycle of a provider that documents none."""

@@ -1,4 +1,4 @@
-"""Amounts as providers write them → integers of minor units, by ISO 4217 and never through a float."""
+"""Reads amounts as providers write them into integers of minor units (ISO 4217), never through a float."""
 
 import re
 from functools import cache
@@ -7,7 +7,7 @@ from shared.errors import Unreadable
 from shared.event.canonical import Money
 from shared.event.jsonbody import Json, Number
 
-_SYMBOLS = {"€": "EUR", "£": "GBP"}  # "$" is left out: a dozen currencies write it
+_SYMBOLS = {"€": "EUR", "£": "GBP"}  # without "$", which a dozen currencies use
 _DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?")
 _MARKED = re.compile(r"(-?[0-9.]+)[ \u00a0\u202f]*([^\s0-9.]{1,3})")
 _MAX_DIGITS = 19  # of 2**63
@@ -26,7 +26,9 @@ def exponent(currency: str) -> int:
 
 @cache
 def _exponents() -> dict[str, int]:
-    from iso4217 import Currency  # it reads an XML file; what reads no event needs no currencies
+    from iso4217 import (
+        Currency,
+    )  # it reads an XML file when imported
 
     return {currency.code: currency.exponent for currency in Currency if currency.exponent is not None}
 
@@ -71,9 +73,9 @@ def _code(currency: Json) -> str:
 
 
 def _scaled(amount: int | str | Number, places: int) -> int:
-    """Return `amount` × 10**places, on digits: no step's size depends on the exponent's value."""
+    """Return `amount` × 10**places, computed on its digits: the cost does not depend on the exponent."""
     if isinstance(amount, int) and amount.bit_length() < 32:
-        minor: int = amount * 10**places  # almost every amount there is
+        minor: int = amount * 10**places  # almost every amount
         return minor
     text = amount.text if isinstance(amount, Number) else str(amount)
     match = _DECIMAL.fullmatch(text)
@@ -84,7 +86,7 @@ def _scaled(amount: int | str | Number, places: int) -> int:
     significant = digits.rstrip("0")
     if not significant:
         return 0
-    magnitude = power.lstrip("+-0") or "0"  # zeros count as digits in `int`, which takes 4,300 of them
+    magnitude = power.lstrip("+-0") or "0"  # `int` takes at most 4,300 digits, and counts zeros
     if len(magnitude) > 9:
         raise Unreadable("bad-amount", "the amount's exponent is out of range")
     power_of_ten = -int(magnitude) if power.startswith("-") else int(magnitude)
@@ -103,7 +105,7 @@ def as_text(money: Money) -> str:
     """Return an amount for people: `1,500.00 GBP`."""
     try:
         places = exponent(money.currency)
-    except Unreadable:  # admitted by a version that knew the currency
+    except Unreadable:  # another version, which knew the currency, admitted it
         return f"{money.amount_minor} minor units of {money.currency}"
     whole, minor = divmod(abs(money.amount_minor), 10**places)
     sign = "-" if money.amount_minor < 0 else ""

@@ -1,7 +1,7 @@
-"""A finished event as one compressed value: what of it never changes, and the attempts to deliver it.
+"""A finished event as one compressed value: the part of it that never changes, and its attempts.
 
-A dictionary of what events look like makes small ones small: within a few hundred bytes little repeats. The
-value's first byte says which dictionary it was written with; each is kept for good.
+Little repeats within a few hundred bytes, so small events are compressed with a preset dictionary of text
+that events have. The value's first byte is the number of its dictionary; dictionaries are never removed.
 """
 
 import zlib
@@ -15,13 +15,13 @@ from shared.event.record import JSON
 from shared.event.times import rfc3339_ms
 
 DICTIONARY = 1
-"""What is written now. Another text is another file, with the next number."""
+"""The dictionary that values are written with. A changed text is a new file, with the next number."""
 
 _RAW = -15  # deflate without a header or a checksum: Redis checks what it keeps
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True):
-    """The pieces that shared.event.record names; and its attempts, as `<target> <lease>` → JSON of one."""
+    """The pieces that shared.event.record names, and the attempts: `<target> <lease>` → JSON of one."""
 
     attributes: bytes
     data: bytes
@@ -41,7 +41,10 @@ def pack(event_id: str, event: Packed) -> bytes:
 
 
 def unpack(event_id: str, value: bytes) -> Packed:
-    """Return what `pack` was given. Raises: ValueError if this version did not write it, nor one before."""
+    """Return what `pack` was given.
+
+    Raises: ValueError if neither this version nor an earlier one wrote it.
+    """
     try:
         inflate = zlib.decompressobj(wbits=_RAW, zdict=_dictionary(value[0]) + _own(event_id))
         return _decode(inflate.decompress(value[1:]))
@@ -55,6 +58,6 @@ def _dictionary(number: int) -> bytes:
 
 
 def _own(event_id: str) -> bytes:
-    # What its attributes repeat of its id, and the beginning of its attempts' times.
+    # The attributes repeat the id, and the attempts' times begin like it.
     ms = received_ms(event_id)
     return f"{ms}{event_id}{rfc3339_ms(ms)}".encode()

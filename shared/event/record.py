@@ -1,4 +1,4 @@
-"""An event as it is stored, in three pieces: the provider's bytes are never written anew or kept twice.
+"""An event as it is stored, in three pieces: the provider's bytes are neither written anew nor kept twice.
 
 `attributes` is a JSON object, the CloudEvents context attributes; `data` is a JSON object, the canonical data
 without `original`; `body` is the provider's own bytes, checked to be JSON.
@@ -53,7 +53,7 @@ class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Data(msgspec.Struct, frozen=True):
-    """The canonical `data`, all but `original`."""
+    """The canonical `data` without `original`."""
 
     provider: str
     provider_event: str | None

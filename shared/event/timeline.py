@@ -1,7 +1,7 @@
-"""A transaction's timeline, computed from its events: what happened when, the money, where it stands now.
+"""A transaction's timeline, computed from its events: what happened when, the money, and the present status.
 
-Events are ordered by when they occurred, if the provider says so, else by when they came in. A status
-moves only as the provider's lifecycle allows, so what comes late never moves a final one back.
+Events are ordered by when they occurred, if the provider says so, else by when they came in. The status
+changes only as the provider's lifecycle allows, so a late event never moves a final status back.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ REFUNDED = frozenset({"payment.refunded"})
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True):
-    """What a timeline needs to know of an event. `time` is in UTC, and None if it is not known.
+    """The facts of an event that a timeline needs. `time` is in UTC, and None if it is not known.
 
     `copy_of`: it is a copy of that event, which an operator has admitted as an event of its own.
     """
@@ -44,7 +44,7 @@ class TimelineStep(msgspec.Struct, frozen=True, kw_only=True):
     """An event's place in a timeline.
 
     `at` is when it happened: when it `occurred`, or else when it came in. `stands` is the transaction's
-    status from then on. `late`: it came after what it should have come before.
+    status from then on. `late`: it came after an event that it should precede.
     """
 
     at: str
@@ -55,14 +55,14 @@ class TimelineStep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sum(msgspec.Struct, frozen=True):
-    """Money of one kind, by currency; `unsaid` is how many payments came without their amount."""
+    """Money of one kind, by currency. `unsaid` counts the payments without an amount."""
 
     amounts: list[Money] = []
     unsaid: int = 0
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a transaction. `held` is in escrow, if the provider says so; else None."""
+    """What is known of a transaction. `held` is the money in escrow, if the provider says so; else None."""
 
     status: str | None
     final: bool
@@ -111,17 +111,17 @@ class _Walk:
         self._lifecycle = lifecycle
         self._before: str | None = None
         self._of_payment: dict[str, str] = {}
-        self._unanswered: Counter[str] = Counter()  # below zero: so many answers came first
+        self._unanswered: Counter[str] = Counter()  # below zero: that many answers came first
 
     def take(self, event: Happened) -> bool:
-        """Move on with an event. Returns whether it is late, as far as the order of statuses tells."""
+        """Apply an event. Returns whether it is late, judged by the order of statuses."""
         status = event.status
         if status is None:
             if self.status is not None and self._lifecycle.restores.get(event.type) == self.status:
                 self.status = self._before
             return False
         answered = self._answered(status)
-        # What knows its time stands where it belongs. Of the rest, the statuses alone tell.
+        # An event with a time is in its place. Of the others, only the statuses tell.
         in_turn = event.time is not None or (not answered and self._follows(event, status))
         if in_turn and self._lifecycle.allows(self.status, status):
             if status != self.status:
@@ -130,7 +130,7 @@ class _Walk:
         return not in_turn or self.status in self._lifecycle.final
 
     def _answered(self, status: str) -> bool:
-        """Tell whether a status was answered before it came: a dispute whose resolution overtook it."""
+        """Tell whether a status was answered before it came, as a dispute whose resolution overtook it."""
         answers = self._lifecycle.answers
         if status in answers:
             self._unanswered[answers[status]] -= 1
@@ -142,28 +142,28 @@ class _Walk:
     def _follows(self, event: Happened, status: str) -> bool:
         now = self.status
         if self._lifecycle.many_payments and event.payment_id is not None:
-            if self._of_payment:  # what another payment has come to says nothing of this one
+            if self._of_payment:  # another payment's status says nothing about this one
                 now = self._of_payment.get(event.payment_id)
             if self._lifecycle.allows(now, status):
                 self._of_payment[event.payment_id] = status
-        # An end ends all of its payments.
+        # A final status ends all payments of the transaction.
         ended = self.status in self._lifecycle.final and not self._lifecycle.allows(self.status, status)
         return not ended and self._lifecycle.allows(now, status)
 
 
 def _instant(time: str) -> str:
-    """Return a time in UTC in the form that sorts: its fraction has nine digits."""
+    """Return a time in UTC in a form that sorts: with nine digits of fraction."""
     whole, _, fraction = time.removesuffix("Z").partition(".")
     return f"{whole}.{fraction:0<9}"
 
 
 def _arrival(event: Happened) -> tuple[str, int, str]:
-    # Of one millisecond, an id's end counts up, in hex and without leading zeros.
+    # Within a millisecond, the end of an id counts up, in hex without leading zeros.
     return event.received_at, len(event.id), event.id
 
 
 def _order(event: Happened, lifecycle: Lifecycle) -> tuple[Any, ...]:
-    # If times are known, the order of arrival does not count: the same moments, the same timeline.
+    # If the times are known, the order of arrival does not count: the same times give the same timeline.
     return (
         _instant(event.time or event.received_at),
         () if event.time is not None else _arrival(event),
@@ -176,7 +176,7 @@ def _order(event: Happened, lifecycle: Lifecycle) -> tuple[Any, ...]:
 
 
 def _overtaken(arrived: Sequence[Happened]) -> set[str]:
-    """Return the ids of events that came in after one that occurred after them."""
+    """Return the ids of events that came in after an event that occurred later."""
     late = set()
     latest = ""
     for event in arrived:
@@ -189,10 +189,10 @@ def _overtaken(arrived: Sequence[Happened]) -> set[str]:
 
 
 def _sum(events: Iterable[Happened], types: frozenset[str], lifecycle: Lifecycle) -> Sum:
-    """Return the money of the events of these types, each payment's once.
+    """Return the money of the events of these types, counting each payment once.
 
-    Two events are of one payment if they name the same, or, if none is named, if they are of the
-    same moment: such are a status said twice, and a copy that an operator admitted.
+    Two events are of one payment if they name the same payment. If they name none, they are if their times
+    are equal: so it is if a provider repeats a status, or an operator admitted a copy.
     """
     payments: dict[tuple[str | None, ...], Money | None] = {}
     totals: dict[str, int] = {}
@@ -210,7 +210,7 @@ def _sum(events: Iterable[Happened], types: frozenset[str], lifecycle: Lifecycle
     for money in payments.values():
         if money is not None:
             sums[money.currency] += money.amount_minor
-    # A running total, if there is one, includes what the single events say.
+    # A running total, if there is one, includes the amounts of the single events.
     amounts = {currency: max(sums.get(currency, 0), totals.get(currency, 0)) for currency in {*sums, *totals}}
     return Sum(
         [Money(amounts[currency], currency) for currency in sorted(amounts)],

@@ -1,4 +1,4 @@
-"""Times: providers' own in UTC, with every fractional digit kept; ours in milliseconds."""
+"""Times: those of providers in UTC, with every digit of their fraction; our own in milliseconds."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone
@@ -13,9 +13,9 @@ _RFC3339 = re.compile(
 def to_utc(text: str | None) -> str | None:
     """Return an RFC 3339 time in UTC, `2026-03-02T10:01:44.1234567Z`, its fraction digit for digit.
 
-    None for None, and for whatever is no RFC 3339 time: no offset, no such day, more than nine
-    fractional digits, a leap second (`:60`, which few receivers can read), or a UTC year outside
-    1 to 9999. A time is then left out, never guessed.
+    Returns None for None, and for text that is not an RFC 3339 time: without an offset, of a day that does
+    not exist, with more than nine digits of fraction, with a leap second (`:60`, which few receivers can
+    read), or of a UTC year outside 1 to 9999. The event then has no time; a time is never guessed.
     """
     match = _RFC3339.fullmatch(text) if text is not None else None
     if match is None:

@@ -1,4 +1,4 @@
-"""The canonical types of events, and the status that each puts its transaction in."""
+"""The canonical types of events, and the status that each gives its transaction."""
 
 import re
 
@@ -9,7 +9,7 @@ HANDSHAKE = "source.handshake"
 UNKNOWN = "provider.unknown"
 
 TEST_PROVIDER, TEST_TYPE = "headrace", "headrace.test"
-"""What `headrace targets test` sends: no provider's event, and in no table of types."""
+"""What `headrace targets test` sends. It is not a provider's event, and not in the table below."""
 
 STATUS_OF: dict[str, str | None] = {
     "transaction.initiated": "open",
@@ -47,4 +47,4 @@ STATUS_OF: dict[str, str | None] = {
     HANDSHAKE: None,
     UNKNOWN: None,
 }
-"""Every canonical type, and the canonical status it puts its transaction in (None: it says nothing)."""
+"""Every canonical type → the canonical status that it gives its transaction; None if it gives none."""

@@ -1,8 +1,8 @@
-"""Background tasks: each has one owner, and none ends unseen.
+"""Background tasks: each has one owner, and the end of each is noticed.
 
-asyncio keeps the error of a task that nobody awaits until the task is collected, and a process whose watch or
-sweep has ended looks alive and does nothing. So a task that is meant to run as long as its process is started
-here. A process that has lost one ends, for its supervisor to start a new one.
+asyncio keeps the error of a task that nobody awaits until the task is collected, and a process whose sweep
+has ended looks alive and does nothing. So a task that is meant to run as long as its process is started here.
+If such a task ends, the process ends, and its supervisor starts a new one.
 """
 
 import asyncio
@@ -49,12 +49,12 @@ class BackgroundTasks:
             await asyncio.wait(self._tasks, timeout=within_s)
 
     def expect_ends(self) -> None:
-        """From now on a task may end: it was told to."""
+        """From now on a task may end, because the process is stopping."""
         self._stopping = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        # Retrieved also while stopping: an error that nobody asks for would be printed when it is collected.
+        # Also while stopping: asyncio prints an error that nobody retrieved when the task is collected.
         error = None if task.cancelled() else task.exception()
         if not self._stopping:
             how = "it was cancelled" if task.cancelled() else "it returned"
@@ -64,7 +64,7 @@ class BackgroundTasks:
 
 def end_process(why: str) -> None:
     """End this process at once, and log why and where each thread was. Values are not logged."""
-    # Whatever keeps us from the last line below: the kernel ends the process then.
+    # If anything keeps us from the last line below, the kernel ends the process.
     signal.alarm(END_WITHIN_S)
     log.critical("unhealthy, ending this process", reason=why, stack=stacks())
     logs.flush()
@@ -72,9 +72,9 @@ def end_process(why: str) -> None:
 
 
 def stacks() -> str:
-    """Return where each thread of this process is: files, lines and functions, no values."""
+    """Return the stack of each thread of this process: files, lines and functions, without values."""
     try:
-        # A pipe that does not block takes what fits; a file would need a disk that has room.
+        # A pipe that does not block takes what fits; a file would need room on the disk.
         reader, writer = os.pipe()
     except OSError:
         return ""  # no file descriptor is left

@@ -36,7 +36,7 @@ def _servers() -> Iterator[Path]:
     wanted = os.environ.get(SERVER_ENV, "redis-server")
     found = False
     if wanted != "embedded":
-        # All of PATH: an environment that is activated brings one of its own, before the machine's.
+        # All of PATH: an activated environment has a server of its own, which comes before the machine's.
         for folder in dict.fromkeys(os.get_exec_path()):
             if on_path := shutil.which(wanted, path=folder):
                 yield Path(on_path)
@@ -87,7 +87,7 @@ class EmbeddedRedis:
 
     def _lock(self) -> IO[bytes]:
         lock = open(self.folder / "lock", "ab")  # noqa: SIM115 — held as long as the server lives
-        # The server inherits the lock, so one that is still saving what an ended run left is waited for.
+        # The server inherits the lock: if that of an earlier run is still saving its data, this waits for it.
         deadline = time.monotonic() + LOCK_PATIENCE_S
         while True:
             try:
@@ -101,7 +101,7 @@ class EmbeddedRedis:
             return lock
 
     def _choose_server(self) -> Path:
-        """Return a server that can read the data, the one that wrote it if that is there, and record it.
+        """Return a server that can read the data, preferably the one that wrote it, and record the choice.
 
         Raises: CommandFailed if there is none.
         """
@@ -118,7 +118,7 @@ class EmbeddedRedis:
             except CommandFailed as error:
                 tried.append(str(error))
                 continue
-            # Redis 7 writes its append-only file elsewhere: 6.2 would start empty beside it, without a word.
+            # Redis 7 has its append-only file in another place: 6.2 would start empty, without an error.
             if ours[:2] >= theirs[:2]:
                 _write(record, _text(ours))
                 _write(origin, str(binary))
@@ -155,7 +155,7 @@ def _text(version: tuple[int, ...]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file whole or, if the disk is full, not at all."""
+    """Write a whole file or, if the disk is full, nothing."""
     if not path.exists() or path.read_text() != text:
         fresh = path.with_suffix(".new")
         fresh.write_text(text)

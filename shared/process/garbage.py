@@ -1,8 +1,8 @@
-"""Garbage collection for a process that serves: seldom, and without what was there at its start.
+"""Garbage collection for a long-lived process: it runs seldom, and skips the objects made at the start.
 
-Nearly all that a request or a delivery leaves behind goes by its reference count. Python's collector looks
-for cycles after every 700 new objects, and through all that modules made at start: it took a tenth of a
-busy worker's time.
+Reference counts free nearly all objects of a request or a delivery. Python's collector searches for cycles
+after every 700 new objects, also among those that modules made at the start: that took a tenth of a busy
+worker's time.
 """
 
 import gc
@@ -11,7 +11,10 @@ AFTER_OBJECTS = 50_000
 
 
 def settle() -> None:
-    """Set what is there aside for good, and look for cycles seldom from now on. Call once, when started."""
+    """Exempt all present objects from collection, and search for cycles seldom from now on.
+
+    Call it once, after the start.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(AFTER_OBJECTS, 10, 10)

@@ -1,8 +1,8 @@
 """Logs: one wide line per unit of work; readable on a terminal, JSON elsewhere.
 
 What libraries log through `logging`, warnings and uncaught exceptions go the same way. Payloads, answers,
-header values and path tokens are never passed to a logger; `redact` is the net below that rule, not a licence
-to lean on it. Nothing here raises into what logs, or makes it wait: see `shared.process.logwriter`.
+header values and path tokens are never passed to a logger. `redact` is a second line of defence, and no
+reason to break that rule. Logging never raises, and never waits: see `shared.process.logwriter`.
 """
 
 import atexit
@@ -26,13 +26,13 @@ from shared.process.logwriter import LogWriter
 LEVEL_ENV, FORMAT_ENV = "HEADRACE_LOG_LEVEL", "HEADRACE_LOG_FORMAT"
 LEVELS = ("debug", "info", "warning", "error", "critical")
 FORMATS = ("json", "text")
-# How long the end of a process waits for its last lines.
+# How long a process that ends waits for its last lines to be written.
 AT_EXIT_S = 1.0
 
-# What must not pass even if a library's message quotes it: our secrets' form, URL userinfo, path tokens.
+# What is masked even if a library's message quotes it: secrets in our form, URL userinfo, path tokens.
 _SECRETS = re.compile(r"whsec_[A-Za-z0-9+/=]+|(?<=://)[^/@\s]+@|(?<=/webhooks/)([^/\s?\"']+)/[^\s?\"']+")
 
-# Without locals: they hold payloads and secrets.
+# Tracebacks have no local variables: those hold payloads and secrets.
 _exceptions = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
@@ -66,7 +66,7 @@ def redacted(value: Any) -> Any:
 
 
 def configure(process: str, stream: TextIO | None = None) -> None:
-    """Send every log line of this process to `stream` (standard error), with the process's kind on it.
+    """Write every log line of this process to `stream` (by default standard error), with `process` in it.
 
     The level is `$HEADRACE_LOG_LEVEL`, else info; `$HEADRACE_LOG_FORMAT` may force `json` or `text`. Call it
     once in a process.
@@ -82,7 +82,10 @@ def configure(process: str, stream: TextIO | None = None) -> None:
     said_by_all = {"process": process, "pid": os.getpid()}
 
     def add_origin(_logger: Any, method: str, event: EventDict) -> EventDict:
-        """Do what three of structlog's processors would: one of them a line is a third of its cost."""
+        """Add level, time and process.
+
+        Three of structlog's processors do the same at three times the cost.
+        """
         event["level"] = "error" if method == "exception" else method
         event["timestamp"] = datetime.now(UTC)
         event.update(said_by_all)
@@ -100,7 +103,7 @@ def configure(process: str, stream: TextIO | None = None) -> None:
             event = processor(None, "warning", event)
         return bytes(event)
 
-    # A file descriptor of its own: a log never goes to whatever else gets the number of a closed one.
+    # A file descriptor of our own: if that of the stream is closed, its number may become another file's.
     _writer = LogWriter(os.dup(stream.fileno()) if stream is not None else -1, dropped)
     lines = _Lines(_writer)
     structlog.configure(
@@ -120,13 +123,13 @@ def configure(process: str, stream: TextIO | None = None) -> None:
 
 
 def flush(within_s: float = AT_EXIT_S) -> None:
-    """Wait until what was logged is written, but no longer than that."""
+    """Wait until all lines are written, but no longer than FLUSH_S."""
     if _writer is not None:
         _writer.flush(within_s)
 
 
 def fileno() -> int:
-    """Return the file descriptor of the log, else of standard error, for what must write by itself."""
+    """Return the file descriptor of the log, else of standard error, for code that must write to it directly."""
     return 2 if _writer is None else _writer.fd
 
 
@@ -138,20 +141,20 @@ def _choice(name: str, allowed: Sequence[str], default: str) -> str:
 
 
 class _Lines:
-    """What structlog logs to: a method for each level, which takes a rendered line."""
+    """structlog's logger: it has a method for each level, which takes a rendered line."""
 
     def __init__(self, writer: LogWriter) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = self.exception = writer.put
 
 
 class _FromLibraries(logging.Handler):
-    """Hands what libraries log to structlog."""
+    """Passes the records of libraries on to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             level = next(each for each in _LEVEL_NUMBERS if record.levelno >= each)
             log.log(level, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
-        except Exception as error:  # a message that does not fit its arguments
+        except Exception as error:  # the message does not fit its arguments
             log.error("a log line could not be made", logger=record.name, error=type(error).__name__)
 
 
@@ -159,7 +162,7 @@ _LEVEL_NUMBERS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO
 
 
 def _rendered_by(render: _Render) -> Processor:
-    """Return the last processor, which raises nothing: whatever was logged, one line comes of it."""
+    """Return the last processor. It never raises: it makes one line of whatever was logged."""
 
     def rendered(_logger: Any, method: str, event: EventDict) -> bytes:
         try:
@@ -178,7 +181,7 @@ def _json(method: str, event: EventDict) -> bytes:
     line = _encoder.encode(event)
     if (
         b"://" in line or b"/webhooks/" in line or b"whsec_" in line
-    ):  # all that `_SECRETS` finds has one of them
+    ):  # every match of `_SECRETS` has one of these
         line = _encoder.encode(redacted(msgspec.json.decode(line)))
     return line + b"\n"
 

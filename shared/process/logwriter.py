@@ -1,8 +1,8 @@
-"""Writing log lines without waiting: a bounded buffer, and a thread that writes it to a file descriptor.
+"""Writes log lines without waiting: a bounded buffer, and a thread that writes it to a file descriptor.
 
-A log that cannot be written (a full disk, a reader that is gone or that stalls) must not end or delay what
-logs. So whoever logs only puts a line into memory. Lines that do not fit there, or that could not be written,
-are dropped and counted, and the count is written once lines go out again.
+A log that cannot be written (the disk is full, its reader is gone or stalls) must not end or delay the
+process. So logging only puts a line into memory. Lines that do not fit there, or that could not be written,
+are dropped and counted, and the count is written once lines can be written again.
 """
 
 import os
@@ -26,7 +26,10 @@ class LogWriter:
     """Writes lines to a file descriptor, in the order in which they were put. It does not survive a fork."""
 
     def __init__(self, fd: int, dropped: Callable[[int], bytes], *, most_bytes: int = MOST_BYTES) -> None:
-        """`dropped` returns the line that tells how many were; `most_bytes` may wait in memory."""
+        """`dropped` returns the line that says how many lines were dropped.
+
+        At most `most_bytes` wait in memory.
+        """
         self.fd = fd
         self._dropped_line = dropped
         self._most_bytes = most_bytes
@@ -42,7 +45,7 @@ class LogWriter:
         self._hurry = False
         self._broken_line = False
         thread = threading.Thread(target=self._run, name="log", daemon=True)
-        # Signals are for the other threads: one of them may block a signal and wait for it.
+        # This thread takes no signals: another may block a signal and wait for it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             thread.start()
@@ -50,7 +53,7 @@ class LogWriter:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def put(self, line: bytes) -> None:
-        """Have a line written, its newline included. Returns at once and raises nothing."""
+        """Queue a line, which has its newline, for writing. Returns at once and raises nothing."""
         with self._lock:
             if self._bytes + len(line) > self._most_bytes:
                 self._dropped += 1
@@ -61,7 +64,10 @@ class LogWriter:
                 self._changed.notify_all()
 
     def flush(self, within_s: float) -> bool:
-        """Wait until each line is written or dropped, at most so long. Returns whether that came in time."""
+        """Wait until each line is written or dropped, at most `within_s`.
+
+        Returns whether that was so in time.
+        """
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
@@ -93,7 +99,7 @@ class LogWriter:
                 self._dropped += lost
 
     def _take(self) -> list[bytes]:
-        """Return the next lines: as many as go into one write."""
+        """Return the next lines, as many as go into one write."""
         lines: list[bytes] = []
         size = 0
         while self._lines and (not lines or size + len(self._lines[0]) <= self._at_once_bytes):
@@ -111,7 +117,7 @@ class LogWriter:
             while written < len(content):
                 try:
                     written += os.write(self.fd, content[written:])
-                except BlockingIOError:  # another process that shares the file made it so
+                except BlockingIOError:  # another process that shares the file may have done that
                     select.select([], [self.fd], [])
         except (OSError, ValueError):
             left, lost = len(content) - written, 0

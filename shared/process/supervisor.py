@@ -1,7 +1,7 @@
-"""Running child processes: started, started again when they die, stopped in order, never left behind.
+"""Runs child processes: it starts them, restarts those that die, stops them in order, and leaves none behind.
 
-Celery workers exit on a Redis restart, so something must start them again; this is that something for
-`headrace up`, `headrace ingress` and `headrace worker`, if no systemd or container runtime does it.
+Celery workers exit when Redis restarts, so something must start them again. In `headrace up`, `headrace
+ingress` and `headrace worker` this does, also without systemd or a container runtime.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from shared.process.terminal import Terminal
 log = structlog.get_logger()
 
 EXIT_CONFIG = 2
-"""A child's exit code for a configuration or a Redis that no restart mends."""
+"""A child's exit code if it cannot use its configuration or its Redis: a restart would not help."""
 
 RESTART_AFTER_S = 0.3
 RESTART_AFTER_AT_MOST_S = 5.0
@@ -63,7 +63,7 @@ class Child:
         self._log = log.bind(child=name)
 
     def start(self) -> None:
-        """Start the process; if that fails, say so: it is tried again at `start_at`."""
+        """Start the process. If that fails, log it and try again at `start_at`."""
         self.started = time.monotonic()
         try:
             self._start()
@@ -73,7 +73,7 @@ class Child:
             self._log.error("child cannot be started, trying again", reason=reason, deaths=self.deaths)
 
     def _start(self) -> None:
-        """Start the process. It is told to stop when we die, and Ctrl-C does not reach it directly."""
+        """Start the process. It gets SIGTERM if we die, and Ctrl-C does not reach it directly."""
         parent = os.getpid()
 
         def in_child() -> None:
@@ -101,7 +101,7 @@ class Child:
         self.starts += 1
 
     def died(self) -> int | None:
-        """Return the exit code of a process that ended since it was started, and forget it."""
+        """Return the process's exit code if it has ended, and schedule its restart; None if it runs."""
         code = self.process.poll() if self.process else None
         if code is None:
             return None
@@ -142,9 +142,10 @@ class Supervisor:
             child.start()
 
     def run(self, until: Callable[[], bool] = lambda: False) -> int:
-        """Keep every child running. Returns the exit code: when told to stop, or a child cannot be helped.
+        """Keep every child running until told to stop, or until a child cannot run. Returns the exit code.
 
-        It also ends when the terminal that it was started from goes away. Else SIGHUP is a daemon's reload.
+        It also ends when the terminal that it was started from goes away. Any other SIGHUP is passed on:
+        reload.
         """
         while not until():
             wait_s = 0.2 if any(child.process is None for child in self._children()) else 1.0
@@ -157,19 +158,19 @@ class Supervisor:
                         child.stop(signal.SIGHUP)
             for child in self._children():
                 if child.died() == EXIT_CONFIG and child.starts == 1:
-                    # Later it may only have come to a file that is being changed: the others go on.
+                    # On a later start the file may just be being changed: the others go on.
                     return EXIT_CONFIG
                 if child.process is None and time.monotonic() >= child.start_at:
                     child.start()
         return 0
 
     def stop(self) -> None:
-        """Stop all children: each stage is asked, then killed after its share of the time."""
+        """Stop all children, stage by stage: SIGTERM first, SIGKILL when the time of the stage is over."""
         deadline = time.monotonic() + STOP_WITHIN_S
         for stage in reversed(self._stages):
             for child in stage:
                 child.stop(signal.SIGTERM)
-            # A stage that hangs must not take the time of the ones below: Redis comes last and is quick.
+            # A stage that hangs must not use up the time of those after it: Redis comes last and is quick.
             self._wait(stage, max(deadline, time.monotonic() + 1.0))
             for child in stage:
                 child.stop(signal.SIGKILL)

@@ -11,10 +11,10 @@ class Terminal:
 
     def __init__(self) -> None:
         self._poll: select.poll | None = None
-        # `nohup` says that the terminal's end is not ours.
+        # Under `nohup` the process outlives its terminal.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and (fd := _find()) is not None:
             self._poll = select.poll()
-            self._poll.register(fd, 0)  # a hang-up is reported unasked
+            self._poll.register(fd, 0)  # poll reports a hang-up without being asked for it
 
     def is_gone(self) -> bool:
         """Tell whether there was a terminal and it has hung up."""
@@ -22,8 +22,8 @@ class Terminal:
 
 
 def _find() -> int | None:
-    """Return a file descriptor of the terminal: for as long as the process runs."""
+    """Return a file descriptor of the terminal, which stays open as long as the process runs."""
     try:
         return os.open(os.ctermid(), os.O_RDWR | os.O_NOCTTY)
-    except OSError:  # not this process's; but standard input may be one
+    except OSError:  # the process has no terminal of its own, but standard input may be one
         return sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
