@@ -1,8 +1,8 @@
-"""Which addresses a delivery may dial: a pure judgement of one IP address, no look-ups.
+"""Which addresses a delivery may dial. It judges one IP address, and looks nothing up.
 
-The rule is an allow-list: global unicast, and what `allow_private` opens. `ipaddress.is_global` is
-not used: it calls NAT64, IPv4-compatible, IPv4-mapped CGNAT and multicast addresses global.
-Source: the IANA special-purpose address registries for IPv4 and IPv6.
+The rule is an allow-list: global unicast, and what `allow_private` opens. `ipaddress.is_global` is not used:
+for NAT64, IPv4-compatible, IPv4-mapped CGNAT and multicast addresses it is true. Source: the IANA
+special-purpose address registries for IPv4 and IPv6.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from typing import TypeAlias
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
-# What no setting opens. It is read before `_PRIVATE`, which contains some of the metadata addresses.
+# No setting opens these. They are checked before `_PRIVATE`, which contains some of the metadata addresses.
 _NEVER: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(text), what)
     for text, what in (
         ("0.0.0.0/8", "unspecified"),
         ("169.254.0.0/16", "link-local"),
-        ("168.63.129.16/32", "a cloud's metadata service"),  # Azure; global unicast by its number
+        ("168.63.129.16/32", "a cloud's metadata service"),  # Azure; it lies in global unicast
         ("100.100.100.200/32", "a cloud's metadata service"),  # Alibaba, within CGNAT
         ("192.0.0.0/24", "reserved for protocols"),
         ("192.0.2.0/24", "for documentation"),
@@ -44,7 +44,7 @@ _NEVER: tuple[tuple[Network, str], ...] = tuple(
     )
 )
 
-# What `allow_private` opens.
+# `allow_private` opens these.
 _PRIVATE: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(text), what)
     for text, what in (
@@ -71,7 +71,7 @@ def refusal(address: Address, opened: Sequence[Network] = ()) -> str | None:
         if address.scope_id is not None:
             return f"{address} names a network interface; scoped addresses are never dialled"
         if address.ipv4_mapped is not None:
-            # The kernel dials the IPv4 address: that is the one to judge.
+            # The kernel dials the IPv4 address, so that is the one to judge.
             why = refusal(address.ipv4_mapped, opened)
             return None if why is None else f"{address} stands for IPv4: {why}"
     for network, what in _NEVER:
@@ -83,6 +83,6 @@ def refusal(address: Address, opened: Sequence[Network] = ()) -> str | None:
                 return None
             return f"{address} is {what}; the target's `allow_private` opens it"
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST_V6:
-        # IPv4-compatible ::a.b.c.d ends here too.
+        # IPv4-compatible ::a.b.c.d is refused here, too.
         return f"{address} is not global unicast; no setting opens it"
     return None

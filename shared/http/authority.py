@@ -1,6 +1,6 @@
-"""The host and port of a URL, read strictly: no form that two readers could take for two hosts.
+"""The host and port of a URL, read strictly: forms that two readers may take for two hosts are refused.
 
-No message in this module repeats what it read: there may be a secret in it.
+No message of this module repeats what it read: that may hold a secret.
 """
 
 import re
@@ -22,7 +22,7 @@ def refuse_unsafe(url: str) -> None:
 
 
 def split_authority(authority: str) -> tuple[str, Address | None, str | None]:
-    """Return the host as it is looked up, its address if it is one, and the text of the port.
+    """Return the host as it is looked up, its address if it is an address, and the text of the port.
 
     Raises: ValueError.
     """
@@ -45,7 +45,7 @@ def split_authority(authority: str) -> tuple[str, Address | None, str | None]:
     if not _NUMBER.fullmatch(last):
         return name, None, port if colon else None
     # A host that ends in a number is an address to many resolvers, in many forms: 127.1,
-    # 0x7f.1, 2130706433. Only the one form that everybody reads alike is taken.
+    # 0x7f.1, 2130706433. Only the form that all readers agree on is accepted.
     try:
         address = IPv4Address(name)
     except AddressValueError:
@@ -54,7 +54,7 @@ def split_authority(authority: str) -> tuple[str, Address | None, str | None]:
 
 
 def reachable(host: str) -> str:
-    """Return the address by which this machine reaches what listens on `host`."""
+    """Return the address by which this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
@@ -77,7 +77,7 @@ def _host_name(host: str) -> str:
         raise ValueError("the URL has no host")
     if not host.isascii():
         try:
-            # UTS 46 also folds full-width digits and dots, so numbers are looked for afterwards.
+            # UTS 46 also folds full-width digits and dots, so the check for numbers comes after it.
             host = idna.encode(host, uts46=True, std3_rules=True).decode("ascii")
         except idna.IDNAError:
             raise ValueError("the URL's host is no valid international name") from None

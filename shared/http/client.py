@@ -1,4 +1,4 @@
-"""The delivery client: one POST, one answer, one wall-clock deadline over everything."""
+"""The delivery client: one POST, one answer, and one deadline for everything together."""
 
 import asyncio
 
@@ -26,8 +26,8 @@ class Egress:
         max_idle_per_endpoint: int = 128,
         max_idle_s: float = 30.0,
     ) -> None:
-        """Take the limits: bytes read of an answer and of its heads, bytes kept of its body, and
-        idle connections over all, for each endpoint, and for how long.
+        """Set the limits: the bytes that are read of an answer and of its heads, and kept of its body; how
+        many connections may be idle, in all and for each endpoint, and for how long.
         """
         self._lookups = Lookups(resolver)
         self.dialler = Dialler(self._lookups, Caps(max_answer_bytes, max_head_bytes, keep_body_bytes))
@@ -37,12 +37,13 @@ class Egress:
         self._closed = False
 
     async def post(self, endpoint: Endpoint, request: bytes, timeout_s: float) -> Answer:
-        """Send what `endpoint.request` made, and return the target's final answer, whatever its status.
+        """Send a request that `endpoint.request` made, and return the target's final answer, whatever its
+        status is.
 
-        `timeout_s` covers look-up, connecting, TLS, sending and reading. A request may reach the
-        target twice: when a kept connection turns out closed, it is sent once more on a new one.
+        `timeout_s` covers look-up, connecting, TLS, sending and reading. A request may reach the target
+        twice: if a kept connection turns out to be closed, it is sent once more on a new one.
 
-        Raises: EgressError: no answer; `kind` says why.
+        Raises: EgressError if no answer came; its `kind` says why.
         """
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
 
@@ -62,9 +63,10 @@ class Egress:
             raise
 
     def begin(self, endpoint: Endpoint, request: bytes, timeout_s: float, ended: Ended) -> "Exchange":
-        """Post as `post` does, and have `ended` called with the answer, or with what `post` would raise.
+        """Post as `post` does, and call `ended` with the answer, or with the error that `post` would raise.
 
-        That is once, later, unless the exchange is cancelled. Many at a time cost little: no task waits.
+        It is called once, later, unless the exchange is cancelled. Many exchanges at a time cost little, as
+        no task waits.
         """
         if self._closed:
             raise RuntimeError("this client is closed")
@@ -79,14 +81,14 @@ class Egress:
         return exchange
 
     async def close(self) -> None:
-        """Close what is idle. Posts under way run on, and close their connections when they end."""
+        """Close the idle connections. Posts under way go on, and close their connections when they end."""
         self._closed = True
         self._lookups.close()
         for connection in self._pool.close():
             await connection.wait_lost()
 
     def give_back(self, loop: asyncio.AbstractEventLoop, endpoint: Endpoint, connection: Connection) -> None:
-        """Keep a connection for the next exchange, if it can be."""
+        """Keep a connection for the next exchange, if it is reusable."""
         if connection.reusable:
             if self._closed:
                 connection.abort()
@@ -95,9 +97,9 @@ class Egress:
 
 
 class Exchange:
-    """One request on its way, and one fresh try if the connection kept for it turns out closed.
+    """One request under way. It is sent once more if the kept connection turns out to be closed.
 
-    `resent` says that there was one: the target may have read the request twice.
+    `resent` says that it was: the target may have read the request twice.
     """
 
     __slots__ = (
@@ -121,7 +123,7 @@ class Exchange:
         deadline: float,
         ended: Ended,
     ) -> None:
-        """Make one that is not under way yet; `deadline` is in the loop's time."""
+        """Make an exchange that has not begun; `deadline` is in the loop's time."""
         self._egress = egress
         self._loop = loop
         self._endpoint = endpoint
@@ -142,12 +144,12 @@ class Exchange:
             raise
 
     def dial(self) -> None:
-        """Send over a new connection, when it is there."""
+        """Open a new connection, then send over it."""
         self._connection = None
         self._dialling = self._loop.create_task(self._dial())
 
     def cancel(self) -> None:
-        """End it without a word. Its connection is closed."""
+        """End it without calling `ended`. Its connection is closed."""
         if self._connection is not None:
             self._connection.abort()
         elif self._dialling is not None:
@@ -156,7 +158,7 @@ class Exchange:
     async def _dial(self) -> None:
         try:
             self.send(await self._egress.dialler.open(self._endpoint, self._deadline))
-        except Exception as error:  # whatever it is: somebody waits for an end
+        except Exception as error:  # any error: the caller waits for the end of this exchange
             self._ended(error)
 
     def _answered(self, result: Answer | Exception) -> None:
@@ -164,7 +166,7 @@ class Exchange:
             self.resent = True
             self.dial()
             return
-        connection, self._connection = self._connection, None  # it is another's from now on
+        connection, self._connection = self._connection, None  # from now on it belongs to another exchange
         if connection is not None:
             self._egress.give_back(self._loop, self._endpoint, connection)
         self._ended(result)

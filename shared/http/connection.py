@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection: a request out in one write, its answer read within caps and a deadline.
 
-Which connection to use, and whether to try once more, is the client's business.
+The client chooses the connection, and decides whether to send once more.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ _MAX_RETRY_AFTER_BYTES = 64  # an HTTP date has 29
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a target said: its final status, and the little of the rest that anybody needs.
+    """A target's answer: its final status, and the little else that is needed.
 
-    `body` holds the first bytes as they were sent, never decoded; `truncated` says that there were
-    more. `retry_after` is that header's value as it was sent, unless it is too long to mean anything.
+    `body` holds the first bytes as they were sent, never decoded; `truncated` says that there were more.
+    `retry_after` is that header's value as it was sent, None if it is longer than a date can be.
     """
 
     status: int
@@ -32,7 +32,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Caps(msgspec.Struct, frozen=True):
-    """How much of an answer is read: all of it, its heads, and what of the body is kept; in bytes."""
+    """Limits in bytes: of a whole answer, of its heads, and of the part of its body that is kept."""
 
     max_answer_bytes: int
     max_head_bytes: int
@@ -44,7 +44,7 @@ class Stale(Exception):
 
 
 Ended: TypeAlias = Callable[[Answer | Exception], None]
-"""What is called when an exchange has ended: with the answer, or with why there is none."""
+"""A callback for the end of an exchange: it gets the answer, or the error."""
 
 
 class Connection(asyncio.Protocol):
@@ -99,9 +99,9 @@ class Connection(asyncio.Protocol):
     # -- what the client calls
 
     def exchange(self, request: bytes, deadline: float, ended: Ended) -> None:
-        """Send `request`, and call `ended` later, once; `deadline` is in the loop's time.
+        """Send `request`, and call `ended` once, later; `deadline` is in the loop's time.
 
-        If there is no answer it is an EgressError (`timeout`, `protocol`, `tls`), or Stale. It is not
+        If no answer came, `ended` gets an EgressError (`timeout`, `protocol`, `tls`), or Stale. It is not
         called after `abort`.
         """
         self._ended = ended
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(request)
 
     def abort(self) -> None:
-        """Close at once, without sending what is buffered. Doing so again is harmless.
+        """Close at once, without sending what is buffered. A repeat does nothing.
 
         `close` would wait for a target that reads nothing, or under TLS for its close_notify.
         """
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         """Parse what came, and end the exchange if that was all, too much or wrong."""
         parser = self._parser
         if self._ended is None or parser is None:
-            # Nobody asked: whatever it is, the next answer would be read as part of it.
+            # No exchange is under way: the next answer would be read as a part of this.
             self.abort()
             return
         self._started = True
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
             # The parser's messages are fixed texts and hold nothing of what was received.
             self._wrong = self._wrong or f"the answer is not HTTP/1.1: {error}"
         if self._message_done:
-            # What is wrong with bytes after a complete answer is no matter of this answer.
+            # An error in the bytes after a complete answer does not concern that answer.
             self._finish(keep=self._keep_alive and self._wrong is None and not self._stray)
         elif self._wrong is not None:
             self._fail(EgressError("protocol", self._wrong))
@@ -177,7 +177,7 @@ class Connection(asyncio.Protocol):
             self._finish(keep=False)
 
     def eof_received(self) -> None:
-        """End the exchange: here, as `connection_lost` waits for a request that nobody reads."""
+        """End the exchange. `connection_lost` comes too late: it waits until the whole request is sent."""
         self._end(None)
         self.abort()
 
@@ -201,15 +201,15 @@ class Connection(asyncio.Protocol):
     # -- what the parser calls
 
     def on_message_begin(self) -> None:
-        """See the first byte of an answer: the only sign of one that nobody asked for."""
+        """Note that an answer begins: a second one was not asked for."""
         if self._message_done:
             self._stray = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep the few fields that matter; a trailer's do not."""
+        """Keep the few fields that matter, and none of a trailer."""
         if self._head_done:
             return
-        length = len(name)  # rules out most names without a copy in lower case
+        length = len(name)  # most names have another length, and need no copy in lower case
         if length == 11 and name.lower() == b"retry-after":
             self._retry_after = value if len(value) <= _MAX_RETRY_AFTER_BYTES else None
         elif (length == 14 and name.lower() == b"content-length") or (
@@ -222,7 +222,7 @@ class Connection(asyncio.Protocol):
         if not self._message_done and self._parser is not None:
             self._status = self._parser.get_status_code()
             self._head_done = True
-            if self._status < 100:  # the parser lets 099 pass, as a final status
+            if self._status < 100:  # the parser accepts 099, as a final status
                 self._wrong = "the answer's status is not one of HTTP"
 
     def on_body(self, chunk: bytes) -> None:
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         self._used = True
-        # An answer ahead of the request's end: the rest of the request must not be taken for the next.
+        # If the answer came before the whole request was sent, its rest must not be read as the next request.
         if keep and self._transport is not None and self._transport.get_write_buffer_size() == 0:
             self.reusable = True
         else:
@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
         if self._ended is None:
             return
         if exc is None and self._head_done and not self._framed:
-            self._finish(keep=False)  # its end is what ends this answer
+            self._finish(keep=False)  # this answer ends where the connection ends
         else:
             self._fail(self._closed_error(exc))
 

@@ -1,4 +1,4 @@
-"""From an endpoint to an open connection: look up, check every address, race, and speak TLS."""
+"""Opens a connection to an endpoint: look-up, a check of every address, a race of attempts, TLS."""
 
 import asyncio
 import errno
@@ -20,7 +20,7 @@ from shared.http.tls import Contexts, tls_reason
 from shared.values import ALL_NETWORKS
 
 _STAGGER_S = 0.25  # RFC 8305, section 5: how long an attempt runs before the next joins it
-_MAX_ADDRESSES = 8  # so that no zone file can make us knock at hundreds of doors
+_MAX_ADDRESSES = 8  # so that no zone can make us try hundreds of addresses
 
 
 class Dialler:
@@ -55,15 +55,16 @@ class Dialler:
                 phase = "during the TLS handshake"
                 return await self._attach(loop, sock, endpoint, deadline)
         except TimeoutError:
-            # A TimeoutError of the kernel is an OSError and was translated further down.
+            # The kernel's TimeoutError is an OSError, which `_connect` has translated already.
             raise EgressError("timeout", f"the deadline passed {phase}") from None
 
     async def _checked_addresses(self, endpoint: Endpoint) -> Sequence[Address]:
-        """Return what may be dialled, in the order to try. One forbidden address refuses them all.
+        """Return the addresses that may be dialled, in the order to try them. One forbidden address refuses
+        them all.
 
-        What is checked here is what is dialled, or what a `CONNECT` names: the name is not resolved
-        again, so a zone that answers differently the next time gains nothing. Nothing is returned for a
-        name that the proxy resolves.
+        What is checked here is what is dialled, or what a `CONNECT` names: the name is not resolved again, so
+        a zone that answers differently the next time gains nothing. The list is empty for a name that the
+        proxy resolves.
         """
         known = endpoint.address
         by_proxy = endpoint.proxy is not None and endpoint.proxy.resolves
@@ -90,7 +91,7 @@ class Dialler:
             else:
                 addresses = _interleaved(await self._lookups.find(proxy.lookup_name, proxy.port))
             for address in addresses:
-                # The configuration names the proxy, so it may be private; link-local it is by mistake.
+                # The configuration names the proxy, so it may be private. A link-local one is a mistake.
                 why = refusal(address, ALL_NETWORKS)
                 if why is not None:
                     raise EgressError("address-refused", why)
@@ -119,8 +120,8 @@ class Dialler:
                 ssl_handshake_timeout=max(deadline - loop.time(), 0) + 60 if secure else None,
             )
         except BaseException as error:
-            # The loop closes what it took over; but it may not have come that far. (A uvloop before
-            # 0.23 left `sock` with the number of a closed file, which this would close again.)
+            # The loop closes the socket once it has taken it over; it may have failed before. (A uvloop
+            # before 0.23 left `sock` with the number of a closed file, which this would close again.)
             connection.abort()
             sock.close()
             if isinstance(error, ssl.SSLError):
@@ -134,7 +135,7 @@ class Dialler:
     def _context(self, endpoint: Endpoint) -> ssl.SSLContext:
         try:
             return self._contexts.get(endpoint.ca_file, endpoint.client_cert)
-        except ValueError as error:  # it was checked at the start, but may have changed since
+        except ValueError as error:  # it was checked at the start, but may have changed since then
             raise EgressError("tls", str(error)) from None
 
 
@@ -156,7 +157,7 @@ async def _race(ways: Sequence[Callable[[], Coroutine[Any, Any, socket.socket]]]
                 attempts.discard(attempt)
                 failure = attempt.exception()
                 if failure is None:
-                    attempts.update(done)  # another may have connected in the same moment
+                    attempts.update(done)  # another may have connected at the same moment
                     attempts.discard(attempt)
                     return attempt.result()
                 if not isinstance(failure, EgressError):

@@ -1,6 +1,6 @@
-"""Where a target lives: one URL, parsed strictly and once, and the requests that go there.
+"""A target's endpoint: its URL, parsed strictly and once, and the requests that go there.
 
-No message in this module repeats the URL: its path, query or userinfo may hold a secret.
+No message of this module repeats the URL: its path, query or userinfo may hold a secret.
 """
 
 import functools
@@ -22,7 +22,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(#.*)?")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST_TARGET_SAFE = "/?:@!$&'()*+,;=-._~%[]"
 
-# Framing and connection handling are the client's: a second opinion in a header is request smuggling.
+# The client sets framing and connection headers: a second value in a target's headers is request smuggling.
 _OWN_HEADERS = frozenset(
     (
         b"accept-encoding",
@@ -41,11 +41,11 @@ _OWN_HEADERS = frozenset(
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """Where a target lives, and what its connections may reach. Build it with `parse`.
+    """A target's URL, and which addresses its connections may reach. Build it with `parse`.
 
-    `host` is what SNI, the certificate check and the Host header name; `lookup_name` is what is
-    resolved (it keeps a trailing dot); `address` is set instead for an address literal.
-    `proxy` is the way there, None for the direct one. Endpoints with equal `pool_key` share connections.
+    `host` is used in SNI, the certificate check and the Host header. `lookup_name` is the name that is
+    resolved (it keeps a trailing dot); for an address literal, `address` is set instead. `proxy` is None if
+    there is none. Endpoints with equal `pool_key` share connections.
     """
 
     scheme: str
@@ -77,8 +77,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         `ca_file` (PEM) is trusted beside the system's store; `client_cert` is a PEM file with a
         certificate and its key. Neither is read here.
 
-        Raises:
-            ValueError: with one line that says what is wrong, and repeats nothing of the URL.
+        Raises: ValueError with one line that says what is wrong, and repeats nothing of the URL.
         """
         refuse_unsafe(url)
         match = _URL.fullmatch(url)
@@ -110,7 +109,7 @@ class Endpoint(msgspec.Struct, frozen=True):
             address=address,
             request_head=b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n"
             % (request_target, authority.encode("ascii")),
-            # A str caches its hash; a tuple of these would be hashed anew for every request.
+            # A str caches its hash; a tuple would be hashed for every request.
             pool_key=repr(
                 (scheme, lookup_name, port, ca_file, client_cert, allow_private, proxy and proxy.digest)
             ),
@@ -118,14 +117,14 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     @property
     def known_address(self) -> Address | None:
-        """The address, if the URL alone tells it: names are not looked up."""
+        """The address, if the URL holds one. Names are not looked up."""
         if self.host == "localhost" or self.host.endswith(".localhost"):
             return _LOOPBACK
         return self.address
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: what a log or an error may show."""
+        """Scheme, host and port: the part that a log or an error may show."""
         return f"{self.scheme}://{join_authority(self.host, self.port)}"
 
     def __repr__(self) -> str:
@@ -135,7 +134,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     def request(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, lines: bytes = b"") -> bytes:
         """Return a whole POST request, head and body, for one write.
 
-        `lines` is what `header_lines` made of more headers. Raises: ValueError, as `header_lines` does.
+        `lines` are more headers, as `header_lines` returns them. Raises: ValueError, as `header_lines` does.
         """
         return b"%bcontent-length: %d\r\n%b%b\r\n%b" % (
             self.request_head,
@@ -149,12 +148,11 @@ class Endpoint(msgspec.Struct, frozen=True):
 def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return headers as they are sent.
 
-    Raises:
-        ValueError: a name is no token or one that the client sets itself; a value holds CR, LF
-            or NUL. The message repeats no value.
+    Raises: ValueError if a name is not a token or is one that the client sets itself, or a value holds CR, LF
+    or NUL. The message repeats no value.
     """
     lines = b"".join([header_name(name) + value + b"\r\n" for name, value in headers])
-    # Counting over all of them is three scans in C, however many fields.
+    # Counting over all fields at once is three scans in C, however many there are.
     count = len(headers)
     if lines.count(b"\n") != count or lines.count(b"\r") != count or b"\0" in lines:
         raise ValueError("a header's value holds CR, LF or NUL")
@@ -163,7 +161,10 @@ def header_lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
 
 @functools.lru_cache(maxsize=256)
 def header_name(name: bytes) -> bytes:
-    """Return how a header's line begins. Raises: ValueError if it is no token, or the client's own."""
+    """Return the beginning of a header's line.
+
+    Raises: ValueError if the name is not a token, or is one that the client sets itself.
+    """
     if not _TOKEN.fullmatch(name):
         raise ValueError("a header's name is no token")
     if name.lower() in _OWN_HEADERS:

@@ -1,5 +1,5 @@
-"""From a host name to addresses: concurrent look-ups of one name are one, and none can hold a thread
-that others need for long.
+"""Resolves host names. Look-ups of one name at the same time are one, and a look-up that hangs holds no
+thread that others need.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from shared.http.addresses import Address
 Resolver: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Name and port → textual addresses, in the order to try them. Raises OSError when there are none."""
 
-# Look-ups under way at once. As a name takes one thread at most, it needs this many names that hang
-# together before a look-up of a healthy name has to wait.
+# The most look-ups at once. A name takes at most one thread, so look-ups of other names have to wait
+# only if this many names hang.
 _MAX_THREADS = 16
 
 
 class Lookups:
     """Resolves names, each at most once at a time.
 
-    A look-up goes on when those who wait for it give up, and the next ones join it: a name server
-    that hangs costs one thread a name, not one a delivery.
+    A look-up goes on if those who wait for it give up, and later callers join it: a name server that hangs
+    costs one thread for each name, not one for each delivery.
     """
 
     def __init__(self, resolver: Resolver | None = None) -> None:
-        """Take `resolver` instead of the system's `getaddrinfo`."""
+        """`resolver` replaces the system's `getaddrinfo`."""
         self._resolver = resolver or _SystemResolver()
         self._under_way: dict[tuple[str, int], asyncio.Task[tuple[Address, ...]]] = {}
 
@@ -45,7 +45,7 @@ class Lookups:
             task = asyncio.create_task(self._resolve(name, port))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._ended(key, done))
-        # Unlike awaiting the task, this does not cancel it when we are cancelled.
+        # Awaiting the task itself would cancel it when we are cancelled.
         await asyncio.wait((task,))
         if task.cancelled():
             raise EgressError("dns", f"the look-up of {name} was given up")
@@ -62,7 +62,7 @@ class Lookups:
             addresses = tuple(dict.fromkeys(ip_address(text) for text in found))
         except OSError as error:
             raise EgressError("dns", f"{name}: {error.strerror or 'the look-up failed'}") from None
-        except ValueError:  # UnicodeError of an impossible name is one
+        except ValueError:  # the UnicodeError of an impossible name is one
             raise EgressError("dns", f"{name}: the look-up gave no usable address") from None
         if not addresses:
             raise EgressError("dns", f"{name} has no address")
@@ -71,15 +71,15 @@ class Lookups:
     def _ended(self, key: tuple[str, int], task: asyncio.Task[tuple[Address, ...]]) -> None:
         self._under_way.pop(key, None)
         if not task.cancelled():
-            task.exception()  # taken note of: those who waited may all have given up
+            task.exception()  # retrieved here, as all those who waited may have given up
 
 
 class _SystemResolver:
     """`getaddrinfo` in threads of its own.
 
-    The loop's default executor serves everything else that blocks, and a few hung look-ups would
-    fill it. Daemon threads, as neither asyncio's nor concurrent.futures' can be abandoned: they are
-    joined when the process exits, which a hung name server would hold up past its grace time.
+    The loop's default executor also serves everything else that blocks, and a few look-ups that hang would
+    fill it. The threads are daemons: those of asyncio and concurrent.futures are joined when the process
+    exits, so a name server that hangs would delay that past its grace time.
     """
 
     def __init__(self) -> None:
@@ -118,4 +118,4 @@ def _getaddrinfo(
     try:
         loop.call_soon_threadsafe(settle)
     except RuntimeError:
-        return  # the loop was closed meanwhile: nobody waits any more
+        return  # the loop was closed meanwhile

@@ -1,4 +1,4 @@
-"""The idle connections of each origin: the last used is the first reused; bounded in number and age."""
+"""The idle connections of each origin, bounded in number and age. The last used is reused first."""
 
 import asyncio
 
@@ -6,19 +6,19 @@ from shared.http.connection import Connection
 
 
 class Pool:
-    """Idle connections by pool key. Every connection in it is open as far as we know."""
+    """Idle connections by pool key. As far as we know, all of them are open."""
 
     def __init__(self, *, max_idle: int, max_idle_per_endpoint: int, max_idle_s: float) -> None:
-        """Keep at most so many, each for at most `max_idle_s` seconds."""
+        """Keep at most `max_idle` connections, each for at most `max_idle_s` seconds."""
         self._max_idle = max_idle
         self._max_idle_per_endpoint = max_idle_per_endpoint
         self._max_idle_s = max_idle_s
-        self._idle: dict[str, list[Connection]] = {}  # each list with the longest idle first
+        self._idle: dict[str, list[Connection]] = {}  # in each list the longest idle first
         self._count = 0
         self._reaper: asyncio.TimerHandle | None = None
 
     def take(self, key: str, now: float) -> Connection | None:
-        """Return the connection used last, or None; it is the caller's until `give`."""
+        """Return the connection that was used last, or None. The caller owns it until `give`."""
         idle = self._idle.get(key)
         while idle:
             connection = idle.pop()
@@ -30,7 +30,7 @@ class Pool:
         return None
 
     def give(self, key: str, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a reusable connection back, or close one for which there is no room."""
+        """Take a reusable connection back, or close it if there is no room."""
         idle = self._idle.setdefault(key, [])
         if len(idle) >= self._max_idle_per_endpoint:
             connection.abort()
@@ -40,7 +40,7 @@ class Pool:
         idle.append(connection)
         self._count += 1
         if self._count > self._max_idle:
-            # The one that has been idle longest anywhere, or a quiet target's would starve a busy one's.
+            # The one that has been idle longest anywhere: else a quiet target's would displace a busy one's.
             oldest = min((each for each in self._idle.values() if each), key=lambda each: each[0].idle_since)
             self._drop(oldest)
         if self._reaper is None:

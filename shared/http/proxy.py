@@ -1,6 +1,6 @@
-"""The way through an egress proxy: `CONNECT`, for https and http targets alike (RFC 9110, 9.3.6).
+"""Connects through an egress proxy, by `CONNECT`, for https and http targets (RFC 9110, 9.3.6).
 
-Whose address a `CONNECT` may name is checked before, by the dialler.
+The dialler checks the address before a `CONNECT` names it.
 """
 
 import asyncio
@@ -42,8 +42,7 @@ class Proxy(msgspec.Struct, frozen=True):
     def parse(cls, url: Secret, *, resolves: bool = False) -> Self:
         """Return the proxy of `http://[user:password@]host:port`.
 
-        Raises:
-            ValueError: with one line that repeats nothing of the URL.
+        Raises: ValueError with one line that repeats nothing of the URL.
         """
         try:
             text = url.reveal().decode()
@@ -68,7 +67,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """Return where it is, without credentials."""
+        """Return its URL without credentials."""
         return f"http://{join_authority(self.lookup_name, self.port)}"
 
     def __repr__(self) -> str:
@@ -77,7 +76,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 async def connect_through(proxy: Proxy, sock: socket.socket, host: str, port: int) -> None:
-    """Have the proxy at the other end of `sock` connect it to `host`.
+    """Ask the proxy at the other end of `sock` to connect it to `host`.
 
     Raises:
         EgressError: `proxy`.
@@ -104,5 +103,5 @@ async def connect_through(proxy: Proxy, sock: socket.socket, host: str, port: in
     if not status[1].startswith(b"2"):
         raise EgressError("proxy", f"the proxy answered {status[1].decode()} to CONNECT {target.decode()}")
     if head.end() != len(answer):
-        # TLS and HTTP both begin with us: whatever follows the head is not the target's answer.
+        # In TLS and in HTTP the client speaks first, so bytes after the head are not from the target.
         raise EgressError("proxy", "the proxy sent more than its answer to CONNECT")

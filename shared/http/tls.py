@@ -1,4 +1,4 @@
-"""TLS as deliveries use it: what is trusted, and which certificate is shown. It always verifies."""
+"""TLS for deliveries: the trusted certificates, and our own. Certificates are always verified."""
 
 import os
 import ssl
@@ -9,7 +9,10 @@ _Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Contexts:
-    """TLS contexts, one for each pair of files. A file that changed is read again: certificates expire."""
+    """TLS contexts, one for each pair of files.
+
+    A file that changed is read again, as certificates are renewed.
+    """
 
     def __init__(self) -> None:
         self._known: dict[_Files, tuple[_Stamp, ssl.SSLContext]] = {}
@@ -31,8 +34,8 @@ def make_context(ca_file: str | None = None, client_cert: str | None = None) -> 
 
     `client_cert` is a PEM file with a certificate, its chain and its key, which is not encrypted.
 
-    Raises:
-        ValueError: a file cannot be used. The message holds OpenSSL's reason, and nothing of what is in it.
+    Raises: ValueError if a file cannot be used. The message holds OpenSSL's reason, and nothing of the file's
+    content.
     """
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -44,16 +47,16 @@ def make_context(ca_file: str | None = None, client_cert: str | None = None) -> 
     return context
 
 
-# Checking is apart from making: reading the system's store takes 40 ms, and a configuration has many targets.
+# Checking does not make a context: reading the system's store takes 40 ms, for each of many targets.
 
 
 def check_ca_file(file: str) -> None:
-    """See that a CA file can be used. Raises: ValueError."""
+    """Check that a CA file can be used. Raises: ValueError."""
     _trust(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), file)
 
 
 def check_client_cert(file: str) -> None:
-    """See that a client certificate can be used. Raises: ValueError."""
+    """Check that a client certificate can be used. Raises: ValueError."""
     _show(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), file)
 
 
@@ -66,7 +69,7 @@ def _trust(context: ssl.SSLContext, ca_file: str) -> None:
 
 def _show(context: ssl.SSLContext, client_cert: str) -> None:
     try:
-        # Without a password of ours OpenSSL would ask at the terminal.
+        # Without a password from us, OpenSSL would ask for one at the terminal.
         context.load_cert_chain(client_cert, password=_encrypted)
     except OSError as error:
         raise ValueError(f"the file {client_cert} cannot be used: {_reason(error)}") from None
@@ -93,5 +96,5 @@ def _stamp(file: str | None) -> tuple[int, int, int] | None:
     try:
         stat = os.stat(file) if file is not None else None
     except OSError:
-        return None  # reading it will say why
+        return None  # the read that follows will say why
     return (stat.st_mtime_ns, stat.st_size, stat.st_ino) if stat is not None else None

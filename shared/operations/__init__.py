@@ -1,1 +1,1 @@
-"""What can be asked and done, over all that is kept: Redis and the disk read as one."""
+"""What commands ask and do. Redis and the disk are read as one."""

@@ -1,4 +1,4 @@
-"""The dead letters of Redis and of the disk, read as one, and discarding them."""
+"""Lists and discards dead letters. Redis and the disk are read as one."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ PAGE = 200
 
 
 class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which dead letters to discard: of these targets, and as far as the rest narrows it.
+    """Which dead letters to discard: those of these targets that match all other fields.
 
-    `span` is when they died; `type` a glob; `reason` a part of why, or of what the last attempt
-    said, in any case of letters.
+    `span` is when they died. `type` is a glob. `reason` is a part of the reason, or of the last attempt's
+    error, in upper or lower case.
     """
 
     targets: tuple[str, ...]
@@ -44,7 +44,7 @@ class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
-        """Tell whether a dead letter of one of the targets, of this time, is meant."""
+        """Tell whether a dead letter of one of the targets, within the span, is chosen."""
         return (
             (not self.events or letter.id in self.events)
             and of_source(letter.id, self.source)
@@ -54,7 +54,7 @@ class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class DeadLetters:
-    """The dead letters, wherever they are. All methods raise StoreUnavailable and ArchiveUnavailable."""
+    """The dead letters in Redis and on disk. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
     def __init__(self, client: RedisClient, file: DeadLetterFile | None) -> None:
         self._client = client
@@ -71,7 +71,7 @@ class DeadLetters:
 
     async def listing(self, targets: Sequence[str], span: Span, limit: int) -> list[DeadLetter]:
         """Return up to `limit` dead letters of these targets, the latest to die first."""
-        # Redis first: what moves to the disk meanwhile is found there then, and counted once.
+        # Redis first: a letter that moves meanwhile is then found on the disk. It is listed once.
         found = await self._in_redis.listing(targets, span, limit)
         seen = {(letter.id, letter.target) for letter in found}
         count = 0
@@ -86,14 +86,14 @@ class DeadLetters:
     async def discard(
         self, chosen: Chosen, planned: dict[str, int], *, user: str, done: Callable[[int], None]
     ) -> dict[str, int]:
-        """Discard what is chosen; `done` is told how many so far. Returns how many, by target.
+        """Discard what is chosen, and call `done` with how many so far. Returns how many, by target.
 
-        What was discarded until an error stands, and a second call goes on with the rest.
+        If an error breaks it off, a second call goes on with the rest.
         """
         asked: dict[str, Any] = msgspec.to_builtins(chosen)
         if chosen.events:
             asked |= named(chosen.events, "events")
-        # The entry comes first: nothing is discarded by hand without one.
+        # The audit entry comes first: nothing is discarded by hand without one.
         await note(self._client, "discard dead letters", user, asked, deliveries=planned)
         discarded: Counter[str] = Counter()
         async for target, page in self._chosen(chosen):
@@ -112,7 +112,7 @@ class DeadLetters:
             new = {letter.key for letter in page} - seen
             counts[target] += len(new)
             if self._file is not None:
-                seen |= new  # one that moves while they are counted
+                seen |= new  # a letter may move while they are counted
         return {target: count for target, count in counts.items() if count}
 
     async def _chosen(self, chosen: Chosen) -> AsyncIterator[tuple[str, list[StoredLetter]]]:
@@ -144,7 +144,7 @@ class DeadLetters:
 
 
 def attempts_of(letter: StoredLetter, *, answers: bool = False) -> list[AttemptView]:
-    """Return the attempts that a letter tells of, oldest first."""
+    """Return the attempts in a letter, oldest first."""
     attempts = msgspec.json.decode(letter.attempts, type=dict[str, Attempt]).values()
     return [
         attempt_view(attempt, answers=answers) for attempt in sorted(attempts, key=lambda each: each.at_ms)
@@ -174,7 +174,7 @@ def _view(letter: StoredLetter) -> DeadLetter:
 
 
 def _stand_in(letter: DeadLetter) -> StoredLetter:
-    """Return a letter of Redis as far as ending it needs it: the script finds the rest."""
+    """Return a letter with the fields that ending one in Redis needs: the script finds the rest."""
     return StoredLetter(
         id=letter.id,
         target=letter.target,

@@ -1,4 +1,4 @@
-"""The disk's part of what is kept: opened only if anything was ever written there."""
+"""The dead letters on disk. The file is opened only if it exists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def path_of(url: str) -> Path:
 
 
 async def certain(letters: Letters, found: Sequence[StoredLetter]) -> list[StoredLetter]:
-    """Return those of these letters that are on the disk: Redis is asked of those that are amid a move.
+    """Return those of these letters that are on the disk. Of a letter that is being moved, Redis knows.
 
     Raises: StoreUnavailable.
     """

@@ -1,4 +1,4 @@
-"""Events, wherever they are: in Redis, or, if Redis holds them no more, on the disk as dead letters."""
+"""Events in Redis, and events of which only dead letters on the disk are left."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Events:
 
     async def find(self, id: str, sources: Sequence[str]) -> Kept | None:
         """Return what a receipt stands for now; None if it is unknown, or retention has removed it."""
-        # The inbox of a source that left the configuration is looked into as well.
+        # Sources that left the configuration may still have an inbox.
         names = dict.fromkeys([*sources, *await self._sources.on_record()])
         found = await self._records.find(id, list(names))
         if found is None and (letters := await self._of_event(id)):
@@ -105,7 +105,7 @@ class Events:
         here = indexes(provider, transaction_id, source)
         letters = await certain(self._letters, await asyncio.to_thread(self._file.of_transaction, here))
         of_event = {letter.id: letter for letter in letters}
-        # Redis came first: what left it meanwhile is among both.
+        # Redis was read first: an event that left it meanwhile is in both.
         gone = {*await self._letters.gone([*of_event])} - {event.id for event in found}
         for id in gone:
             letter = of_event[id]
@@ -138,7 +138,7 @@ class Events:
                 and (wanted.type is None or fnmatch.fnmatchcase(letter.type, wanted.type))
             )
             gone = set(await self._letters.gone(list(ids)))
-            # Of what Redis still holds, only a listing by state may have missed it: it is finished there.
+            # A listing by state passes over finished events, which Redis may still hold.
             kept = await self._records.views([id for id in ids if id not in gone])
             letters: dict[str, list[StoredLetter]] = {}
             for letter in await asyncio.to_thread(file.of_events, list(gone)) if gone else []:
@@ -156,7 +156,7 @@ class Events:
 
 
 def _view(letters: Sequence[StoredLetter]) -> EventView:
-    """Return an event as its letters tell of it."""
+    """Return an event from its letters."""
     first = letters[0]
     head = [
         first.attributes,

@@ -1,9 +1,9 @@
-"""Moving dead letters from Redis to the disk, and what ends there.
+"""Moves dead letters from Redis to the disk, and removes those there that have expired.
 
-A letter is written to the disk under the name of the move, and is safe there before anything else happens;
-one script takes it out of Redis; then the row is marked as arrived. Killed anywhere, the letter is in at
-least one of the two places. While a row names a move, Redis says where the letter is: on the disk if Redis
-holds no record of the event or its delivery has ended as `disk`. So it is shown once.
+A letter is first written to the disk, in a row that has the name of the move. Then one script takes it out of
+Redis. Then the row is marked as arrived. If the process is killed between, the letter is in at least one of
+the two places. While a row has the name of a move, Redis decides where the letter is: it is on the disk if
+Redis has no record of the event, or if its delivery has ended as `disk`. So it is shown once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from shared.store.walk import Position
 if TYPE_CHECKING:  # see Moves._opened
     from shared.archive.dead_letters import DeadLetterFile
 
-ENTRY_BYTES = 1500  # what Redis spends on an event besides its payload, about
+ENTRY_BYTES = 1500  # about what Redis needs for an event besides its payload
 STALE_MS = 120_000
 EXPIRE_AT_ONCE = 500
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """What was moved. `bytes` is about what that frees in Redis; `more`: there may be more to move."""
+    """How many were moved.
+
+    `bytes` is about how much memory that frees in Redis; `more`: there may be more to move.
+    """
 
     letters: int
     bytes: int
@@ -51,7 +54,7 @@ class Moves:
         self._walked: dict[str, Position | None] = {}
 
     async def _opened(self) -> DeadLetterFile:
-        # SQLAlchemy takes a quarter of a second to import, and most workers never need it.
+        # Importing SQLAlchemy takes a quarter of a second, and most workers never need it.
         if self._file is None:
             self._file = await asyncio.to_thread(_open, self._url)
         return self._file
@@ -64,7 +67,7 @@ class Moves:
         return await self._move(target, found, waited=False, hold=hold, more=bool(found))
 
     async def what_waits(self, target: str, why: Reason, *, hold: bool) -> Moved:
-        """Make dead letters on the disk of what has waited longest for a target, for the reason `why`."""
+        """Turn what has waited longest for a target into dead letters on the disk, for the reason `why`."""
         after = self._walked.get(target)
         found, self._walked[target] = await self._letters.waiting(
             target, after, await now_ms(self._client), why
@@ -81,7 +84,7 @@ class Moves:
         await asyncio.to_thread(file.add, found, move)
         results = await self._letters.take_out(target, found, waited=waited, hold=hold)
         outcome = {letter.key: result for letter, result in zip(found, results, strict=True)}
-        # Of an event that is gone the disk has the last that is known.
+        # If the event is gone, the disk has the only record of it.
         here = [key for key, result in outcome.items() if result != "changed"]
         await asyncio.to_thread(file.arrived, here, move)
         if changed := [key for key, result in outcome.items() if result == "changed"]:
@@ -90,7 +93,7 @@ class Moves:
         return Moved(len(left), sum(map(size_of, left)), more)
 
     async def tidy(self) -> None:
-        """Look at rows whose move broke off: keep those that the disk has, drop the others."""
+        """Settle rows whose move broke off: keep those whose letter is on the disk, and drop the others."""
         if not self.path.exists():
             return
         file = await self._opened()
@@ -104,7 +107,7 @@ class Moves:
             await asyncio.to_thread(end, [letter.key], letter.moving)
 
     async def expire(self, before_ms: int) -> int:
-        """Remove some letters that died before a time. Returns how many; again while it is EXPIRE_AT_ONCE."""
+        """Remove at most EXPIRE_AT_ONCE letters that died before a time. Returns how many."""
         if not self.path.exists():
             return 0
         file = await self._opened()
@@ -123,12 +126,12 @@ def _open(url: str) -> DeadLetterFile:
 
 
 def new_move(now_ms: int) -> str:
-    """Return the name of a new move, which begins with the time when it begins."""
+    """Return the name of a new move: the time at which it begins, and a random part."""
     return f"{move_name(now_ms)}-{uuid4().hex}"
 
 
 def move_name(ms: int) -> str:
-    """Return the beginning of the names of moves that begin at a time."""
+    """Return what the names of moves that begin at a time begin with."""
     return f"{ms:015d}"
 
 

@@ -1,4 +1,4 @@
-"""What operators do with quarantine besides admitting: discarding, and putting requests into it."""
+"""Discards requests in quarantine, and puts requests there from the inbox of a source that is not configured."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -46,14 +46,14 @@ class QuarantineWork:
     async def discard(
         self, chosen: Chosen, planned: dict[str, int], *, user: str, done: Callable[[int], None]
     ) -> int:
-        """Discard what is chosen; `done` is told how many so far. Returns how many.
+        """Discard what is chosen, and call `done` with how many so far. Returns how many.
 
-        What was discarded until an error stands, and a second call goes on with the rest.
+        If an error breaks it off, a second call goes on with the rest.
         """
         asked: dict[str, Any] = msgspec.to_builtins(chosen)
         if chosen.receipts:
             asked |= named(chosen.receipts, "receipts")
-        # The entry comes first: nothing is discarded by hand without one.
+        # The audit entry comes first: nothing is discarded by hand without one.
         await note(self._client, "discard quarantined", user, asked, requests=planned)
         total = 0
         async for page in self._chosen(chosen):
@@ -88,10 +88,10 @@ class QuarantineWork:
     async def take_from_inbox(
         self, source: str, planned: int, options: AdmissionOptions, *, user: str, done: Callable[[int], None]
     ) -> int:
-        """Put all that waits in the inbox of a source that is not configured into quarantine, oldest first.
+        """Move all requests from the inbox of a source that is not configured into quarantine, oldest first.
 
-        Each is moved by the script that admits: it is in exactly one place at every moment. Returns how many
-        went, copies of what is held among them.
+        The script that admits moves each of them, so it is in exactly one place at every moment. Returns how
+        many were moved, copies of events that are held among them.
         """
         await note(self._client, "quarantine inbox", user, {"source": source}, requests={source: planned})
         total = 0

@@ -1,7 +1,7 @@
-"""Sending through again what was held back: requests in quarantine after a fix, suppressed copies by hand.
+"""Admits, by hand, requests that were held back: those in quarantine after a fix, and suppressed copies.
 
-A request is read anew, keeps its id and its time of receipt, and stands in exactly one place at every
-moment: one script takes it from there to where it belongs now. A repeat finds nothing.
+A request is read again, and keeps its id and its time of receipt. One script moves it to its new place, so it
+is in exactly one place at every moment. A repeat finds nothing to move.
 """
 
 from collections import Counter
@@ -28,10 +28,10 @@ _headers = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What to send through again: `receipts` by id; or all that is in quarantine, as far as these narrow it.
+    """Which requests to admit: `receipts` by id; or all in quarantine that match the other fields.
 
-    `code` is a reason for which requests were quarantined. What workers died of is left out, unless it is
-    named: reading it may end this process too.
+    `code` is a reason for which requests were quarantined. Requests that workers died of are left out unless
+    they are named: reading one may end this process, too.
     """
 
     span: Span
@@ -41,10 +41,10 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReadmissionPlan(msgspec.Struct, frozen=True):
-    """What can be read now: how many by source; and what cannot, by reason.
+    """How many requests can be read now, by source, and how many cannot, by reason.
 
-    `unserved` are of sources that are not configured; `poison` was left out; `gone` is there no more, or
-    was a copy without a body of its own whose first has been removed.
+    `unserved` belong to sources that are not configured. `poison` were left out, because workers died of
+    them. `gone` are there no more, or are copies without a body of their own whose first has been removed.
     """
 
     readable: dict[str, int]
@@ -55,12 +55,12 @@ class ReadmissionPlan(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How many would be sent through, whatever becomes of them."""
+        """How many would go through admission, whatever becomes of them."""
         return sum(self.readable.values()) + sum(self.unreadable.values())
 
 
 class Readmitted(msgspec.Struct, frozen=True):
-    """What became of them. `quarantined` counts what still cannot be read, by reason."""
+    """What became of the requests. `quarantined` counts those that still cannot be read, by reason."""
 
     admitted: int
     duplicates: int
@@ -71,12 +71,12 @@ class Readmitted(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """How many were sent through."""
+        """How many went through admission."""
         return self.admitted + self.duplicates + sum(self.quarantined.values())
 
 
 class _Batch(msgspec.Struct, frozen=True):
-    """Requests of one place with their bodies, and how many were passed over."""
+    """Requests from one place with their bodies, and how many were left out."""
 
     place: Place
     entries: list[Entry]
@@ -86,7 +86,7 @@ class _Batch(msgspec.Struct, frozen=True):
 
 
 class Readmissions:
-    """Sends requests through admission again."""
+    """Admits requests that were held back."""
 
     def __init__(self, client: RedisClient, reader: Reader, *, retention_ms: int) -> None:
         self._client = client
@@ -95,7 +95,7 @@ class Readmissions:
         self._retention_ms = retention_ms
 
     async def plan(self, held: Held) -> ReadmissionPlan:
-        """Read what is selected and say what could be admitted. Raises: StoreUnavailable."""
+        """Read what is selected, and count what could be admitted. Raises: StoreUnavailable."""
         readable: Counter[str] = Counter()
         unreadable: Counter[str] = Counter()
         unserved: Counter[str] = Counter()
@@ -114,14 +114,14 @@ class Readmissions:
     async def run(
         self, held: Held, plan: ReadmissionPlan, *, user: str, done: Callable[[int], None] = lambda _: None
     ) -> Readmitted:
-        """Send through what is selected, and ring for it; `done` is told how many so far.
+        """Admit what is selected, ring for it, and call `done` with how many so far.
 
-        Raises: StoreUnavailable; what was sent until then stands, and a second call does not double it.
+        Raises: StoreUnavailable. What was admitted until then stays so, and a second call does not repeat it.
         """
         asked = msgspec.to_builtins(held)
         if held.receipts:
             asked |= named(held.receipts, "receipts")
-        # The entry comes first: nothing is admitted by hand without one.
+        # The audit entry comes first: nothing is admitted by hand without one.
         await note(self._client, "admit", user, asked, requests=plan.readable)
         bells = Bells(self._client)
         counts: Counter[str] = Counter()
@@ -166,7 +166,7 @@ class Readmissions:
                 for batch in await self._named(receipts[start : start + AT_ONCE]):
                     yield batch
             return
-        # What is admitted leaves the set behind the walk, what is not stays behind it: each comes once.
+        # Admitted requests leave the set, and all others stay behind the walk: each is seen once.
         async for members in walk(self._client, [self._keys.quarantine], held.span, newest_first=False):
             ids = [member.id for member in members if of_source(member.id, held.source)]
             for start in range(0, len(ids), AT_ONCE):
@@ -223,7 +223,7 @@ class Readmissions:
         )
 
     async def _copy(self, id: str) -> Entry | None:
-        """Return a suppressed copy, with the first's body if it keeps none itself."""
+        """Return a suppressed copy; if it has no body of its own, with the first's."""
         redis: Any = self._client.redis
         with translated():
             source, headers = await redis.hmget(self._keys.duplicate(id), ["source", "headers"])

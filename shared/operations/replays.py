@@ -1,8 +1,9 @@
-"""Replay: which deliveries to send again, how many that is, and doing it.
+"""Replays: counts the deliveries to send again, and sends them.
 
-A replay walks what it selects twice, to count and to do, and never holds more than a page of it. What is on
-its way already is left alone, so a replay that broke off can be said again. A dead letter on the disk goes
-back to Redis first: its event's record, if that is gone, then the delivery, and then its row is removed.
+A replay walks its selection twice, to count and to send, and never holds more than a page of it. Deliveries
+that are on their way already are left alone, so a replay that broke off can be repeated. A dead letter on the
+disk goes back to Redis first: the event's record, if that is gone, then the delivery; then its row is
+removed.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ AT_ONCE = 500
 class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
     """What to send again: `events` by id; or the dead letters of a target; or what came in during `span`.
 
-    `span` bounds dead letters by when they died. `to`: one target instead of the event's own (of a dead
-    letter: the target whose it is).
+    `span` bounds dead letters by when they died. `to` is one target instead of the event's own (for a dead
+    letter: instead of its own target).
     """
 
     span: Span
@@ -49,9 +50,9 @@ class Selection(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReplayPlan(msgspec.Struct, frozen=True):
-    """What a replay would do. Counts are of deliveries, by target.
+    """What a replay would do, as counts of deliveries by target.
 
-    `waiting` are on their way already; `unserved` belong to targets that are not configured any more.
+    `waiting` are on their way already. `unserved` belong to targets that are no longer configured.
     """
 
     deliveries: dict[str, int]
@@ -78,7 +79,7 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 class _Wanted(msgspec.Struct, frozen=True):
-    """An event, the targets to send it to, which of these it is on its way to, and which are unserved."""
+    """An event, and the targets to send it to; to those in `waiting` it is on its way already."""
 
     id: str
     targets: Sequence[str]
@@ -92,7 +93,7 @@ class Replays:
     def __init__(
         self, client: RedisClient, targets: Sequence[str], file: DeadLetterFile | None = None
     ) -> None:
-        """`targets` are the names of the configured ones: nothing is sent to any other."""
+        """`targets` are the names of the configured targets: nothing is sent to any other."""
         self._client = client
         self._keys = client.keys
         self._letters = Letters(client)
@@ -133,11 +134,11 @@ class Replays:
         user: str,
         done: Callable[[int], None] = lambda _: None,
     ) -> Replayed:
-        """Send again what is selected, and ring for it; `done` is told how many deliveries so far.
+        """Send again what is selected, ring for it, and call `done` with how many deliveries so far.
 
-        Raises: StoreUnavailable; what was sent until then stands, and a second call does not double it.
+        Raises: StoreUnavailable. What was sent until then stays so, and a second call does not repeat it.
         """
-        # The entry comes first: no replay, however it ends, is without one.
+        # The audit entry comes first: every replay has one, however it ends.
         asked: dict[str, Any] = msgspec.to_builtins(selection)
         if selection.events:
             asked |= named(selection.events, "events")
@@ -170,7 +171,7 @@ class Replays:
                 yield await self._looked_up(ids, selection)
 
     async def _selected(self, selection: Selection) -> AsyncIterator[list[str]]:
-        """Yield the ids that are selected, oldest first, before any look at the events themselves."""
+        """Yield the ids that may be selected, oldest first; the events themselves are not read yet."""
         if selection.events:
             ids = list(dict.fromkeys(selection.events))
             for start in range(0, len(ids), AT_ONCE):
@@ -182,12 +183,12 @@ class Replays:
             if dead is None
             else [self._keys.dead(dead)]
         )
-        # What a replay sends and what dies again comes to stand outside of the span, or behind the walk.
+        # What a replay sends, and what dies again, is then outside of the span or behind the walk.
         async for members in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
             yield [member.id for member in members if of_source(member.id, selection.source)]
         async for page in self._on_disk(selection.span, dead):
             ids = list(dict.fromkeys(letter.id for letter in page if of_source(letter.id, selection.source)))
-            # Of an event that Redis still holds the walk has told, unless this is about its dead letters.
+            # The walk has found events that Redis still holds, unless dead letters are selected.
             yield ids if dead is not None else await self._letters.gone(ids)
 
     async def _on_disk(self, span: Span, dead: str | None) -> AsyncIterator[list[StoredLetter]]:
@@ -244,7 +245,7 @@ class Replays:
 
 
 def _as_they_are(selection: Selection) -> bool:
-    """Tell whether dead letters go back to the target whose they are, and no event needs to be looked at."""
+    """Tell whether each dead letter goes to its own target, so that no event needs to be read."""
     return selection.type is None and selection.to in (None, selection.dead_letters_of)
 
 

@@ -1,4 +1,4 @@
-"""Sending dead letters on the disk again: back into Redis, no faster than the target takes them."""
+"""Sends dead letters on the disk again: back into Redis, no faster than the target takes them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from shared.store.letters import Letters
 from shared.store.shares import Shares
 
 AT_ONCE = 20  # with their bodies, in one transaction
-AHEAD = 0.02  # of Redis's memory: what may wait for the target before more comes back
+AHEAD = 0.02  # of Redis's memory: how much may wait for the target before more comes back
 FILLED = 0.7
 FULL = 0.75
 PATIENCE_S = 60.0
@@ -24,7 +24,7 @@ LOOK_S = 0.1
 
 
 class Returns:
-    """Sends events again of which some are on the disk.
+    """Replays events of which some are on the disk.
 
     All methods raise StoreUnavailable and ArchiveUnavailable.
     """
@@ -39,7 +39,7 @@ class Returns:
         self._waited_before: dict[str, int] = {}
 
     async def replay(self, target: str, ids: Sequence[str]) -> list[str]:
-        """Send events to a target again. Returns for each what `replay.lua` says."""
+        """Send events to a target again. Returns the reply of `replay.lua` for each."""
         results: list[str] = []
         for start in range(0, len(ids), AT_ONCE):
             results += await self._replay(target, ids[start : start + AT_ONCE])
@@ -61,7 +61,7 @@ class Returns:
             letters = await self._of_each_event(ids, leaving)
             results = await self._letters.put_back_and_replay(target, ids, letters)
         except StoreUnavailable:
-            # Redis knows what was done. If it cannot be asked now, the marks stay until it can.
+            # Redis knows which went back. If it does not answer now, the marks stay until it does.
             there = await self._letters.on_disk(leaving)
             stay = [letter.key for letter, is_there in zip(leaving, there, strict=True) if is_there]
             await asyncio.to_thread(self._file.arrived, stay, move)
@@ -75,13 +75,16 @@ class Returns:
     async def _of_each_event(
         self, ids: Sequence[str], leaving: Sequence[StoredLetter]
     ) -> list[Sequence[StoredLetter]]:
-        """Return all letters of events that are gone, and of others those that leave, for their attempts."""
+        """Return all letters of events that are gone, and the leaving letters of all others, for their
+        attempts.
+        """
         gone = await self._letters.gone(ids)
         of_gone = [await asyncio.to_thread(self._file.of_event, id) for id in gone]
         return [*filter(None, of_gone), *([letter] for letter in leaving if letter.id not in gone)]
 
     async def _wait_for_room(self, target: str, letters: Sequence[StoredLetter]) -> None:
-        """Wait until the target has taken what came back before: more than its share would only leave again.
+        """Wait until the target has taken what came back before: past its share of memory it would only leave
+        again.
 
         Raises: StoreUnavailable after PATIENCE_S.
         """
@@ -92,7 +95,7 @@ class Returns:
             before = self._waited_before[target] = min(waiting, self._waited_before.get(target, waiting))
             memory, verdict = await self._shares.memory(), await self._shares.verdict()
             ahead = max(AT_ONCE, AHEAD * memory.most // largest)
-            # What waits beside these may be long; then it must leave room in the target's share.
+            # What else waits for the target must leave room in its share.
             taken = waiting <= ahead or (
                 waiting <= before + ahead and verdict.filled.get(target, 0.0) <= FILLED
             )

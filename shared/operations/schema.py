@@ -1,6 +1,6 @@
-"""The JSON Schema (2020-12) of the canonical event: what a receiver may rely on in a delivery's CloudEvent.
+"""The JSON Schema (2020-12) of the canonical event: the fields that a receiver may rely on.
 
-Made from the structs that events are written with, so that it cannot fall behind them.
+It is made from the structs that events are written with, so it cannot differ from them.
 """
 
 import re
@@ -77,7 +77,7 @@ def event_schema(type: str | None = None) -> dict[str, Any]:
         "title": f"A Headrace event: {type}" if type else "A Headrace event",
         "type": "object",
         "properties": properties,
-        # Receivers may rely on these, though the struct has defaults for them.
+        # Always present, though the struct has defaults for them.
         "required": [*attributes["required"], "receivedat", "datacontenttype", "data"],
         "$defs": {"Data": data, "Money": money},
     }
@@ -99,7 +99,7 @@ def _annotate(struct: dict[str, Any], notes: dict[str, dict[str, Any]]) -> None:
 
 
 def _never_null(struct: dict[str, Any]) -> None:
-    """Make every optional property one that is absent or has a value: an attribute is left out, not null."""
+    """Let no optional property be null: it is absent or has a value."""
     for property_ in struct["properties"].values():
         for branch in property_.pop("anyOf", []):
             if branch.get("type") != "null":
@@ -107,7 +107,7 @@ def _never_null(struct: dict[str, Any]) -> None:
 
 
 def _implied(type: str) -> dict[str, Any]:
-    """Return the rule that a type of the table says the status."""
+    """Return the rule that a canonical type implies its status."""
     return {
         "if": {"properties": {"type": {"const": type}}, "required": ["type"]},
         "then": {"properties": {"data": {"properties": {"status": {"const": STATUS_OF[type]}}}}},

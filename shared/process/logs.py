@@ -123,13 +123,13 @@ def configure(process: str, stream: TextIO | None = None) -> None:
 
 
 def flush(within_s: float = AT_EXIT_S) -> None:
-    """Wait until all lines are written, but no longer than FLUSH_S."""
+    """Wait until all lines are written, at most `within_s`."""
     if _writer is not None:
         _writer.flush(within_s)
 
 
 def fileno() -> int:
-    """Return the file descriptor of the log, else of standard error, for code that must write to it directly."""
+    """Return the file descriptor of the log, else of standard error, for code that must write directly."""
     return 2 if _writer is None else _writer.fd
 
 

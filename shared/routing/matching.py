@@ -12,7 +12,7 @@ from shared.event.expressions import compile_expression, undefined_name
 
 NO_BOOLEAN = "gives neither true nor false"
 NO_FIELD = "meets a field that is not there"
-"""How `Filter.why_not` begins if the filter has no boolean result, or asks for a field that is not there."""
+"""The beginnings of `Filter.why_not` if the filter's result is not a boolean, or a field is absent."""
 
 _SHAPE: dict[str, Any] = {
     **dict.fromkeys(("id", "source", "type", "subject", "time", "receivedat"), ""),
@@ -22,7 +22,7 @@ _SHAPE: dict[str, Any] = {
 
 
 class Selective(Protocol):
-    """What matching reads of a target."""
+    """The keys of a target that matching reads."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Selective(Protocol):
 
 
 class Filter:
-    """A CEL expression as a predicate. A field that is not there makes it false; any other failure too."""
+    """A CEL expression as a predicate. It is false if a field is absent, or if it fails in any other way."""
 
     def __init__(self, text: str) -> None:
         """Compile. Raises: ValueError naming line and column, or the name that it does not know."""
@@ -56,7 +56,7 @@ class Filter:
             return False
 
     def why_not(self, event: dict[str, Any]) -> str | None:
-        """Return why an event does not pass, in words; None if it does."""
+        """Return why an event does not pass, as text; None if it passes."""
         try:
             result = self._program.execute(event)
         except KeyError as error:
@@ -73,7 +73,7 @@ class Filter:
 
 
 def why_not(target: Selective, source: str, type: str, context: dict[str, Any]) -> str | None:
-    """Return why an event of a source does not go to a target, naming the key; None if it goes there."""
+    """Return why an event of a source does not go to a target, with the key's name; None if it goes there."""
     for key, patterns, text in (("sources", target.sources, source), ("events", target.events, type)):
         if not _any_glob(patterns, text):
             return f"{key}: {text!r} matches none of {', '.join(map(repr, patterns))}"
@@ -87,7 +87,7 @@ def source_matches(target: Selective, source: str) -> bool:
 
 
 class Matcher:
-    """The targets of a configuration, ready to be asked."""
+    """Finds the targets of a configuration that an event goes to."""
 
     def __init__(self, targets: Iterable[Selective]) -> None:
         self._targets = [
@@ -98,7 +98,7 @@ class Matcher:
     def targets_for(self, source: str, type: str, context: Callable[[], dict[str, Any]]) -> list[str]:
         """Return the names of the targets that match, in the configuration's order.
 
-        `context` makes what filters see; it is called only if a target has one.
+        `context` returns the event as filters see it; it is called only if a target has a filter.
         """
         candidates = self._by_globs.get((source, type))
         if candidates is None:

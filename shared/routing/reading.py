@@ -1,6 +1,6 @@
-"""Reading what was received: the adapter makes an event of it, and the configuration finds its targets.
+"""Reads a stored request: its source's adapter makes an event of it, and the configuration says its targets.
 
-What becomes of the result is left to admission. Nothing is logged here: workers read, and so do commands.
+Admission stores the result. Nothing is logged here, as commands read requests, too.
 """
 
 from typing import Any
@@ -20,15 +20,15 @@ from shared.store.admission import Admission, Entry, Quarantine
 from shared.values import clipped
 
 ADAPTER_FAILED = "adapter-failed"
-"""The code of what an adapter failed on, instead of saying what is wrong with it."""
+"""The code in quarantine of a request on which the adapter raised another error than Unreadable."""
 POISON = "poison"
-"""The code of what workers died of."""
+"""The code in quarantine of a request that workers died of."""
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Reader:
-    """Reads for the sources of a configuration."""
+    """Reads requests of the sources of a configuration."""
 
     def __init__(self, config: Config) -> None:
         self._limits = config.admission
@@ -52,26 +52,28 @@ class Reader:
         )
 
     def knows(self, source: str) -> bool:
-        """Tell whether a source is configured: what another sent is left alone."""
+        """Tell whether a source is configured. Requests of all others are left alone."""
         return source in self._adapters
 
     def window_ms(self, source: str) -> int:
-        """Return how long a copy for this source is recognised as one, in milliseconds."""
+        """Return how long a copy from this source is recognised as one, in milliseconds."""
         return self._windows_ms[source]
 
     def resend_ms(self, source: str) -> int:
-        """Return how long bytes that recur are a copy if keys count, in milliseconds; at most `window_ms`."""
+        """Return how long the same bytes are a copy if the source's keys count, in milliseconds; at most
+        `window_ms`.
+        """
         return min(self._resends_ms[source], self._windows_ms[source])
 
     def in_turn(self, source: str) -> bool:
-        """Tell whether one worker at a time admits from a source.
+        """Tell whether only one worker at a time may admit from a source.
 
-        So it is if a source feeds an ordered target, or if its keys count.
+        That is so if an ordered target takes its events, or if its keys count.
         """
         return source in self._in_turn
 
     def read(self, entry: Entry) -> Admission | Quarantine:
-        """Have the adapter of the entry's source, which must be configured, read it, and find its targets.
+        """Read an entry with the adapter of its source, which must be configured, and find its targets.
 
         Raises: MemoryError, and nothing else.
         """
@@ -93,7 +95,7 @@ class Reader:
             return Admission(
                 entry=entry,
                 dedupe=event.dedupe,
-                # A handshake is recorded, and nobody's business but ours.
+                # A handshake is recorded, and sent to no target.
                 targets=()
                 if event.type == HANDSHAKE
                 else self._matcher.targets_for(source, event.type, context),
@@ -116,6 +118,6 @@ class Reader:
                 detail += f" (admission.max_json_depth is {limits.max_json_depth})"
             return Quarantine(entry, error.code, clipped(detail, self._most_detail))
         except MemoryError:
-            raise  # of this moment, perhaps, and not of this entry: it is taken again, alone
+            raise  # perhaps memory is short only now: the entry is taken again, alone
         except Exception as error:
             return Quarantine(entry, ADAPTER_FAILED, f"the adapter raised {type(error).__name__}")

@@ -1,4 +1,4 @@
-"""Which requests a run sends, in which order, to which source: copies, order and damage by chance."""
+"""Which requests a run sends, in which order, to which source. Copies, order and damage are by chance."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -14,7 +14,10 @@ Fate = Literal["sound", "cut", "forged"]
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A request to send. What is `cut` is half a body, properly signed; what is `forged` proves nothing."""
+    """A request to send.
+
+    If `cut`, it has half a body, properly signed. If `forged`, it has no valid credentials.
+    """
 
     adapter: AnyAdapter
     message: Message
@@ -23,14 +26,14 @@ class Planned(msgspec.Struct, frozen=True):
 
     @property
     def expected(self) -> frozenset[int]:
-        """The statuses that it should be answered with."""
+        """The statuses that its answer may have."""
         if self.fate == "forged" or (self.fate == "cut" and not self.message.proven):
             return frozenset({401, 404})
         return frozenset({200})
 
 
 class Chances(msgspec.Struct, frozen=True):
-    """How often a request is sent again, how often damaged; whether order is kept."""
+    """How often a request is sent again, and how often damaged; whether the order is shuffled."""
 
     duplicates: float = 0.0
     corrupt: float = 0.0
@@ -38,7 +41,8 @@ class Chances(msgspec.Struct, frozen=True):
 
 
 class Plan:
-    """The runs of some scenarios, `count` times each, as tracks: lists of requests whose order matters.
+    """What a run sends: each scenario `count` times, as tracks. A track is a list of requests whose order
+    matters.
 
     The same seed makes the same choices; ids and times are fresh whatever the seed is.
     """
@@ -64,7 +68,7 @@ class Plan:
 
     @property
     def shuffled(self) -> bool:
-        """Whether a track is a request, and not a lifecycle."""
+        """Whether a track is one request, and not a whole lifecycle."""
         return self._chances.shuffle
 
     @property
@@ -73,7 +77,7 @@ class Plan:
         return self.count * len(self.scenarios)
 
     def tracks(self) -> Iterator[list[Planned]]:
-        """Return a track for each lifecycle; shuffled, one for each request, in an order by chance."""
+        """Return a track for each lifecycle; if shuffled, one for each request, in random order."""
         if not self._chances.shuffle:
             return self._lives()
         tracks = [[request] for life in self._lives() for request in life]
@@ -93,19 +97,19 @@ class Plan:
             if self._random.random() < self._chances.corrupt:
                 fate = self._random.choice(("cut", "forged"))
             yield Planned(adapter, message, fate, copy=False)
-            # At once: a dispute sent again after its resolution would be a second dispute.
+            # The copy follows at once: a dispute sent again after its resolution would be a second dispute.
             if self._random.random() < self._chances.duplicates:
                 yield Planned(adapter, message, fate, copy=True)
 
 
 def check_playable(scenario: Scenario, adapters: Sequence[AnyAdapter]) -> None:
-    """Check that each of a scenario's requests has a source to go to. Raises: CommandFailed."""
+    """Check that there is a source for each request of a scenario. Raises: CommandFailed."""
     for step in scenario.steps:
         _takers(adapters, step.event)
 
 
 def _takers(adapters: Sequence[AnyAdapter], event: str) -> list[AnyAdapter]:
-    """Return the sources that are given this event: those bound to it, else those bound to none.
+    """Return the sources that take this event: those bound to it, else those without a binding.
 
     Raises: CommandFailed.
     """

@@ -1,4 +1,4 @@
-"""Sends a plan over a few kept-alive connections, a thread each, no faster than asked."""
+"""Sends a plan over a few kept-alive connections, with a thread for each, at most at the given rate."""
 
 import http.client
 import threading
@@ -16,7 +16,7 @@ TIMEOUT_S = 10.0
 
 
 class Pace:
-    """Gives out moments at an even rate; None is as fast as it goes."""
+    """Spaces requests at an even rate; with None, they are not spaced."""
 
     def __init__(self, per_s: float | None) -> None:
         self._gap_s = 1 / per_s if per_s else 0.0
@@ -34,7 +34,7 @@ class Pace:
 
 
 class Sending:
-    """One run: `tracks` go out over `concurrency` connections to `url`, each track in its order."""
+    """One run: it sends `tracks` over `concurrency` connections to `url`, each track in its order."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Sending:
         self.tally = Tally()
 
     def run(self) -> Tally:
-        """Send everything, and return what came of it. Ctrl-C stops after the requests under way.
+        """Send everything, and return the tally. Ctrl-C stops after the requests under way.
 
         Raises: CommandFailed if nothing answers at all.
         """
@@ -150,13 +150,13 @@ class _Connection:
 
 
 def written(request: Planned, now: float) -> tuple[str, bytes, dict[str, str]]:
-    """Return path, body and headers as they go out; signed now, as a sender does."""
+    """Return path, body and headers; they are signed now, as a sender does."""
     adapter, message = request.adapter, request.message
     body = message.body[: len(message.body) // 2] if request.fate == "cut" else message.body
     path = adapter.paths()[0]
     proof = dict(adapter.credential_headers(body, id=message.id, now=now)) if message.proven else {}
     if request.fate == "forged":
-        # If no header proves anything, the path does.
+        # Without credentials in a header, the path holds them.
         proof = {name: value + "x" for name, value in proof.items()}
         path = path if proof else path + "x"
     user_agent = f"Headrace-simulate/{__version__}"

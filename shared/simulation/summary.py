@@ -1,4 +1,4 @@
-"""What a simulation came to: answers by status, and how long they took."""
+"""The result of a simulation: answers by status, and how long they took."""
 
 from array import array
 from collections import Counter
@@ -18,9 +18,9 @@ class Latencies(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """A run's numbers. `answers` is status → count; what got no answer is counted in `unanswered`.
+    """A run's numbers. `answers` is status → count; `unanswered` counts requests without an answer.
 
-    `unexpected` counts what was answered otherwise than it should be, and what was not answered.
+    `unexpected` counts these, and requests that got another answer than they should.
     """
 
     scenarios: list[str]
