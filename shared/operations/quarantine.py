@@ -1,4 +1,4 @@
-"""Discards requests in quarantine, and puts requests there from the inbox of a source that is not configured."""
+"""Discards requests in quarantine, and moves those in the inbox of a source that is not configured there."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
