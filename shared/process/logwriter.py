@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable
 
 MOST_BYTES = 1024 * 1024
-# One write takes what came in this time, or sooner a quarter of what may wait. To wake a thread costs more
-# than to make a line: at 50 requests a second, with a tenth of this, it was a fifth of what ingress takes.
+# After a write, the next one takes what comes in this time, or sooner a quarter of what may wait. To wake a
+# thread costs more than to make a line: at 50 requests a second, with a tenth of this, it was a fifth of what
+# ingress takes.
 GATHER_S = 0.1
 # Writes of at most this size are not mixed with those of other processes that share the pipe. A file takes
 # any in one piece, and few large ones cost less: at each one, threads wait for Python's lock.
@@ -82,8 +83,9 @@ class LogWriter:
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._lines)
                 self._writing = True
-                self._changed.wait_for(lambda: self._hurry or self._bytes > self._many_bytes, GATHER_S)
             self._write_all()
+            with self._changed:
+                self._changed.wait_for(lambda: self._hurry or self._bytes > self._many_bytes, GATHER_S)
 
     def _write_all(self) -> None:
         while True:

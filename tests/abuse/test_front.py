@@ -191,6 +191,7 @@ def test_a_stranger_is_told_one_word_of_what_is_wrong(folder: Path, sink: Sink) 
         gateway.redis.config_set("maxmemory", maxmemory["maxmemory"])
         assert answer == {"status": "not ready", "reason": "redis-full"}
         wait_for(gateway.ready, "it to be ready", within_s=30)
+        wait_for(lambda: len(gateway.lines("accepting")) > 1, "the log to be whole")
         [line] = gateway.lines("refusing")
         assert "maxmemory" in line["reason"], "who operates it is told all"
 

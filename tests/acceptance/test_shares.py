@@ -127,11 +127,12 @@ def test_targets_that_are_down_fill_their_share_and_the_disk_and_no_other_notice
         rows = {row["name"]: row for row in gateway.json("targets")["targets"]}
         assert rows["dying"]["on_disk"] > 0
         assert rows["waiting"]["on_disk"] > 0
-        said = {
-            line["target"]
-            for line in gateway.lines("a target is past its share of memory: its dead letters go to disk")
-        }
-        assert said == {"dying", "waiting"}
+
+        def said() -> set[str]:
+            past = gateway.lines("a target is past its share of memory: its dead letters go to disk")
+            return {line["target"] for line in past}
+
+        wait_for(lambda: said() == {"dying", "waiting"}, "both to be logged")
         [letter] = gateway.json("dead-letters", "--target", "waiting", "--limit", "1")["dead_letters"]
         assert letter["why"]["word"] == "share"
 
@@ -299,6 +300,7 @@ def test_a_disk_that_takes_nothing_leaves_all_in_redis_and_refuses_only_who_send
                 break
             if used(gateway) > 0.27:
                 wait_for_verdict(gateway)
+        wait_for(lambda: gateway.lines("refusing a source"), "it to be logged")
         assert [line["source"] for line in gateway.lines("refusing a source")] == ["trustshare"]
         wait_for(
             lambda: len(gateway.lines("dead letters cannot be moved to the disk: they stay in Redis")) == 1,
@@ -317,7 +319,7 @@ def test_a_disk_that_takes_nothing_leaves_all_in_redis_and_refuses_only_who_send
         )
         wait_for(partial(delivered, gateway, "down"), "all to have died", within_s=60)
         assert set(dead_letters(gateway, "down")) >= sent
-        assert gateway.lines("dead letters can be moved to the disk again")
+        wait_for(lambda: gateway.lines("dead letters can be moved to the disk again"), "it to be logged")
 
         assert gateway.command("dead-letters", "discard", "--target", "down").returncode == 2, "it asks first"
         assert gateway.command("dead-letters", "discard", "--target", "nobody", "--yes").returncode == 2

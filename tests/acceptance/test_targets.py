@@ -67,6 +67,7 @@ def test_410_disables_the_target_until_it_is_enabled_and_its_dead_letters_replay
         later = gateway.post("trustshare", body()).id
         wait_for(lambda: stands(gateway, "one")["dead_letters"] == 2, "new events to become dead letters too")
         assert len(sink.of("one")) == 1, "one attempt, and no other"
+        wait_for(lambda: gateway.lines("target disabled"), "it to be logged")
         assert gateway.lines("target disabled")[0]["level"] == "error"
         sink.answers["one"] = lambda *_: 200
         assert gateway.command("targets", "enable", "one").returncode == 0
@@ -93,8 +94,9 @@ def test_the_breaker_spares_a_failing_target_and_closes_by_one_probe(folder: Pat
         wait_for(lambda: not gateway.redis.zcard("hr:open"), "all to be delivered")
         assert stands(gateway, "one")["breaker"] == "closed"
         assert sink.counts("one").keys() == ids
-        assert gateway.lines("breaker opened")
-        assert gateway.lines("breaker closed")
+        wait_for(
+            lambda: gateway.lines("breaker opened") and gateway.lines("breaker closed"), "both to be logged"
+        )
 
 
 def test_a_rate_holds_fleet_wide_and_costs_no_attempt(folder: Path, sink: Sink) -> None:

@@ -199,10 +199,13 @@ def test_a_redis_that_is_loading_is_503_until_it_has(folder: Path, sink: Sink) -
                 answer = gateway.post("trustshare", body(), once=True)
                 refusals += answer.status == 503
                 time.sleep(0.1)
-            reasons = [line["reason"] for line in gateway.lines("refusing")]
+
+            def reasons() -> list[str]:
+                return [line["reason"] for line in gateway.lines("refusing")]
+
             assert refusals > 3
-            assert "Redis is loading its data" in reasons
-            assert not any("appendonly" in reason for reason in reasons), "what it is not, while it loads"
+            wait_for(lambda: "Redis is loading its data" in reasons(), "it to be logged")
+            assert not any("appendonly" in reason for reason in reasons()), "what it is not, while it loads"
             wait_for(gateway.ready, "to be ready", within_s=30)
             ended = [each.poll() for each in fresh]
             for each in fresh:
