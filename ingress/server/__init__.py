@@ -2,5 +2,6 @@
 
 It serves any ASGI application on `asyncio` and `httptools`, and knows nothing of webhooks. `serve` starts and
 stops it, `connection` is one connection, `reader` reads requests from its bytes, `exchange` is one request as
-the application knows it, and `gate` says what all connections may cost together.
+the application knows it, `refusals` is what is answered without the application, and `gate` says what all
+connections may cost together.
 """

@@ -14,15 +14,15 @@ import structlog
 from starlette.types import ASGIApp, Scope
 
 from ingress.clients import client_address, client_key, parse_address
-from ingress.server.exchange import Exchange, status_line
-from ingress.server.gate import LINGERING_AT_MOST, Gate, Waiting
+from ingress.server.exchange import Exchange
+from ingress.server.gate import Gate, Waiting
 from ingress.server.reader import BadRequest, RequestReader
+from ingress.server.refusals import FAILED, UNAVAILABLE, UNREADABLE, TurnedAway
 
 log = structlog.get_logger()
 
 KEEP_ALIVE_S = 5.0
 LAST_CALL_S = 0.5
-LINGER_S = 0.5
 CLOSE_WITHIN_S = 5.0
 # Read at once: it bounds what is held of requests that follow each other without a pause, and for how long
 # they keep those of other connections waiting.
@@ -31,18 +31,6 @@ PIECE_BYTES = 2 * 1024
 REQUEST_BYTES = 2 * 1024
 # Held of a body that the application has not taken; then the client has to wait.
 MAX_UNREAD_BYTES = 64 * 1024
-
-
-def refusal(status: int, reason: bytes, more: bytes = b"") -> bytes:
-    """Return an answer, whole, after which the connection ends."""
-    body = b'{"error":"%b"}' % reason
-    head = b"content-type: application/json\r\ncontent-length: %d\r\n%bconnection: close\r\n\r\n"
-    return status_line(status) + head % (len(body), more) + body
-
-
-REFUSALS = {400: refusal(400, b"bad request"), 431: refusal(431, b"header fields too large")}
-FAILED = refusal(500, b"internal error")
-UNAVAILABLE = refusal(503, b"temporarily unavailable, try again", b"retry-after: 5\r\n")
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -65,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         self._last_words = b""
         self._doing: tuple[str, int, bool] | None = None
         self._ending = False  # the process is
-        self._eof = self._turned_away = self._reading_paused = self._writing_paused = False
+        self._eof = self._reading_paused = self._writing_paused = False
         self._drained: asyncio.Future[None] | None = None
 
     # What asyncio calls
@@ -91,13 +79,11 @@ class Connection(asyncio.BufferedProtocol):
             if self._gate.ending:
                 self.end()
         else:
-            self._turn_away()
+            TurnedAway(self._gate, self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of everything. What is complete is taken all the same, and answered to nobody."""
         self._gate.leave(self)
-        if self._turned_away:
-            self._gate.lingering -= 1
         for exchange in self._exchanges:
             exchange.lose()
         self.resume_writing()
@@ -108,9 +94,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Read requests."""
-        if not self._turned_away:
-            self._unread += self._gate.buffer[:nbytes]
-            self._read()
+        self._unread += self._gate.buffer[:nbytes]
+        self._read()
 
     def eof_received(self) -> bool:
         """Answer what is complete: the client may have closed its side only."""
@@ -205,7 +190,7 @@ class Connection(asyncio.BufferedProtocol):
     def _refuse(self, status: int) -> None:
         """Say so once all before it is answered."""
         self._gate.tell("bad_requests")
-        self._last_words = REFUSALS[status]
+        self._last_words = UNREADABLE[status]
         current = self._reader.current
         if self._reader.part == "body" and current is not None:
             if current.answered:
@@ -217,7 +202,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """Say at the gate what is waited for, set the time for it, and read on or not."""
-        if self._transport.is_closing() or self._turned_away:
+        if self._transport.is_closing():
             return
         reader, first = self._reader, self._exchanges[0] if self._exchanges else None
         if first is None and (self._eof or (reader.ended and not reader.part)):
@@ -307,17 +292,3 @@ class Connection(asyncio.BufferedProtocol):
     def _close_if_idle(self) -> None:
         if not self._exchanges and not self._reader.part and not self._transport.is_closing():
             self._close()
-
-    def _turn_away(self) -> None:
-        """Say that there is no room, and drop what comes for a moment; few at a time have that moment.
-
-        A socket that is closed with data unread is reset, and its client would never see the answer.
-        """
-        self._turned_away = True
-        self._gate.lingering += 1
-        self._transport.write(UNAVAILABLE)
-        if self._gate.lingering > LINGERING_AT_MOST:
-            self._transport.close()
-        else:
-            self._transport.write_eof()
-            self._loop.call_later(LINGER_S, self._transport.close)

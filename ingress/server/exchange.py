@@ -1,11 +1,11 @@
 """One request and its answer, as an ASGI application knows them: a scope, `receive` and `send`."""
 
 import asyncio
-from functools import lru_cache
-from http import HTTPStatus
 from typing import Protocol
 
 from starlette.types import Message, Scope
+
+from ingress.server.refusals import status_line
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -24,13 +24,6 @@ class Connection(Protocol):
 
     def answered(self, exchange: "Exchange") -> None:
         """Go on: the answer is written, whole."""
-
-
-@lru_cache
-def status_line(status: int) -> bytes:
-    """Return the first line of an answer."""
-    phrase = HTTPStatus(status).phrase if status in {*HTTPStatus} else ""
-    return b"HTTP/1.1 %d %b\r\n" % (status, phrase.encode())
 
 
 class Exchange:
