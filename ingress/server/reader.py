@@ -75,6 +75,7 @@ class RequestReader:
         """Read on as if no upgrade had been asked for (RFC 9110, 7.8).
 
         The parser takes such a request for ended with its head. Another one is told how its body is framed.
+        The fields that tell it do not count.
         """
         framing = [field for field in self._headers if field[0] in (b"content-length", b"transfer-encoding")]
         lines = [b"%b: %b\r\n" % field for field in framing]
