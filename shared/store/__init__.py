@@ -1,1 +1,1 @@
-"""The only place that talks to Redis."""
+"""All that talks to Redis. README.md says how Redis is used."""

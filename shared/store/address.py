@@ -1,4 +1,4 @@
-"""Where a gateway's records are: which Redis, as redis-py and as Kombu want it, and under which prefix."""
+"""The address of a gateway's records: the Redis, as redis-py and as Kombu take it, and the prefix."""
 
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
@@ -14,8 +14,8 @@ FORMS = "redis://, rediss://, unix:// or sentinel://h1:26379,h2:26379/MASTER/0"
 class RedisAddress(msgspec.Struct, frozen=True):
     """A parsed `redis.url`: the `path` of a socket, `sentinels` and their `master`, or `host` and `port`.
 
-    `tls` has the options of TLS, by redis-py's names, which `url` has no more; it is empty without TLS.
-    `keys` are the names of what the gateway keeps there.
+    `tls` has the options of TLS by redis-py's names, taken out of `url`; it is empty without TLS. `keys` are
+    the names of what the gateway keeps there.
     """
 
     url: str
@@ -77,7 +77,7 @@ def parse_address(url: str, prefix: str) -> RedisAddress:
             keys=keys,
             db=_db(parts.path.strip("/")),
             host=unquote(parts.hostname),
-            port=parts.port or 6379,  # what is no number raises ValueError here, not at the first connection
+            port=parts.port or 6379,  # not a number: ValueError here, and not at the first connection
             tls=tls_options(parts.query) if parts.scheme == "rediss" else {},
             username=unquote(parts.username or "") or None,
             password=unquote(parts.password or "") or None,
@@ -87,7 +87,7 @@ def parse_address(url: str, prefix: str) -> RedisAddress:
         master, _, db = parts.path.strip("/").partition("/")
         if not master or not all(hosts):
             raise ValueError("names no master: write sentinel://h1:26379,h2:26379/MASTER/0")
-        # With several hosts in it, urlsplit's own reading of the netloc is wrong.
+        # urlsplit reads a netloc of several hosts wrongly.
         user, _, password = parts.netloc.rpartition("@")[0].partition(":")
         return RedisAddress(
             url=url,

@@ -1,4 +1,4 @@
-"""What operators did: one entry for each thing done, written before it is."""
+"""What operators did: one entry for each action, written before the action."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ NAMES = 20
 async def note(
     client: RedisClient, action: str, user: str, selected: dict[str, Any], **planned: dict[str, int]
 ) -> None:
-    """Record that `user` is about to do `action`; `planned` says how many of what.
+    """Record that `user` is about to do `action`; `planned` has the counts, by what is counted.
 
     Raises: StoreUnavailable.
     """
@@ -24,5 +24,5 @@ async def note(
 
 
 def named(ids: tuple[str, ...], what: str) -> dict[str, Any]:
-    """Return the first of many ids, under the name `what`, and how many there are."""
+    """Return the first of many ids under the key `what`, and how many there are."""
     return {what: [*ids[:NAMES]], f"{what}_in_all": len(ids)}

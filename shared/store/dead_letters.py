@@ -48,7 +48,10 @@ class DeadLetterList:
         return letters
 
     async def views(self, found: Sequence[tuple[Member, str]]) -> list[DeadLetter]:
-        """Return dead letters as they are shown, if their events are there. Raises: StoreUnavailable."""
+        """Return these dead letters as they are shown, without those whose events are gone.
+
+        Raises: StoreUnavailable.
+        """
         heads = await read_fields(
             self._client,
             [(member.id, ["attributes", f"failed:{target}", f"why:{target}"]) for member, target in found],
@@ -78,7 +81,7 @@ class DeadLetterList:
             for (id, _), field in zip(deliveries, fields, strict=True):
                 pipe.hget(self._keys.attempts(id), field)
             latest: list[bytes | None] = await pipe.execute()
-        # If it was given up untried since its replay, the latest may be packed.
+        # If it was given up without an attempt since its replay, the latest one may be packed.
         untried = [number for number, attempt in enumerate(latest) if attempt is None]
         packed = await read_attempts(self._client, [deliveries[number][0] for number in untried])
         for number, attempts in zip(untried, packed, strict=True):
@@ -87,7 +90,7 @@ class DeadLetterList:
 
 
 def _latest(fields: Sequence[bytes], target: str) -> str:
-    """Return the field of a target's latest attempt: its claim's token is a time."""
+    """Return the field of a target's latest attempt, which ends with the claim's token, a time."""
     prefix = f"{target} "
     tokens = [
         int(text.removeprefix(prefix)) for field in fields if (text := field.decode()).startswith(prefix)

@@ -1,4 +1,4 @@
-"""Where one event went: how each of its deliveries stands, and every attempt."""
+"""Where one event went: the state of each of its deliveries, and every attempt."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from shared.store.views import (
     read_attempt,
     state_of,
 )
-from shared.store.why import Stands, Why, why_given_up, why_waiting
+from shared.store.why import WaitFacts, Why, why_given_up, why_waiting
 
 
 class _Delivery(msgspec.Struct, frozen=True):
@@ -87,7 +87,7 @@ class Deliveries:
         return views
 
     async def _read(self, event_id: str) -> tuple[list[_Delivery], dict[bytes, bytes]] | None:
-        """Return where each delivery of an event stands, and the attempts as they are kept."""
+        """Return each delivery of an event, and the attempts as Redis holds them."""
         event = self._keys.event(event_id)
         redis: Any = self._client.redis
         with translated():
@@ -125,7 +125,7 @@ class Deliveries:
                 pipe.zcard(self._keys.leased(delivery.target))
                 pipe.hmget(self._keys.event(delivery.ahead or ""), ["open", f"end:{delivery.target}"])
             time, *found = await pipe.execute()
-        # `data` may be large: it is read only for what it says of the transaction.
+        # `data` may be large, and only the transaction's id in it is needed.
         name = "data" if any(delivery.ahead for delivery in deliveries) else ""
         [[data]] = await read_fields(self._client, [(event_id, [name])])
         transaction = msgspec.json.decode(data, type=_Transaction).transaction_id if data else None
@@ -133,11 +133,11 @@ class Deliveries:
         for delivery, (state, reason, open_until), rate_at, in_flight, (open_, end) in zip(
             deliveries, found[::4], found[1::4], found[2::4], found[3::4], strict=True
         ):
-            stands = Stands(
+            facts = WaitFacts(
                 failed=delivery.failed,
                 due_ms=delivery.due_ms,
                 ahead=delivery.ahead,
-                # Of a dead letter that was moved to disk, the event may be gone from here.
+                # If the dead letter was moved to the disk, its event may be gone from Redis.
                 ahead_is_dead=delivery.ahead is not None and (open_ is None or end is not None),
                 transaction=transaction,
                 state=(state or b"").decode(),
@@ -147,7 +147,7 @@ class Deliveries:
                 in_flight=in_flight,
                 concurrency=concurrency.get(delivery.target),
             )
-            whys[delivery.target] = why_waiting(stands, in_ms(time))
+            whys[delivery.target] = why_waiting(facts, in_ms(time))
         return whys
 
 

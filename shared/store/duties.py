@@ -1,13 +1,13 @@
-"""Duties that one worker has at a time, of those whose configurations have the same names."""
+"""Duties that only one worker has at a time, among those whose configurations have the same names."""
 
 from shared.store.client import RedisClient
 
 
 class Duty:
-    """A lease on a duty. Two workers that have it at once double the work, and do nothing else."""
+    """A lease on a duty. If two workers have it at once, the work is done twice, which is harmless."""
 
     def __init__(self, client: RedisClient, name: str, worker: str, *, lease_ms: int) -> None:
-        """`worker` wants it; without a renewal another may have it after `lease_ms`."""
+        """`worker` asks for it. Without a renewal, another worker may take it after `lease_ms`."""
         self._client = client
         self._keys = client.keys
         self._name = name

@@ -1,5 +1,5 @@
-"""Reading what Redis holds of events. One that has finished may be packed: what of it never changes, and its
-attempts, are one value then (shared.event.packing), in pieces; all else stands in its hash as before.
+"""Reads events from Redis. A finished event may be packed: the part of it that never changes, and its
+attempts, are then one compressed value (shared.event.packing), in pieces. The rest is in its hash as before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from shared.event.record import JSON, EventRecord
 from shared.store.client import RedisClient, translated
 
 PIECES = tuple(str(number) for number in range(64))
-"""The fields of a packed value's pieces. As pack.lua says."""
+"""The fields of a packed value's pieces, as in pack.lua."""
 
-# Redis holds what is read until it is sent: this much must not fill it while it is nearly full.
+# Redis keeps a reply in memory until it is sent: one must not fill a Redis that is nearly full.
 READ_BYTES = 1024 * 1024
 AT_ONCE = 50  # packed events, with their bodies
 
@@ -26,8 +26,8 @@ Attempts = dict[bytes, bytes]
 class Whole(msgspec.Struct, frozen=True):
     """All that Redis holds of an event: its fields as if it were not packed, and its attempts.
 
-    `packed` is when it was packed, as it stands there; None if it is not. `apart` names the attempts that are
-    not packed with it.
+    `packed` is the field of that name: when it was packed; None if it is not. `apart` are the attempts that
+    are not packed with it.
     """
 
     fields: dict[bytes, bytes]
@@ -119,7 +119,7 @@ async def read_whole(client: RedisClient, ids: Sequence[str]) -> list[Whole | No
 
 
 async def fitting(client: RedisClient, ids: Sequence[str]) -> int:
-    """Return how many of these events, from the first on, come to about READ_BYTES; at least one.
+    """Return how many of these events, from the first on, take about READ_BYTES together; at least one.
 
     Raises: StoreUnavailable.
     """

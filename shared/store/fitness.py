@@ -1,4 +1,4 @@
-"""Is this Redis fit to be trusted with events? Asked at every start, and by `headrace check`."""
+"""Checks whether a Redis may be trusted with events: at every start, and in `headrace check`."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ FLOOR = (6, 2)
 
 
 class Fitness(msgspec.Struct, frozen=True):
-    """What Redis says of itself, and every reason why it must not be used."""
+    """What Redis says about itself, and each reason why it must not be used."""
 
     version: str
     maxmemory: int
@@ -31,7 +31,8 @@ class Fitness(msgspec.Struct, frozen=True):
 
 
 def refuse_unfit(config: Config) -> None:
-    """Check Redis before a process starts, and take up its records. If it cannot be reached, nothing is done.
+    """Check Redis before a process starts, and record in it the version of the layout. If it cannot be
+    reached, nothing is done.
 
     Raises: StoreUnfit.
     """
@@ -51,11 +52,11 @@ def refuse_unfit(config: Config) -> None:
 
 
 async def inspect(client: RedisClient, *, require_aof: bool) -> Fitness:
-    """Ask Redis. Raises: StoreUnavailable; also while Redis is loading its data."""
+    """Read Redis's settings. Raises: StoreUnavailable, also while Redis loads its data."""
     with translated():
         info: dict[str, Any] = await client.redis.info()
     if int(info.get("loading", 0)):
-        # It says that its append-only file is off for as long as it reads it.
+        # While it loads, it says that its append-only file is off.
         raise StoreUnavailable("Redis is loading its data")
     fsync = await _fsync(client)
     version = str(info["redis_version"])

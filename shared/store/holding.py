@@ -1,4 +1,4 @@
-"""What holds Redis's memory and is not retention's to remove, in numbers."""
+"""Counts what takes Redis's memory and retention may not remove."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +11,9 @@ SAMPLE = 16
 
 
 class Holding(msgspec.Struct, frozen=True):
-    """How many there are of each: `waiting` events have a delivery that is not done, dead letters too.
+    """How many there are of each. `waiting` events have a delivery that is not done, or a dead letter.
 
-    `dedupe_keys` are an estimate; they go when they are out of the window.
+    `dedupe_keys` is an estimate; a key expires when its window is over.
     """
 
     inbox: int
@@ -23,7 +23,7 @@ class Holding(msgspec.Struct, frozen=True):
 
 
 async def holding(client: RedisClient, sources: Sequence[str]) -> Holding:
-    """Count what is held, and estimate how many dedupe keys `sources` have. Raises: StoreUnavailable."""
+    """Count these, and estimate the dedupe keys of `sources`. Raises: StoreUnavailable."""
     with translated():
         pipe = client.redis.pipeline(transaction=False)
         pipe.zcard(client.keys.open)
@@ -41,7 +41,7 @@ async def holding(client: RedisClient, sources: Sequence[str]) -> Holding:
 
 
 async def _in_table(client: RedisClient, prefix: str, hashes: int) -> int:
-    """Estimate how many keys a table holds, from a few of its hashes: digests spread evenly."""
+    """Estimate how many keys a table has from a few of its hashes: digests spread evenly over them."""
     places = range(0, hashes, max(1, hashes // SAMPLE))
     redis: Any = client.redis
     with translated():

@@ -1,8 +1,8 @@
-"""The version of the layout that `shared.store.keys` documents. Redis holds it, beside the records.
+"""The version of the layout that `shared.store.keys` documents. Redis holds it beside the records.
 
-A version reads what the versions before it wrote, and may not be able to read what a later one writes. So a
-process or a command that finds a later version does not begin. A process that began before goes on: the
-upgrade is under way, and will replace it.
+Each version of Headrace reads what earlier ones wrote, but perhaps not what a later one writes. So a process
+or a command that finds a later layout does not start. A process that runs already goes on: an upgrade is
+under way, and will replace it.
 """
 
 from collections.abc import Iterable
@@ -11,20 +11,23 @@ from shared.errors import StoreUnfit
 from shared.store.client import RedisClient
 
 LAYOUT = 3
-"""What this version of Headrace writes. Only a change that the version before cannot read raises it."""
+"""The layout that this version of Headrace writes.
+
+Only a change that the version before cannot read raises it.
+"""
 
 
 async def layout_of(client: RedisClient, sources: Iterable[str]) -> int:
     """Return the version of the records in Redis, 0 if there are none.
 
-    Records from before there was a version are known by those of `sources`, the configured ones.
-    Raises: StoreUnavailable.
+    Records without a version are found by the names of `sources`, the configured ones. Raises:
+    StoreUnavailable.
     """
     return int(await client.run("layout", [client.keys.layout], [0, *sources]))
 
 
 async def take_up(client: RedisClient, sources: Iterable[str]) -> int:
-    """Say in Redis that this version writes its records from now on; return which version they had.
+    """Record in Redis that this version writes from now on. Returns the version that the records had.
 
     Raises: StoreUnfit if the records are of a later version; StoreUnavailable.
     """

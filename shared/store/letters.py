@@ -1,4 +1,4 @@
-"""Dead letters on their way from Redis to the disk and back: read whole, taken out, put back.
+"""Reads whole dead letters from Redis for the disk, takes them out, and puts them back.
 
 Each step in Redis is one script. `shared.operations.moves` has the order of the steps.
 """
@@ -21,7 +21,7 @@ WALK_MOST = 2000
 
 
 class Letters:
-    """The dead letters in Redis, and what waits and shall become one."""
+    """The dead letters in Redis, and deliveries that wait and are to become dead letters."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -41,7 +41,10 @@ class Letters:
         return [msgspec.structs.replace(letter, died_ms=died[letter.id]) for letter in read]
 
     async def drop_orphans(self, target: str) -> None:
-        """Forget those of the oldest dead letters whose events are gone. Raises: StoreUnavailable."""
+        """Remove from a target's oldest dead letters those whose events are gone.
+
+        Raises: StoreUnavailable.
+        """
         with translated():
             ids: list[Any] = await self._client.redis.zrange(self._keys.dead(target), 0, READ_MOST - 1)
             gone = await self.gone([id.decode() for id in ids])
@@ -81,7 +84,7 @@ class Letters:
         return letters, after
 
     async def _wait(self, target: str, ids: Sequence[str]) -> list[bool]:
-        """Tell of each event whether it waits for a target, in no worker's hands."""
+        """Tell for each event whether it waits for a target and no worker has claimed it."""
         if not ids:
             return []
         with translated():
@@ -96,7 +99,7 @@ class Letters:
         ]
 
     async def _read(self, target: str, ids: Sequence[str]) -> list[StoredLetter]:
-        """Read events whole, as far as they are there, and no more than about a megabyte of them."""
+        """Read the events that are there, whole, up to about READ_BYTES."""
         if not ids:
             return []
         most = await fitting(self._client, ids)
@@ -110,9 +113,9 @@ class Letters:
     async def take_out(
         self, target: str, letters: Sequence[StoredLetter], *, waited: bool, hold: bool
     ) -> list[str]:
-        """Take letters that are on the disk out of Redis; `waited`: they were no dead letters until now.
+        """Take letters that are on the disk out of Redis. `waited`: until now they were waiting deliveries.
 
-        Returns for each what `leave.lua` says. Raises: StoreUnavailable.
+        Returns the reply of `leave.lua` for each. Raises: StoreUnavailable.
         """
         args: list[str | bytes | int | float] = [target, "hold" if hold else ""]
         for letter in letters:
@@ -120,7 +123,8 @@ class Letters:
         return [result.decode() for result in await self._client.run("leave", [], args)]
 
     async def end(self, target: str, letters: Sequence[StoredLetter], how: str) -> list[str]:
-        """End dead letters for good: `discarded` or `expired`. Returns what `discard.lua` says of each.
+        """End dead letters for good, as `discarded` or `expired`. Returns the reply of `discard.lua` for
+        each.
 
         Raises: StoreUnavailable.
         """
@@ -132,10 +136,10 @@ class Letters:
     async def put_back_and_replay(
         self, target: str, ids: Sequence[str], letters: Sequence[Sequence[StoredLetter]]
     ) -> list[str]:
-        """Put the records of events back, as far as they are gone, and send events to a target again.
+        """Put the records of events back that are gone, and send events to a target again.
 
-        `letters` are complete, those of one event together. It is one transaction: a record that is back and
-        not yet open again would be retention's. Returns for each of `ids` what `replay.lua` says.
+        `letters` are complete, those of one event together. It is one transaction: retention could remove a
+        record that is back and not yet open again. Returns the reply of `replay.lua` for each of `ids`.
 
         Raises: StoreUnavailable.
         """
@@ -145,7 +149,7 @@ class Letters:
         return [result.decode() for result in replies[-1]]
 
     async def replay(self, target: str, ids: Sequence[str]) -> list[str]:
-        """Send events that Redis holds to a target again. Returns for each what `replay.lua` says.
+        """Send events that Redis holds to a target again. Returns the reply of `replay.lua` for each.
 
         Raises: StoreUnavailable.
         """
@@ -157,7 +161,7 @@ class Letters:
         return [result.decode() for result in results]
 
     async def on_disk(self, letters: Sequence[StoredLetter]) -> list[bool]:
-        """Tell of letters that are amid a move whether the disk has them, as Redis knows it.
+        """Tell for each letter that is being moved whether it is on the disk, as Redis records it.
 
         Raises: StoreUnavailable.
         """
@@ -170,7 +174,7 @@ class Letters:
             return [head is None or end == b"disk" for head, end in await pipe.execute()]
 
     async def gone(self, ids: Sequence[str]) -> list[str]:
-        """Return those of these events whose records Redis has no more. Raises: StoreUnavailable."""
+        """Return those of these events whose records Redis no longer has. Raises: StoreUnavailable."""
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             for id in ids:
@@ -187,7 +191,7 @@ def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[byte
     context = read_context(event[b"attributes"])
     own = f"{target} ".encode()
     mine = {field.decode(): msgspec.Raw(value) for field, value in attempts.items() if field.startswith(own)}
-    # Of what waits yet, or may be replayed, nobody will tell this letter how it ended.
+    # A delivery that waits, or may be replayed, has no end yet, and this letter will not learn of one.
     ends = {
         name: end
         for name in targets.split(",")

@@ -1,4 +1,4 @@
-"""Packs finished events, a few at a time, the oldest first; shared.store.events reads them all the same."""
+"""Packs finished events, the oldest first, a few at a time. shared.store.events reads packed events, too."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from shared.store.client import RedisClient, translated
 from shared.store.clock import now_ms
 from shared.store.events import Whole, fitting, read_whole
 
-AFTER_MS = 60_000  # until then an event is read, copied and replayed the most
+AFTER_MS = 60_000  # most reads, copies and replays of an event come before that
 AT_ONCE = 50  # in one script, which takes Redis about a millisecond
 
 
 class Packer:
-    """Packs what has finished."""
+    """Packs finished events."""
 
     def __init__(self, client: RedisClient, *, after_ms: int = AFTER_MS) -> None:
-        """`after_ms` is how old an event is before it is packed."""
+        """An event is packed once it is `after_ms` old."""
         self._client = client
         self._after_ms = after_ms
 
     async def pack(self) -> int:
         """Pack up to AT_ONCE events that have finished and are old enough.
 
-        Returns how many of them there were; one that changed meanwhile is left for the next call.
+        Returns how many there were; one that changed meanwhile is left for the next call.
 
         Raises: StoreUnavailable.
         """
@@ -40,7 +40,7 @@ class Packer:
             return 0
         ids = ids[: await fitting(self._client, ids)]
         events = await read_whole(self._client, ids)
-        # In a thread: the loop has deliveries to make.
+        # In a thread, so that the loop can go on with deliveries.
         await self._client.run("pack", [], await asyncio.to_thread(_arguments, ids, events))
         return len(ids)
 

@@ -1,4 +1,4 @@
-"""The read side for operators: what came in, and what became of it. Listings read in batches."""
+"""Reads requests and events for operators: what came in, and what became of it."""
 
 import fnmatch
 from collections import Counter
@@ -35,7 +35,7 @@ DATA_AT_ONCE = 50  # `data` may be as large as a body
 
 
 class Selected(msgspec.Struct, frozen=True):
-    """Which events to list: of a time span, and if given, of a source, a type (a glob), a state."""
+    """Which events to list: those of a span with this source, type (a glob) and state, as far as given."""
 
     span: Span
     source: str | None = None
@@ -53,7 +53,7 @@ class Records:
     async def find(self, event_id: str, sources: Sequence[str]) -> Kept | None:
         """Return what a receipt stands for now; None if it is unknown, or retention has removed it.
 
-        `sources` are the names to look in the inboxes of. Raises: StoreUnavailable.
+        `sources` are the names of the inboxes to search. Raises: StoreUnavailable.
         """
         source = next((name for name in sources if of_source(event_id, name)), "")
         entry = stream_id(event_id)
@@ -84,7 +84,7 @@ class Records:
     async def payload(self, kept: Kept) -> EventRecord | bytes | None:
         """Return an event as it is delivered, or the body of what is not an event; None if it is gone.
 
-        Of a copy the body is kept only if it differs from the first's. Raises: StoreUnavailable.
+        The body of a copy is kept only if it differs from the first's. Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
         if isinstance(kept, EventView):
@@ -102,7 +102,7 @@ class Records:
 
     async def events(self, wanted: Selected, limit: int) -> list[EventView]:
         """Return up to `limit` events, newest first. Raises: StoreUnavailable."""
-        # What still waits, and dead letters, keep an event open.
+        # An event with a delivery that waits, or a dead letter, is open.
         sets = (
             [self._keys.open]
             if wanted.state in (WAITING, HELD, "dead")
@@ -127,7 +127,7 @@ class Records:
                     pipe.hexists(self._keys.duplicate(member.id), "body")
                 replies = await pipe.execute()
             for member, copy, own_body in zip(members, replies[::2], replies[1::2], strict=True):
-                if copy[0] is not None:  # else it has expired, and retention has yet to come by
+                if copy[0] is not None:  # else it has expired, and retention has not removed its id yet
                     views.append(copy_view(member.id, copy, own_body=bool(own_body)))
             if len(views) >= limit:
                 break
@@ -156,7 +156,7 @@ class Records:
             return int(await self._client.redis.zcard(self._keys.quarantine))
 
     async def quarantine_codes(self) -> dict[str, int]:
-        """Return why requests are in quarantine, and how many each. Raises: StoreUnavailable."""
+        """Return the codes of requests in quarantine, each with its count. Raises: StoreUnavailable."""
         codes: Counter[str] = Counter()
         async for members in self._newest(self._keys.quarantine, ALWAYS, None):
             with translated():
@@ -177,7 +177,7 @@ class Records:
     async def _views(
         self, ids: Sequence[str], type: str | None, state: str | None, limit: int = 1
     ) -> list[EventView]:
-        """Return views of the events among `ids` that are there, of this type and in this state."""
+        """Return the events among `ids` that are there and have this type and state."""
         heads = await read_fields(self._client, [(id, HEAD) for id in ids])
         wanted = [
             (id, head)
@@ -196,7 +196,7 @@ class Records:
         return views[:limit]
 
     async def _complete(self, heads: Sequence[tuple[str, list[Any]]]) -> list[EventView]:
-        """Read what `heads` (event id; `HEAD`) lack."""
+        """Return events from their `heads` (id, fields of `HEAD`), reading the rest."""
         names = [[name for name in head[1].decode().split(",") if name] for _, head in heads]
         replies = await read_fields(
             self._client,
@@ -222,7 +222,10 @@ class Records:
         return [event_view(id, head, data, ends, held.get(id, {})) for id, head, data, ends in rows]
 
     async def _held(self, places: Sequence[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
-        """Return, by event and target, the dead letter behind which it waits; `places` are lanes' members."""
+        """Return event → target → the dead letter that it waits behind.
+
+        `places` are event, target, transaction.
+        """
         if not places:
             return {}
         redis: Any = self._client.redis
@@ -237,7 +240,7 @@ class Records:
             ends = await pipe.execute()
         held: dict[str, dict[str, str]] = {}
         for (id, target, _), first, (open_, end) in zip(places, firsts, ends, strict=True):
-            # Of a dead letter that was moved to disk, the event may be gone from here.
+            # If the dead letter was moved to the disk, its event may be gone from Redis.
             if first not in ("", id) and (open_ is None or end is not None):
                 held.setdefault(id, {})[target] = first
         return held

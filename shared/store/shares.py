@@ -1,4 +1,4 @@
-"""Shares of memory: how much each target and each source takes of Redis, and who is past its share.
+"""Shares of memory: how much of Redis each target and each source takes, and which are past their share.
 
 A worker measures about once a second and writes its verdict; every process reads it.
 """
@@ -30,7 +30,8 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """About how many bytes what is open takes, by target, and what is held back or not admitted, by source.
+    """About how many bytes open events take, by target, and requests that are held back or not admitted, by
+    source.
 
     An event that waits for several targets counts for each of them.
     """
@@ -40,9 +41,9 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Who is past its share, as a worker found it at `at_ms` by Redis's clock.
+    """Which targets and sources are past their share, as a worker measured at `at_ms` by Redis's clock.
 
-    `targets` and `sources`: name → what it takes, in words. `stranded`: the name of a source that is not
+    `targets` and `sources`: name → a phrase that says so. `stranded`: the name of a source that is not
     configured → how many requests wait in its inbox. `filled`: target → how much of its share it takes.
     """
 
@@ -90,7 +91,7 @@ class Shares:
             return sum(await pipe.execute())
 
     async def publish(self, names: str, verdict: Verdict) -> None:
-        """Let all processes know what this worker found. Raises: StoreUnavailable."""
+        """Publish this worker's verdict to all processes. Raises: StoreUnavailable."""
         with translated():
             pipe = self._client.redis.pipeline(transaction=True)
             pipe.hset(self._keys.shares, names, msgspec.json.encode(verdict))
@@ -98,7 +99,7 @@ class Shares:
             await pipe.execute()
 
     async def verdict(self) -> Verdict:
-        """Return what all workers found in the last half minute, together. Raises: StoreUnavailable."""
+        """Return the verdicts of all workers of the last half minute, joined. Raises: StoreUnavailable."""
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
             pipe.time()
@@ -116,7 +117,7 @@ class Shares:
 
 
 def _read(value: bytes) -> Verdict:
-    """Read a verdict; one that a worker of another version wrote otherwise says nothing."""
+    """Read a verdict; one that another version wrote in another form counts as empty."""
     try:
         return _decode(value)
     except msgspec.DecodeError:

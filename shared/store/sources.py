@@ -1,4 +1,6 @@
-"""Which sources there were: the inbox of one that left the configuration is nobody's to admit."""
+"""The names of sources that were ever configured: nobody admits from the inbox of one that left the
+configuration.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,7 +9,7 @@ from shared.store.client import RedisClient, translated
 from shared.store.clock import now_ms
 
 FORGOTTEN_AFTER_MS = 300_000
-"""How long after a live process last named a source or a target it counts as removed."""
+"""A source or a target counts as removed this long after a live process last named it."""
 
 
 class Sources:
@@ -18,7 +20,7 @@ class Sources:
         self._keys = client.keys
 
     async def know(self, names: Iterable[str]) -> None:
-        """Say that a live process has these sources in its configuration. Raises: StoreUnavailable."""
+        """Record that a live process has these sources in its configuration. Raises: StoreUnavailable."""
         mine = list(names)
         with translated():
             if mine:
@@ -28,7 +30,7 @@ class Sources:
     async def with_inbox(self) -> list[str]:
         """Return the sources that have an inbox, recorded or not: earlier versions recorded none.
 
-        It looks at every key: for once in a while. Raises: StoreUnavailable.
+        It scans all keys, so call it seldom. Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
         prefix = self._keys.inbox("")
@@ -37,13 +39,13 @@ class Sources:
         return sorted({key.decode().removeprefix(prefix) for key in found})
 
     async def record(self, names: Iterable[str]) -> None:
-        """Take up the names of sources that nobody has recorded. Raises: StoreUnavailable."""
+        """Record the names of sources that are not on record. Raises: StoreUnavailable."""
         with translated():
             for name in names:
                 await self._client.redis.zadd(self._keys.sources, {name: 0}, nx=True)
 
     async def on_record(self) -> list[str]:
-        """Return every name that was ever said. Raises: StoreUnavailable."""
+        """Return every name on record. Raises: StoreUnavailable."""
         with translated():
             names: list[Any] = await self._client.redis.zrange(self._keys.sources, 0, -1)
         return [name.decode() for name in names]
@@ -53,8 +55,8 @@ class Sources:
     ) -> dict[str, int]:
         """Return how many requests wait in the inboxes of sources that are not configured.
 
-        A source that a live process had within five minutes is not among them, unless `at_once`. `also`
-        has names that may not be on record. Raises: StoreUnavailable.
+        A source that a live process named within five minutes is left out, unless `at_once`. `also` are names
+        that may not be on record. Raises: StoreUnavailable.
         """
         redis: Any = self._client.redis
         with translated():

@@ -1,4 +1,4 @@
-"""What is known of targets, and what operators and the sweep do with them: state, giving up, removal."""
+"""The state of targets, and what operators and the sweep do with them: pausing, giving up, removal."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
@@ -19,7 +19,10 @@ OLDEST_OF = 1000
 
 
 class State(StrEnum):
-    """What a target gets: all that is due; nothing, and all is kept; nothing, and all is given up."""
+    """ACTIVE targets get what is due.
+
+    PAUSED ones get nothing, and all is kept. For DISABLED ones all is given up.
+    """
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -27,7 +30,7 @@ class State(StrEnum):
 
 
 class TargetView(msgspec.Struct, frozen=True, kw_only=True):
-    """One target as it stands. Times are milliseconds since 1970 by Redis's clock, waits are seconds.
+    """The state of one target. Times are milliseconds since 1970 by Redis's clock, waits are seconds.
 
     `backlog` counts what waits, and `due_now` the part of it that is due: the rest waits for its next
     attempt, the first of them until `next_attempt_ms`. `oldest_wait_s` is the time since the oldest of the
@@ -61,7 +64,7 @@ class TargetView(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def breaker(self) -> str:
-        """`closed`, `open` until its next probe, or `half-open` while that may go."""
+        """`closed`, `open` until the next probe, or `half-open` while a probe may be sent."""
         if self.probe_in_s is None:
             return "closed"
         return "open" if self.probe_in_s > 0 else "half-open"
@@ -81,7 +84,7 @@ class Targets:
         self._keys = client.keys
 
     async def views(self, names: Sequence[str]) -> list[TargetView]:
-        """Return how each of `names` stands. Raises: StoreUnavailable."""
+        """Return the state of each of `names`. Raises: StoreUnavailable."""
         now = await now_ms(self._client)
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
@@ -102,7 +105,7 @@ class Targets:
         return [_view(now, held[name], name, *row) for name, row in zip(names, rows, strict=True)]
 
     async def set_state(self, name: str, state: State, reason: str, *, user: str) -> None:
-        """Pause, disable or make active: then with a clean slate, no failures and no open breaker.
+        """Pause or disable a target, or make it active; that also clears its failures and its breaker.
 
         A repeat changes nothing. Raises: StoreUnavailable.
         """
@@ -138,11 +141,12 @@ class Targets:
         hold: bool = False,
         state: State | None = None,
     ) -> int:
-        """Make dead letters of some of what waits for a target: all (None), or what was due before a time.
+        """Make dead letters of deliveries that wait for a target: of all (None), or of those due before a
+        time.
 
-        With `state`, only if that is the target's state still: an operator may have enabled it meanwhile.
-        In an ordered target the next of the same transaction is due then, unless dead letters `hold` it.
-        Returns how many; call again while it is GIVE_UP_AT_ONCE. Raises: StoreUnavailable.
+        With `state`, only if that is the target's state still: an operator may have enabled it meanwhile. In
+        an ordered target the next of the same transaction is due then, unless dead letters `hold` it. Returns
+        how many, at most GIVE_UP_AT_ONCE; if it is that, there may be more. Raises: StoreUnavailable.
         """
         count: int = await self._client.run(
             "give_up",
@@ -173,7 +177,7 @@ class Targets:
             total += count
 
     async def remove(self, name: str, *, user: str) -> int:
-        """Make dead letters of all that waits for a target that left the configuration, and let go of it.
+        """Make dead letters of all that waits for a target that left the configuration, and remove it.
 
         Returns how many. Raises: StoreUnavailable.
         """
@@ -184,10 +188,9 @@ class Targets:
         return total
 
     async def know(self, names: Iterable[str]) -> list[str]:
-        """Say that a live process has these targets in its configuration.
+        """Record that a live process has these targets in its configuration.
 
-        Returns all other names that are on record and that no live process has said for five minutes.
-        Raises: StoreUnavailable.
+        Returns the names on record that no live process has named for five minutes. Raises: StoreUnavailable.
         """
         mine = list(names)
         now = await now_ms(self._client)
@@ -200,13 +203,16 @@ class Targets:
         return [name.decode() for name in forgotten]
 
     async def on_record(self) -> list[str]:
-        """Return every name that was ever said and is not forgotten. Raises: StoreUnavailable."""
+        """Return every name on record. Raises: StoreUnavailable."""
         with translated():
             names: list[Any] = await self._client.redis.zrange(self._keys.targets, 0, -1)
         return [name.decode() for name in names]
 
     async def forget(self, name: str) -> bool:
-        """Drop a target from the record, if nothing of it is left to keep. Raises: StoreUnavailable."""
+        """Take a target off the record if it has no deliveries left.
+
+        Returns whether it did. Raises: StoreUnavailable.
+        """
         with translated():
             left = await self._client.redis.exists(
                 self._keys.due(name), self._keys.leased(name), self._keys.dead(name)

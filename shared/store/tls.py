@@ -1,4 +1,4 @@
-"""TLS to Redis: the options of a `rediss://` URL, by redis-py's names and with its meanings."""
+"""TLS to Redis: the options of a `rediss://` URL, with redis-py's names and meanings."""
 
 import ssl
 from collections.abc import Callable
@@ -9,7 +9,7 @@ OFF = ("0", "F", "FALSE", "N", "NO")
 
 
 def tls_options(query: str) -> dict[str, Any]:
-    """Return what the query of a `rediss://` URL asks for, as redis-py and Kombu take it.
+    """Return the options in the query of a `rediss://` URL, as redis-py and Kombu take them.
 
     Without options the certificate and the host's name are checked. Raises: ValueError, with the option's
     name.
@@ -27,7 +27,7 @@ def tls_options(query: str) -> dict[str, Any]:
 
 
 def tls_context(options: dict[str, Any]) -> ssl.SSLContext:
-    """Return what `tls_options` describes, for asyncio. Reads files. Raises: OSError."""
+    """Return a TLS context for asyncio from such options. Reads files. Raises: OSError."""
     context = ssl.create_default_context()
     context.check_hostname = options["ssl_check_hostname"] and options["ssl_cert_reqs"] != "none"
     context.verify_mode = ssl.VerifyMode[f"CERT_{options['ssl_cert_reqs'].upper()}"]

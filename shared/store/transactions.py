@@ -1,4 +1,4 @@
-"""The events of one transaction, as the index that admission writes finds them."""
+"""Reads the events of one transaction, by the index that admission writes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -73,9 +73,9 @@ class Transactions:
 
 
 def indexes(provider: str, transaction_id: str, source: str | None) -> list[str]:
-    """Return the ends of the keys under which a transaction's events may be indexed.
+    """Return the names of the indexes that may have a transaction's events: the ends of their keys.
 
-    Events that were admitted before sources counted stand under the provider's key.
+    An earlier version, which did not tell sources apart, wrote the provider's index.
     """
     return sorted({keys.transaction(provider, transaction_id, scope) for scope in (None, source)})
 
@@ -115,4 +115,4 @@ def _balance(value: Any) -> Money | None:
     try:
         return msgspec.convert(value, type=Money | None)
     except msgspec.ValidationError:
-        return None  # a provider of another kind may call something else its balance
+        return None  # another kind of provider may use `balance` for something else

@@ -1,4 +1,4 @@
-"""What keeps the store in order: who sweeps, where work waits, what may go."""
+"""What the sweep and retention ask of Redis: who sweeps, where work waits, what may be removed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,8 +19,8 @@ READY_MS = 10_000
 class Waiting(msgspec.Struct, frozen=True):
     """Where work waits: sources to admit from, targets with something due, targets with lapsed leases.
 
-    `blocked`: targets with something due that get nothing now, as `paused NAME` or `disabled NAME`. `held`:
-    ordered targets with transactions that a dead letter holds.
+    `blocked`: targets with something due that get nothing now, each as `paused NAME` or `disabled NAME`.
+    `held`: ordered targets with transactions that a dead letter holds.
     """
 
     sources: list[str]
@@ -69,7 +69,7 @@ class Upkeep:
             enough(await pipe.execute(), replicas)
 
     async def count_unknown(self, source: str, count: int) -> None:
-        """Count events of a source whose type no mapping knows. A hint for people: a crash may lose one.
+        """Count events of a source whose type is unknown. The count is a hint: a crash may lose one.
 
         Raises: StoreUnavailable.
         """
@@ -83,9 +83,10 @@ class Upkeep:
         return {source.decode(): int(count) for source, count in found.items()}
 
     async def may_sweep(self, worker: str, sources: Iterable[str], targets: Iterable[str]) -> bool:
-        """Tell whether this worker sweeps now: of those that know the same names, one does, for a second.
+        """Tell whether this worker sweeps now. Among workers with the same names, one does, for a second.
 
-        One for each configuration: during a rolling deploy each must sweep the names that only it knows.
+        There is one for each configuration: during a rolling deploy, each must sweep the names that only it
+        knows.
 
         Raises: StoreUnavailable.
         """
@@ -108,7 +109,7 @@ class Upkeep:
         return int(info["used_memory"]) / limit if limit else 0.0
 
     async def holding(self, sources: Sequence[str]) -> Holding:
-        """Return what holds memory and is not retention's to remove. Raises: StoreUnavailable."""
+        """Return what takes memory and retention may not remove. Raises: StoreUnavailable."""
         return await holding(self._client, sources)
 
     async def now_ms(self) -> int:
@@ -121,7 +122,7 @@ class Upkeep:
         """Remove at most REMOVE_AT_ONCE records that are older than retention keeps, the oldest first.
 
         `events_ms` and `dead_letters_ms` are their ages; under pressure, finished events and recorded
-        duplicates go at any age.
+        duplicates are removed at any age.
 
         Raises: StoreUnavailable.
         """

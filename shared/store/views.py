@@ -1,4 +1,4 @@
-"""What operators are shown of requests and events, made from what their records hold.
+"""Requests, events and deliveries as operators are shown them, made from their records.
 
 Nothing here decodes a provider's payload, nor the part of an event that may name people.
 """
@@ -23,14 +23,14 @@ ON_DISK = "disk"
 HELD = "held"
 UNMATCHED = "unmatched"
 STATES = (WAITING, HELD, *ENDS, UNMATCHED)
-"""What an event may be listed by: the state of one of its deliveries, or that it went to no target.
+"""The states by which events are listed: that of a delivery, or `unmatched`: it went to no target.
 
-What is `held` is `waiting` too: behind a dead letter of its transaction, in an ordered target.
+A `held` delivery is `waiting`, too: behind a dead letter of its transaction, in an ordered target.
 """
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
-    """What is held of a request that was answered 200. `id` is the receipt; times are RFC 3339."""
+    """A request that was answered 200, as it is kept. `id` is the receipt; times are RFC 3339."""
 
     id: str
     received_at: str
@@ -62,7 +62,7 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     copy_of: str | None
 
     def is_in(self, state: str) -> bool:
-        """Tell whether one of its deliveries is in this state; `unmatched`: whether it has none."""
+        """Tell whether one of its deliveries is in this state; for `unmatched`, whether it has none."""
         if state == HELD:
             return bool(self.held)
         return state in self.deliveries.values() if state != UNMATCHED else not self.deliveries
@@ -94,7 +94,8 @@ class InboxView(Kept, frozen=True, kw_only=True, tag="inbox"):
 
 
 class AttemptView(msgspec.Struct, frozen=True):
-    """One attempt. `status` is None if no answer came: `error` says why. `answer` only if asked for.
+    """One attempt. `status` is None if no answer came: `error` says why. `answer` is there only if it was
+    asked for.
 
     `resent`: it was sent twice, as a kept connection closed before an answer began.
     """
@@ -111,11 +112,12 @@ class AttemptView(msgspec.Struct, frozen=True):
 class DeliveryView(msgspec.Struct, frozen=True):
     """One event for one target.
 
-    `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at
-    most), `done`, `dead`, `expired` (a dead letter past its retention), `discarded`, or `ended` (nobody knows
-    how: its event had left Redis, and only another target's dead letter on disk tells of it). `failed` counts
-    the attempts of the present schedule, which a replay starts anew; `attempts` holds those of all schedules,
-    oldest first. `why` says what it waits for, or why it was given up; None if it is in flight or done.
+    `state`: `waiting` (to be sent at `due_at`), `in-flight` (a worker holds it until `leased_until` at most),
+    `done`, `dead`, `expired` (a dead letter past its retention), `discarded`, or `ended` (it is not known
+    how: the event has left Redis, and only another target's dead letter on disk names this delivery).
+    `failed` counts the attempts of the present schedule, which a replay starts anew; `attempts` holds those
+    of all schedules, oldest first. `why` says what it waits for, or why it was given up; None if it is in
+    flight or done.
     """
 
     target: str
@@ -130,7 +132,7 @@ class DeliveryView(msgspec.Struct, frozen=True):
 class DeadLetter(msgspec.Struct, frozen=True):
     """A delivery that was given up at `died_at` after `failed` attempts; `last` is the latest of them.
 
-    `on_disk`: it was moved there, and is no more in Redis.
+    `on_disk`: it was moved to the disk, and is no longer in Redis.
     """
 
     id: str
@@ -198,7 +200,7 @@ def read_attempt(value: bytes) -> Attempt:
 
 
 def state_of(end: str) -> str:
-    """Return the state of a delivery that has ended: where a dead letter is kept makes no other of it."""
+    """Return the state of a delivery that has ended. A dead letter on the disk is `dead`, as one in Redis."""
     return "dead" if end == ON_DISK else end
 
 

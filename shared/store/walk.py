@@ -1,4 +1,4 @@
-"""Walking sorted sets in pages: a million records cost no more memory than a few hundred."""
+"""Walks sorted sets in pages: a million records need no more memory than a few hundred."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -30,7 +30,7 @@ class Member(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> Position:
-        """Where it stands: Redis orders a sorted set by score and then by member."""
+        """Its position in the walk: Redis orders a sorted set by score and then by member."""
         return self.ms, self.id
 
 
@@ -40,8 +40,8 @@ async def walk(
     """Yield what the sets hold within `span`, merged in order, about `page` members of each at a time.
 
     All sets are read in one transaction and the walk remembers only its position, so a member that moves from
-    one of them to another at the same score meanwhile is yielded once: neither missed nor doubled. What is
-    removed behind the walk or added there does not disturb it. Raises: StoreUnavailable.
+    one of them to another at the same score meanwhile is yielded once: neither missed nor doubled. Members
+    that are removed or added behind the walk do not disturb it. Raises: StoreUnavailable.
     """
     here: Position | None = None
     count = page
@@ -50,7 +50,7 @@ async def walk(
         if here is not None:
             low, high = (low, here[0]) if newest_first else (here[0], high)
         replies = await _read(client, keys, low, high, count, newest_first=newest_first)
-        # Beyond the last member of a page that is full, its set may hold more than was read.
+        # If a page is full, its set may have more members after the last one that was read.
         ends = [reply[-1].position for reply in replies if len(reply) == count]
         edge = (max(ends) if newest_first else min(ends)) if ends else None
         members = [
@@ -68,7 +68,7 @@ async def walk(
         if members:
             here = edge
         else:
-            count *= 2  # the page is full of members of one millisecond, all of them seen
+            count *= 2  # the page is full of members of one millisecond, and all were seen before
 
 
 async def _read(

@@ -1,4 +1,4 @@
-"""Why a delivery is not done: one word of a fixed set, with its facts. Computes only; others read the store.
+"""Why a delivery is not done: a word of a fixed set, and its facts. This only computes; it reads no store.
 
 The words of what waits: `due`, `paused`, `disabled`, `breaker`, `rate`, `concurrency`, `held`. Those of a
 dead letter are `shared.delivery.verdicts.GivenUp`.
@@ -12,7 +12,7 @@ from shared.store.due import Attempt
 
 
 class Why(msgspec.Struct, frozen=True):
-    """Why a delivery waits, or was given up: a word, the sentence, and the facts that the word has.
+    """Why a delivery waits, or was given up: a word, a sentence, and the facts that belong to the word.
 
     `attempt` is the number of the next attempt. `at` is when that is due (`due`), until when the target gets
     nothing (`breaker`), or when its rate lets the next one go (`rate`). `behind` is the event that goes first
@@ -28,11 +28,11 @@ class Why(msgspec.Struct, frozen=True):
     transaction: str | None = None
 
 
-class Stands(msgspec.Struct, frozen=True, kw_only=True):
-    """How a waiting delivery and its target stand. Times are milliseconds since 1970 by Redis's clock.
+class WaitFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts about a waiting delivery and its target. Times are milliseconds since 1970 by Redis's clock.
 
-    `due_ms` is None if the delivery stands behind another of its transaction, `ahead`. `rate_at_ms` is when
-    the target's rate lets the next delivery go; `concurrency` is None if nobody knows it here.
+    `due_ms` is None if the delivery waits behind another one of its transaction, `ahead`. `rate_at_ms` is
+    when the target's rate lets the next delivery go; `concurrency` is None if it is not known.
     """
 
     failed: int = 0
@@ -48,58 +48,59 @@ class Stands(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
 
 
-def why_waiting(stands: Stands, now_ms: int) -> Why:
-    """Return why a delivery waits. Of several reasons, the one that lasts longest."""
-    if stands.state:
-        reason = f": {stands.reason}" if stands.reason else ""
-        return Why(stands.state, f"the target is {stands.state}{reason}")
-    if stands.due_ms is None:
-        return _held(stands)
-    if stands.open_until_ms is not None:
-        if stands.open_until_ms > max(now_ms, stands.due_ms):
-            until = rfc3339_ms(stands.open_until_ms)
+def why_waiting(facts: WaitFacts, now_ms: int) -> Why:
+    """Return why a delivery waits; if there are several reasons, the one that lasts longest."""
+    if facts.state:
+        reason = f": {facts.reason}" if facts.reason else ""
+        return Why(facts.state, f"the target is {facts.state}{reason}")
+    if facts.due_ms is None:
+        return _held(facts)
+    if facts.open_until_ms is not None:
+        if facts.open_until_ms > max(now_ms, facts.due_ms):
+            until = rfc3339_ms(facts.open_until_ms)
             return Why("breaker", f"the target's breaker is open until {until}", at=until)
-        if stands.due_ms <= now_ms and stands.in_flight:
+        if facts.due_ms <= now_ms and facts.in_flight:
             return Why(
                 "breaker", "the target's breaker is open: one delivery at a time tries whether it works"
             )
-    attempt, at = stands.failed + 1, rfc3339_ms(stands.due_ms)
-    if stands.due_ms > now_ms:
+    attempt, at = facts.failed + 1, rfc3339_ms(facts.due_ms)
+    if facts.due_ms > now_ms:
         return Why("due", f"attempt {attempt} is due at {at}", attempt, at)
-    if stands.rate_at_ms is not None and stands.rate_at_ms > now_ms:
-        at = rfc3339_ms(stands.rate_at_ms)
+    if facts.rate_at_ms is not None and facts.rate_at_ms > now_ms:
+        at = rfc3339_ms(facts.rate_at_ms)
         return Why("rate", f"the target's rate lets the next delivery go at {at}", at=at)
-    if stands.concurrency is not None and stands.in_flight >= stands.concurrency:
-        return Why("concurrency", f"as many are in flight as the target's concurrency: {stands.concurrency}")
+    if facts.concurrency is not None and facts.in_flight >= facts.concurrency:
+        return Why("concurrency", f"as many are in flight as the target's concurrency: {facts.concurrency}")
     return Why("due", f"attempt {attempt} is due now", attempt, at)
 
 
-def _held(stands: Stands) -> Why:
-    dead = ", a dead letter" if stands.ahead_is_dead else ""
-    of = f" of transaction {stands.transaction}" if stands.transaction else ""
-    text = f"behind {stands.ahead}{dead}{of}" if stands.ahead else f"behind an earlier event{of}"
+def _held(facts: WaitFacts) -> Why:
+    dead = ", a dead letter" if facts.ahead_is_dead else ""
+    of = f" of transaction {facts.transaction}" if facts.transaction else ""
+    text = f"behind {facts.ahead}{dead}{of}" if facts.ahead else f"behind an earlier event{of}"
     return Why(
         "held",
         text,
-        behind=stands.ahead,
-        behind_state="dead" if stands.ahead_is_dead else "waiting",
-        transaction=stands.transaction,
+        behind=facts.ahead,
+        behind_state="dead" if facts.ahead_is_dead else "waiting",
+        transaction=facts.transaction,
     )
 
 
 def why_given_up(kept: bytes | None, failed: int, last: Attempt | None) -> Why:
-    """Return why a delivery became a dead letter: `kept` with it, or told from its last attempt.
+    """Return why a delivery became a dead letter: the reason `kept` with it, else one inferred from its last
+    attempt.
 
     Earlier versions of Headrace kept no reason; if nothing was sent, they recorded an attempt of number 0.
     """
     if kept:
         word, _, text = kept.decode("utf-8", "replace").partition(" ")
         return Why(word, text)
-    reason = _told_from(failed, last)
+    reason = _inferred(failed, last)
     return Why(reason.word.value, reason.text)
 
 
-def _told_from(failed: int, last: Attempt | None) -> Reason:
+def _inferred(failed: int, last: Attempt | None) -> Reason:
     if last is not None and last.n == 0:
         return _UNSENT.get(last.error.rpartition(" ")[2], REMOVED)
     if last is not None and last.status == GONE:

@@ -6,7 +6,7 @@ import pytest
 
 from shared.delivery.verdicts import GivenUp, Reason
 from shared.store.due import Attempt
-from shared.store.why import Stands, why_given_up, why_waiting
+from shared.store.why import WaitFacts, why_given_up, why_waiting
 from shared.values import duration_text
 
 NOW = 1_800_000_000_000
@@ -15,7 +15,7 @@ DUE = {"due_ms": NOW - 1, "failed": 2}
 
 
 @pytest.mark.parametrize(
-    ("word", "stands"),
+    ("word", "facts"),
     [
         ("due", {}),
         ("due", {"due_ms": LATER}),
@@ -34,21 +34,23 @@ DUE = {"due_ms": NOW - 1, "failed": 2}
         ("held", {"due_ms": None, "ahead": "evt_a", "open_until_ms": LATER}),
     ],
 )
-def test_each_reason_to_wait_has_its_word(word: str, stands: dict[str, Any]) -> None:
-    assert why_waiting(Stands(**(DUE | stands)), NOW).word == word
+def test_each_reason_to_wait_has_its_word(word: str, facts: dict[str, Any]) -> None:
+    assert why_waiting(WaitFacts(**(DUE | facts)), NOW).word == word
 
 
 def test_the_facts_stand_beside_the_word() -> None:
-    due = why_waiting(Stands(due_ms=LATER, failed=2), NOW)
+    due = why_waiting(WaitFacts(due_ms=LATER, failed=2), NOW)
     assert (due.attempt, due.at) == (3, "2027-01-15T08:01:00.000Z")
     assert due.text == "attempt 3 is due at 2027-01-15T08:01:00.000Z"
-    breaker = why_waiting(Stands(due_ms=NOW, open_until_ms=LATER), NOW)
+    breaker = why_waiting(WaitFacts(due_ms=NOW, open_until_ms=LATER), NOW)
     assert (breaker.at, breaker.attempt) == ("2027-01-15T08:01:00.000Z", None)
-    held = why_waiting(Stands(ahead="evt_a", ahead_is_dead=True, transaction="tx-1"), NOW)
+    held = why_waiting(WaitFacts(ahead="evt_a", ahead_is_dead=True, transaction="tx-1"), NOW)
     assert (held.behind, held.behind_state, held.transaction) == ("evt_a", "dead", "tx-1")
     assert held.text == "behind evt_a, a dead letter of transaction tx-1"
-    assert why_waiting(Stands(ahead="evt_a"), NOW).behind_state == "waiting"
-    assert why_waiting(Stands(state="paused", reason="by hand"), NOW).text == "the target is paused: by hand"
+    assert why_waiting(WaitFacts(ahead="evt_a"), NOW).behind_state == "waiting"
+    assert (
+        why_waiting(WaitFacts(state="paused", reason="by hand"), NOW).text == "the target is paused: by hand"
+    )
 
 
 @pytest.mark.parametrize("word", list(GivenUp))
