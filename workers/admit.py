@@ -12,7 +12,7 @@ import structlog
 from shared.errors import StoreUnavailable
 from shared.routing.reading import ADAPTER_FAILED, POISON, Reader
 from shared.settings import Config
-from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Quarantine
+from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Quarantine, parts
 from shared.store.bells import Bells
 from shared.store.doorbell import ADMIT, Doorbell
 from shared.store.inbox import Inbox
@@ -169,7 +169,10 @@ class Admitter:
             started = perf_counter()
             batch = await self._reading.read(setup.reader, entries)
             entries = entries[len(batch) :]
-            taken = await self._commit(setup, source, batch, started, fence, take_next and not entries)
+            *before, last = parts(batch)
+            for part in before:  # each only after the one before it: they may be in order
+                await self._commit(setup, source, part, started, fence)
+            taken = await self._commit(setup, source, last, started, fence, take_next and not entries)
             if not entries:
                 return taken
 
@@ -182,17 +185,22 @@ class Admitter:
         fence: str = "",
         take_next: bool = False,
     ) -> list[Entry]:
-        """Admit what was read; with `take_next` also take what comes next in turn, and return it."""
+        """Admit one of the `parts` of what was read; with `take_next` also take what comes next in turn, and
+        return it.
+        """
         reader = setup.reader
         options = AdmissionOptions(
             reader.window_ms(source), setup.retention_ms, fence, reader.resend_ms(source)
         )
+        # Now, and not after the reply: scripts run in the order in which they are sent, so the claim finds
+        # what this admits. What this process cannot take, it rings for.
+        for target in {name for item in batch if isinstance(item, Admission) for name in item.targets}:
+            self._deliverer.kick(target)
         entries: list[Entry] = []
         if take_next:
             outcomes, entries = await self._inbox.admit_and_take_in_turn(source, batch, options)
         else:
             outcomes = await self._inbox.admit(source, batch, options)
-        # This process delivers at once what it can; what it cannot take, it rings for.
         self._deliverer.admitted(
             (item.event, item.targets)
             for item, outcome in zip(batch, outcomes, strict=True)

@@ -87,11 +87,12 @@ class Deliverer:
             self.kick(target)
 
     def admitted(self, events: Iterable[tuple[EventRecord, Sequence[str]]]) -> None:
-        """Deliver at once what this process admitted for these targets, as far as it can."""
+        """Keep what this process admitted for these targets until it has claimed it."""
         for event, targets in events:
             self._recent.keep(event, len(targets))
-            for target in targets:
-                self.kick(target)
+            if self._asking is None:  # the claim came too soon: Redis had to be told the scripts first
+                for target in targets:
+                    self.kick(target)
 
     def kick(self, target: str) -> None:
         """Look for what is due at a target, in the next round trip; unknown targets are left alone."""

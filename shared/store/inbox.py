@@ -19,7 +19,6 @@ from shared.store.admission import (
     admit,
     admit_call,
     outcomes_of,
-    parts,
 )
 from shared.store.bells import ring_arguments
 from shared.store.client import NamedCall, RedisClient, translated, unavailable
@@ -187,24 +186,20 @@ class Inbox:
         return await admit(self._client, Place.INBOX, source, batch, options)
 
     async def admit_and_take_in_turn(
-        self, source: str, batch: Sequence[Admission | Quarantine], options: AdmissionOptions
+        self, source: str, part: Sequence[Admission | Quarantine], options: AdmissionOptions
     ) -> tuple[list[Outcome], list[Entry]]:
-        """Admit entries that were taken in turn, and take the next, in one round trip if the bounds allow.
+        """Admit one of the `parts` of what was taken in turn, and take what comes next, in one round trip.
 
-        If nothing comes next, the turn has ended. Raises: StoreUnavailable, as `admit` does; the next, if
-        they were taken, are left behind then.
+        If nothing comes next, the turn has ended. Raises: StoreUnavailable, as `admit` does; what comes next,
+        if it was taken, is left behind then.
         """
-        *before, last = parts(batch)
-        outcomes: list[Outcome] = []
-        for part in before:  # each only after the one before it: they are in order
-            outcomes += await admit(self._client, Place.INBOX, source, part, options)
-        call = admit_call(self._keys, Place.INBOX, source, last, options)
+        call = admit_call(self._keys, Place.INBOX, source, part, options)
         replies = await self._client.run_each([call, self._take_call(source, options.fence)])
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         admitted, taken = replies
-        return outcomes + outcomes_of(last, admitted), self._taken_in_turn(source, taken) or []
+        return outcomes_of(part, admitted), self._taken_in_turn(source, taken) or []
 
     async def backlogs(self, sources: Sequence[str]) -> list[Backlog]:
         """Return how much waits in each inbox, in one round trip.
