@@ -41,6 +41,12 @@ LONGEST = (
     ("test_targets_that_are_down_fill_their_share_and_the_disk_and_no_other_notices",),
     ("test_at_the_top_rate_memory_turns_over_five_times_and_no_request_is_refused",),
     ("test_the_store_does_what_the_model_says",),
+    ("test_a_redis_that_takes_no_writes_is_503_and_mends_by_itself",),
+    ("test_asking_and_killing_workers_again_and_again_leaves_no_more_in_redis",),
+    ("test_every_malformed_command_to_all_workers_is_dropped_and_survived",),
+    ("test_a_worker_that_celery_starts_delivers_and_is_inspected",),
+    ("test_every_process_is_killed_in_turn_under_load",),
+    ("test_2000_events_arrive_while_workers_ingress_and_redis_are_killed",),
     ("test_if_all_together_fill_redis_the_one_that_takes_the_most_makes_room",),
 )
 
@@ -59,8 +65,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def spread(items: list[T], processes: int, name: Callable[[T], str]) -> list[T]:
     """Return `items` in as many parts as there are processes, the longest at the parts' beginnings."""
-    long = [[item for of in names for item in items if name(item) == of] for names in LONGEST]
-    others = iter(item for item in items if name(item) not in {*chain(*LONGEST)})
+    long: list[list[T]] = []
+    for names in LONGEST:
+        found = [item for of in names for item in items if name(item) == of]
+        long += [found] if len(names) > 1 else [[item] for item in found]
+    named = {*chain(*LONGEST)}
+    others = iter(item for item in items if name(item) not in named)
     parts: list[list[T]] = [[] for _ in range(processes)]
     there_and_back = [*range(processes), *reversed(range(processes))]
     for number, together in enumerate(filter(None, long)):
