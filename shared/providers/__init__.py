@@ -1,4 +1,4 @@
-"""The providers that Headrace knows, each in a folder of its own that is found by being here.
+"""The providers that Headrace knows. Each is a folder of this package, and needs no entry in a list.
 
 A folder's package names its `ADAPTER`; its module `simulation` names a `SIMULATION`; `samples/` has bodies.
 """
@@ -51,6 +51,6 @@ def simulations() -> dict[str, Simulation]:
 
 @cache
 def samples(provider: str) -> dict[str, bytes]:
-    """Return a provider's sample bodies, by their names: the files' without `.json`."""
+    """Return a provider's sample bodies by their names, which are the files' names without `.json`."""
     folder = files(ADAPTERS[provider].__module__) / "samples"
     return {file.name.removesuffix(".json"): file.read_bytes() for file in folder.iterdir()}

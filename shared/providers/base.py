@@ -18,10 +18,10 @@ from shared.settings import SourceSettings
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a request is here before its body. `headers` as ASGI gives them: lower-case names, raw bytes,
-    repeats kept.
+    """The part of a request that comes before its body. `headers` as ASGI gives them: lower-case names, raw
+    bytes, repeats kept.
 
-    An adapter has no clock: `received_at` is ingress's, in seconds since 1970.
+    An adapter has no clock: `received_at` is the time of ingress, in seconds since 1970.
     """
 
     headers: list[tuple[bytes, bytes]]
@@ -30,16 +30,16 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InboundRequest(RequestHead, frozen=True, kw_only=True):
-    """A request to verify, whole."""
+    """A whole request to verify."""
 
     body: bytes
 
 
 class HeadVerdict(msgspec.Struct, frozen=True):
-    """What a head that is not refused says of its request.
+    """What the head of a request says about its credentials, if it is not refused.
 
-    `proven`: its credentials are all in the head, and right. If not, the body decides, and a body of more
-    than `max_body_bytes` cannot be authentic.
+    `proven`: all credentials are in the head, and they are right. If not, the body decides, and a body of
+    more than `max_body_bytes` cannot be authentic.
     """
 
     proven: bool
@@ -58,7 +58,7 @@ class Verdict(Enum):
 
 
 class RawEvent(msgspec.Struct, frozen=True):
-    """What ingress kept of a request. `headers` holds the adapter's `kept_headers` that were there.
+    """What ingress kept of a request. `headers` has those of the adapter's `kept_headers` that it had.
 
     `max_depth` is how deep its JSON may be, for `jsonbody.read`.
     """
@@ -72,21 +72,25 @@ S = TypeVar("S", bound=SourceSettings)
 
 
 class Adapter(ABC, Generic[S]):
-    """One source's way of being verified and read."""
+    """Verifies and reads the requests of one source."""
 
     provider: ClassVar[str]
     Settings: ClassVar[type[SourceSettings]]
     kept_headers: ClassVar[tuple[bytes, ...]] = ()
     mapping: ClassVar[Mapping[str, str]] = {}
-    """The provider's events, in words → canonical type: what the provider page is made from."""
+    """The provider's events → canonical type. The table in README.md is made from it."""
     lifecycle: ClassVar[Lifecycle] = ANY
-    """How its transactions go: what `headrace transaction` judges their order by."""
+    """How its transactions go, by which `headrace transaction` judges the order of events."""
     in_turn: ClassVar[bool] = False
-    """Whether its keys count (`DedupeKey.counts`): what is new depends on what came before, so one worker at
-    a time admits its requests, in their order."""
+    """Whether its dedupe keys count (`DedupeKey.counts`).
+
+    Whether an event is new then depends on those before it, so one worker at a time admits its requests, in
+    their order.
+    """
     transactions_per_source: ClassVar[bool] = False
-    """Whether a transaction id means something only within its source: the senders of two sources may be two
-    businesses, whose ids meet by chance."""
+    """Whether a transaction id is unique only within its source: two sources may be two businesses, with
+    equal ids by chance.
+    """
     names_own_types: ClassVar[bool] = False
     """Whether its events may have types outside the table of canonical ones."""
 
@@ -95,9 +99,9 @@ class Adapter(ABC, Generic[S]):
 
     @abstractmethod
     def verify_head(self, head: RequestHead) -> HeadVerdict:
-        """Refuse what `verify` would refuse whatever the body is, in constant time on bytes.
+        """Refuse a request that `verify` would refuse whatever its body is, in constant time on bytes.
 
-        Ingress asks before it waits for a body: a stranger must not be able to make it wait.
+        Ingress calls it before it waits for the body, so that a stranger cannot make it wait.
 
         Raises: NoSuchSource if the path token is wrong (404), which is checked first; NotVerified (401).
         """
@@ -124,15 +128,15 @@ class Adapter(ABC, Generic[S]):
         return [self.settings.name]
 
     def proof(self) -> list[str]:
-        """Return, in words and without secrets, what a request must carry besides its URL."""
+        """Return, as text without secrets, what a request must carry besides its URL."""
         return [f"header {name}" for name, _ in self.credential_headers(b"", id="", now=0)]
 
     def bound(self, event: str) -> bool | None:
-        """Tell whether this source is given only this event, a key of `mapping`; None if it is given all."""
+        """Tell whether this source is bound to this event, a key of `mapping`; None if it is bound to none."""
         return None
 
     def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:
-        """Return the headers by which an authentic request proves itself: what a simulated one must carry.
+        """Return the headers with the credentials of an authentic request, for one that is simulated.
 
         `id` is the request's own, the same when it is sent again; `now` is in seconds since 1970.
         """

@@ -1,7 +1,7 @@
 """The ways in which providers prove who they are: Basic, a secret in a header, a token in the path.
 
-Every comparison is of bytes, in constant time, against every configured secret. A header that is
-repeated proves nothing: two parties on the way may each have read another copy.
+Every comparison is of bytes, in constant time, against every configured secret. A repeated header is refused:
+two servers on the way may have read different copies.
 """
 
 import base64
@@ -19,12 +19,12 @@ _PATH_SAFE = re.compile(rb"[A-Za-z0-9._~-]*")
 
 
 class PathTokenSettings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The settings of a source that only an unguessable path can tell from a stranger's."""
+    """The settings of a source whose only credential is an unguessable path."""
 
     path_tokens: tuple[Secret, ...]
 
     def __post_init__(self) -> None:
-        """Refuse tokens that would not come back from a URL as they went in, or that are no segment."""
+        """Refuse tokens that are not a path segment, or that a URL would change."""
         for token in self.path_tokens:
             if not _PATH_SAFE.fullmatch(token.reveal()) or token.reveal() in {b".", b".."}:
                 raise ValueError(
@@ -49,7 +49,7 @@ def check_basic(head: RequestHead, username: str, passwords: Iterable[Secret]) -
     except binascii.Error:
         raise NotVerified("the Basic credentials are not base64") from None
     user, colon, password = pair.partition(b":")
-    # Both halves are always compared: the time taken does not tell which of them was wrong.
+    # Both halves are always compared, so that the time does not tell which one was wrong.
     same_user = hmac.compare_digest(user, username.encode())
     same_password = matches_any(password, passwords)
     if not (bool(colon) & same_user & same_password):
@@ -71,7 +71,7 @@ def check_header(head: RequestHead, name: bytes, secrets: Iterable[Secret]) -> N
 def check_path_token(head: RequestHead, tokens: Iterable[Secret]) -> None:
     """Check the path's token: any of these.
 
-    Raises: NoSuchSource, as for a source that does not exist: a guesser learns nothing.
+    Raises: NoSuchSource, as for an unknown source, so that a guesser learns nothing.
     """
     given = head.path_token
     # `surrogatepass`: a path of odd bytes is a wrong token, not an error.

@@ -16,7 +16,7 @@ def members(parent: dict[str, Json], key: str) -> dict[str, Json]:
 
 
 def text(parent: dict[str, Json], key: str) -> str | None:
-    """Return the string at `key`, whatever it holds; None if there is none."""
+    """Return the string at `key`; None if there is none."""
     value = parent.get(key)
     return value if isinstance(value, str) else None
 
@@ -30,7 +30,7 @@ def name(parent: dict[str, Json], key: str) -> str | None:
     value = parent.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME_CHARS:
         return None
-    if not value.isprintable() and _CONTROL.search(value):  # the first is told at once
+    if not value.isprintable() and _CONTROL.search(value):  # quick, and true of most names
         return None
     return value
 
@@ -50,6 +50,6 @@ def present(**values: Json) -> dict[str, Json]:
 
 
 def dedupe_key(*parts: str | None) -> DedupeKey | None:
-    """Return the key of these parts; None if one is missing, so that nothing collapses by mistake."""
+    """Return the key of these parts; None if one is missing, so that different events are not taken for one."""
     found = tuple(part for part in parts if part is not None)
     return DedupeKey(found) if len(found) == len(parts) else None

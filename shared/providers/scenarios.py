@@ -1,7 +1,7 @@
 """What a provider's simulation is: scenarios, and the fresh ids, times and amounts of each run.
 
 A provider's `simulation` module holds its scenarios as data, writes their bodies, and names all of it
-`SIMULATION`. Only what simulates loads it.
+`SIMULATION`. Only the simulation and the demo load it.
 """
 
 import string
@@ -17,7 +17,7 @@ _fresh = SystemRandom()
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One request of a scenario: the provider's own word for the event, and what is special about it."""
+    """One request of a scenario: the provider's own name of the event, and what is special about it."""
 
     event: str
     special: dict[str, Any] = {}
@@ -37,14 +37,14 @@ class Scenario(msgspec.Struct, frozen=True):
 
 
 def scenario(name: str, about: str, *steps: str | Step) -> Scenario:
-    """Return a scenario; a step that is nothing special may be its event's name."""
+    """Return a scenario. A step without anything special may be given as its event's name."""
     return Scenario(name, about, tuple(Step(each) if isinstance(each, str) else each for each in steps))
 
 
 class Message(msgspec.Struct, frozen=True):
     """A request to send. `event` is the key of the provider's mapping, if it has one.
 
-    `id` is the request's own, the same in a copy. One that is not `proven` goes without credentials.
+    `id` is the request's own, the same in a copy. If it is not `proven`, it is sent without credentials.
     """
 
     event: str
@@ -54,11 +54,11 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Fresh:
-    """What is new in each lifecycle. Ids never repeat; amounts and pauses repeat with the seed."""
+    """The fresh values of each lifecycle. Ids never repeat; the same seed repeats amounts and pauses."""
 
     def __init__(self, random: Random, now: datetime | None = None) -> None:
         self.random = random
-        # It began some hours ago, so that its last event was not long before now.
+        # It began some hours ago, so that its last event is recent.
         self._now = (now or datetime.now(UTC)) - timedelta(hours=12)
 
     def token(self, length: int = 16) -> str:
@@ -70,7 +70,7 @@ class Fresh:
         return "".join(_fresh.choices("0123456789abcdefghjkmnpqrstvwxyz", k=length))
 
     def number(self, digits: int) -> int:
-        """Return an integer of so many digits."""
+        """Return an integer of `digits` digits."""
         return _fresh.randrange(10 ** (digits - 1), 10**digits)
 
     def uuid(self) -> str:
@@ -82,7 +82,7 @@ class Fresh:
         return 2 * self.random.randrange(1_000, 250_000)
 
     def later(self, fraction_digits: int) -> str:
-        """Move the lifecycle's clock on by minutes, and return its time in RFC 3339, UTC."""
+        """Advance the lifecycle's clock by some minutes, and return its time in RFC 3339, UTC."""
         pause = timedelta(seconds=self.random.randrange(60, 1200), microseconds=_fresh.randrange(10**6))
         self._now += pause
         digits = f"{self._now:%f}{_fresh.randrange(1000):03}"[:fraction_digits]
@@ -104,7 +104,7 @@ def message(event: str, body: Any, fresh: Fresh, *, proven: bool = True) -> Mess
 
 
 class Demo(msgspec.Struct, frozen=True):
-    """What the demo plays of a provider.
+    """The part of a provider that the demo plays.
 
     `source`: the keys of its source besides `name` and `provider`; `{secret}` stands for the secret.
     `samples`: the names of its sample bodies, in the order in which it would send them.
@@ -117,7 +117,9 @@ class Demo(msgspec.Struct, frozen=True):
 
 
 class Simulation(msgspec.Struct, frozen=True):
-    """A provider, played: its scenarios as they are listed, and the function that writes their requests."""
+    """A provider's simulation: its scenarios in the order of the listing, and the function that writes their
+    requests.
+    """
 
     scenarios: tuple[Scenario, ...]
     write: Write

@@ -1,8 +1,9 @@
-"""Any sender that signs by Standard Webhooks (Svix, another Headrace …); the source says how to read it.
+"""Any sender that signs by Standard Webhooks (Svix, another Headrace …). The source's keys say how to read
+it.
 
-A source's expressions, in CEL, find the event's type, ids, money, status and time. They see `body`, the
-JSON, and `id`, the `webhook-id`. A field that is not there gives null. Money stays exact: a number with a
-fraction is shown to them as its text, and a result that went through a float is refused.
+A source's expressions, in CEL, find the event's type, ids, money, status and time. They see `body`, the JSON,
+and `id`, the `webhook-id`. An absent field gives null. Money stays exact: expressions see a number with a
+fraction as its text, and a result that went through a float is refused.
 
 Source: the Standard Webhooks specification (headers, payload structure); Svix's `svix-*` header names.
 """
@@ -76,10 +77,10 @@ class Settings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=
     time: BodyExpression | None = field(default_factory=lambda: BodyExpression("body.timestamp"))
 
     def __post_init__(self) -> None:
-        """Refuse what is no signing secret, and amounts that cannot be read."""
+        """Refuse secrets that are not signing secrets, and amounts without a currency."""
         for secret in self.secrets:
             if not secret.reveal().startswith(signing.SYMMETRIC):
-                # A sender's private key (`whsk_`) signs; nobody verifies with it.
+                # A private key (`whsk_`) is for signing, and a source verifies.
                 raise ValueError("`secrets`: one must start with whsec_, the secret that the sender showed")
             try:
                 signing.signing_key(secret)
@@ -173,7 +174,7 @@ class StandardWebhooks(Adapter[Settings]):
 def _signed(head: RequestHead) -> tuple[str, int, bytes]:
     """Return the id, the timestamp and the signatures that a head carries.
 
-    A sender of one `webhook-` header is held to all three: `svix-` ones beside them are not looked at.
+    If a request has one `webhook-` header it must have all three, and its `svix-` ones are not read.
 
     Raises: NoSuchSource; NotVerified if one is missing or malformed, or the timestamp is off.
     """
@@ -191,7 +192,7 @@ def _signed(head: RequestHead) -> tuple[str, int, bytes]:
 
 
 def _text(expression: Expression | None, context: "Context") -> str | None:
-    """Return the name or integer that an expression finds, as text; None for whatever else it is."""
+    """Return the name or integer that an expression finds, as text; None for any other value."""
     found = expression.find(context) if expression is not None else None
     return identifier({"": found}, "") if isinstance(found, int | str) else None
 

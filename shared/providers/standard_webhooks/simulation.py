@@ -1,7 +1,7 @@
 """Lifecycles of a sender that signs by Standard Webhooks, in the payload that the standard proposes.
 
-What such a sender says beside `type` and `timestamp` is its own affair. Here it is what another Headrace
-sends in the form `standard`, so a source with the expressions for that finds everything.
+The standard leaves all fields but `type` and `timestamp` to the sender. These are the fields that another
+Headrace sends in the form `standard`, so a source with the expressions for that finds all of them.
 """
 
 from typing import Any

@@ -38,7 +38,7 @@ TYPES: dict[str, str] = {
     "basic_tx.complaint_period_ended": "dispute.window_closed",
     "basic_tx.funds_released": "payout.released",
     "basic_tx.funds_refunded": "payment.refunded",
-    "basic_tx.deposit_refunded": "payment.refunded",  # on no page; seen in a plugin
+    "basic_tx.deposit_refunded": "payment.refunded",  # not documented; seen in a plugin
     # face-to-face transactions
     "p2p_tx.joined": "transaction.joined",
     "p2p_tx.rejected": "transaction.rejected",
@@ -92,7 +92,7 @@ _AMOUNTS: dict[str, tuple[str, ...]] = {
     "deposit_refunded": ("deposit_pricing", "price"),
     "deposit_accepted": ("deposit_pricing", "price"),
     "priced": ("pricing", "price"),
-    # No key says what a remainder comes to: `pricing` is the whole.
+    # No key has the remainder's amount: `pricing` is the whole price.
     "remainder_skipped": (),
     "remainder_paid": (),
     "remainder_review_flagged": (),
@@ -121,20 +121,20 @@ LIFECYCLE = Lifecycle(
         {
             ("cancelled", "refunded"),
             ("rejected", "refunded"),
-            # A dispute may end in a part for each side.
+            # A dispute may end with a part for each side.
             ("released", "refunded"),
             ("refunded", "released"),
         }
     ),
     restores={"payment.review_finished": "in_review"},
-    # The preview is the transaction's: what was refunded or released of it in all.
+    # The preview is of the transaction: its amounts are totals so far.
     running_totals=frozenset(
         code
         for code in TYPES
         if _AMOUNTS.get(code.partition(".")[2]) in {("amount_refunded",), ("amount_released",)}
     ),
 )
-"""How a transaction goes: inferred from the descriptions of the codes, since no page draws it."""
+"""How a transaction goes. It is inferred from the descriptions of the codes, as no page documents it."""
 
 _BY: dict[str, str | None] = {
     "buyer_handover_confirmed": "buyer",

@@ -53,7 +53,10 @@ KEY_FIELDS: dict[str, tuple[str, ...]] = {
     "dispute_raised": ("token",),
     "dispute_resolved": ("token",),
 }
-"""What identifies an event beside its type, which tells settling and received of one payment apart."""
+"""The fields that identify an event beside its type.
+
+The type tells `settling` and `received` of one payment apart.
+"""
 
 LIFECYCLE = Lifecycle(
     stages=stages(
@@ -63,7 +66,9 @@ LIFECYCLE = Lifecycle(
     answers={"resolved": "disputed"},
     many_payments=True,
 )
-"""How a transaction goes. No order is promised and no time is said: only this tells what comes late."""
+"""How a transaction goes. trustshare promises no order and sends no times: only this shows which events are
+late.
+"""
 
 _COUNTERPART = {"dispute_raised": "dispute_resolved", "dispute_resolved": "dispute_raised"}
 _SECRET_HEADER = b"x-trustshare-secret"
@@ -98,8 +103,9 @@ class Trustshare(Adapter[Settings]):
     def verify(self, request: InboundRequest) -> Verdict:
         """Check the shared secret.
 
-        On set-up trustshare asks for a 200 before it is known to send the secret: a bare handshake is
-        answered and not kept. One that carries the secret is an event; one that carries a wrong one is not.
+        At set-up trustshare asks for a 200 before it is known to send the secret, so a handshake without a
+        secret is answered and not kept. A handshake with the secret is an event; one with a wrong secret is
+        refused.
         """
         if self.verify_head(request).proven:
             return Verdict.STORE
@@ -143,7 +149,7 @@ def _dedupe(kind: str | None, fields: dict[str, Json]) -> DedupeKey | None:
     key = dedupe_key(kind, *(identifier(fields, field) for field in KEY_FIELDS[kind]))
     if key is None or kind not in _COUNTERPART:
         return key
-    # A dispute raised again is an event of its own only once the one before it was resolved.
+    # A dispute that is raised again is a new event only after the one before was resolved.
     token = key.parts[1]
     return DedupeKey(key.parts, counts=f"{_COUNTERPART[kind]}:{token}", raises=f"{kind}:{token}")
 
@@ -166,7 +172,7 @@ def _details(fields: dict[str, Json], *, with_balance: bool) -> dict[str, Json]:
 
 
 def _balance(fields: dict[str, Json]) -> Json:
-    """Return what is in escrow, if it is given with its currency."""
+    """Return the money in escrow, if the body has it with its currency."""
     if fields.get("balance") is None or fields.get("currency") is None:
         return None
     balance = money.from_minor(fields["balance"], fields["currency"])

@@ -70,7 +70,10 @@ class Truust(Adapter[Settings]):
         return PROVEN
 
     def normalise(self, raw: RawEvent) -> Event:
-        """Read one event: the binding, else a name in the body, else structure and status, say which."""
+        """Read one event.
+
+        The binding says which it is, else a name in the body, else the structure and the statuses.
+        """
         body = _Body.of(_layers(raw))
         notification, said = self._notification(body)
         inferred = notification is None and said is None
@@ -106,7 +109,7 @@ class Truust(Adapter[Settings]):
         return self.settings.token_paths()
 
     def _notification(self, body: "_Body") -> tuple[str | None, str | None]:
-        """Return the notification, if it is a known one, and the words in which the body named it.
+        """Return the notification, if it is known, and the name that the body gives it.
 
         Raises: Unreadable (`binding-conflict`) if the body contradicts the source's binding.
         """
@@ -126,7 +129,7 @@ class Truust(Adapter[Settings]):
 
 
 class _Body(msgspec.Struct, frozen=True):
-    """The parts of a body that matter, out of whichever envelope held them."""
+    """The parts of a body that matter, taken out of any envelope."""
 
     said: str | None
     with_order_id: dict[str, Json]
@@ -151,7 +154,7 @@ class _Body(msgspec.Struct, frozen=True):
         )
 
     def transaction_id(self) -> str | None:
-        """Return the first of the ids that is there. If that one is malformed, no other is used instead."""
+        """Return the first of the ids that is present. If it is malformed, no other is used."""
         places = (
             (self.escrow, "id"),
             (self.order, "id"),
@@ -170,7 +173,7 @@ def _layers(raw: RawEvent) -> list[dict[str, Json]]:
     if outermost is None:
         raise Unreadable("not-an-object", "the body holds no JSON object")
     layers = [outermost]
-    for layer in layers:  # which grows underway
+    for layer in layers:  # the list grows in the loop
         for key in _ENVELOPES:
             inner = _unwrapped(layer.get(key))
             if inner is not None and len(layers) < _MAX_LAYERS:
@@ -196,8 +199,8 @@ def _unwrapped(value: Json) -> dict[str, Json] | None:
 def _said(layers: list[dict[str, Json]]) -> str | None:
     """Return the event's name, as the body has it.
 
-    A `type` may as well be a resource's (`escrows`) or a payment's (`REDSYS_APPLE_PAY`): it counts only
-    in the outermost object, and only if it reads like a notification.
+    A `type` may also be that of a resource (`escrows`) or a payment (`REDSYS_APPLE_PAY`): it counts only in
+    the outermost object, and only if it looks like a notification.
     """
     for layer in layers:
         for key in _NAME_KEYS:
@@ -209,10 +212,10 @@ def _said(layers: list[dict[str, Json]]) -> str | None:
 
 
 def _infer(body: _Body) -> str | None:
-    """Return the notification that the body's parts and statuses fit best, if any."""
+    """Return the notification that fits the body's parts and statuses best, if any."""
     escrow = plain_name(name(body.escrow, "status") or "")
     if body.payout and not body.payin and escrow not in _FINAL:
-        # A payout without the payment that brought the money: this is about the payout.
+        # A payout without its payment: the event is about the payout.
         return INFERRED_FROM_PAYOUT.get(plain_name(name(body.payout, "status") or "created"))
     return INFERRED_FROM_ESCROW.get(escrow) or INFERRED_FROM_PAYIN.get(
         plain_name(name(body.payin, "status") or "")

@@ -22,7 +22,7 @@ from shared.providers.scenarios import (
 
 
 class _Moment(msgspec.Struct, frozen=True):
-    """What the statuses are at a notification; None if that part is not in the body."""
+    """The statuses at a notification; None if the body lacks that part."""
 
     escrow: str
     payin: str | None = None
