@@ -132,7 +132,7 @@ class Adapter(ABC, Generic[S]):
         return [f"header {name}" for name, _ in self.credential_headers(b"", id="", now=0)]
 
     def bound(self, event: str) -> bool | None:
-        """Tell whether this source is bound to this event, a key of `mapping`; None if it is bound to none."""
+        """Tell whether this source is bound to this event, a key of `mapping`; None if it has no binding."""
         return None
 
     def credential_headers(self, body: bytes, *, id: str, now: float) -> list[tuple[str, str]]:

@@ -50,6 +50,6 @@ def present(**values: Json) -> dict[str, Json]:
 
 
 def dedupe_key(*parts: str | None) -> DedupeKey | None:
-    """Return the key of these parts; None if one is missing, so that different events are not taken for one."""
+    """Return the key of these parts; None if one is missing, as different events must not count as one."""
     found = tuple(part for part in parts if part is not None)
     return DedupeKey(found) if len(found) == len(parts) else None
