@@ -254,7 +254,7 @@ def test_while_5000_sockets_dribble_every_authentic_request_is_taken(folder: Pat
                 except OSError:
                     connection.close()
             sockets = alive
-            stop.wait(0.2)
+            stop.wait(1)
         for connection in sockets:
             connection.close()
 
