@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -26,6 +27,7 @@ import shared.store.upkeep
 import workers.__main__
 import workers.admit
 import workers.deliver
+import workers.packing
 import workers.runtime
 import workers.sweep
 import workers.watchdog
@@ -34,6 +36,7 @@ from shared.process import logs
 from shared.store.admission import Entry
 from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.inbox import Inbox
+from shared.store.packer import Packer
 from tests.faults.crash_points import hook
 from tests.faults.crash_points.scenario import STOP_WITHIN_S
 
@@ -52,6 +55,8 @@ def _quicken() -> None:
     """
     workers.sweep.SWEEP_S = 0.05
     workers.sweep.TIDY_S = 0.1
+    workers.packing.LOOK_S = 0.05
+    workers.packing.Packer = partial(Packer, after_ms=-1000)  # type: ignore[assignment, attr-defined]
     shared.store.upkeep.SWEEP_LEASE_MS = 30
     workers.runtime.LOOK_AT_FILE_S = 0.1
     workers.watchdog.WATCH_S = 0.1

@@ -16,7 +16,6 @@ INCLUDED = dict.fromkeys(
     ("admission", "bell", "breaker", "copies", "dedupe", "lanes"), "a text that other scripts include"
 ) | {
     "drop_queued": "only for what is no doorbell of ours; doorbells may be lost",
-    "pack": "no play lasts until an event is a minute old; packing writes by this one script alone",
 }
 """Scripts that no play comes to, and why."""
 
