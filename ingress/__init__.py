@@ -1,1 +1,1 @@
-"""The intake: reads a provider's request, verifies it, commits it to the inbox, answers."""
+"""The intake: reads a provider's request, verifies it, commits it to the inbox, and answers."""

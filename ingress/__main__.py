@@ -1,4 +1,4 @@
-"""`python -m ingress`: one ingress process. `headrace ingress` starts it, and again when it dies."""
+"""`python -m ingress`: one ingress process. `headrace ingress` starts it, and restarts it when it dies."""
 
 import argparse
 import signal
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--may-be-empty", action="store_true", help="it has neither sources nor targets yet")
     parser.add_argument("--fd", type=int, required=True, help="the listening socket, inherited")
     options = parser.parse_args()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: by default it ends the process
     try:
         file = ConfigFile(Path(options.config), may_be_empty=options.may_be_empty)
         logs.configure("ingress")

@@ -1,7 +1,7 @@
-"""Whether anything may be committed, from any source or from one.
+"""Decides whether requests may be committed: of all sources, and of each.
 
-A Redis that is unfit, gone or nearly full gets nothing, nor does a source whose inbox is full or that is past
-its share of memory, so that none takes the others' room.
+Nothing is committed while Redis is unfit, gone or nearly full. Nothing is committed from a source whose inbox
+is full or that is past its share of memory, so that no source takes the room of others.
 """
 
 import asyncio
@@ -23,17 +23,17 @@ from shared.store.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-# A provider gets its 503 within two seconds: a look and a commit each have so long, connecting included.
+# The limit of a look and of a commit, each with connecting: a provider gets its 503 within two seconds.
 REDIS_TIMEOUT_S = 1.5
 WATCH_S = 1.0
-# Workers need room to work in: an event that is admitted and delivered takes more than one in the inbox.
+# Workers need room: an event that was admitted takes more memory than one in the inbox.
 FULL, FULL_NO_MORE = 0.80, 0.75
-# Of an inbox's limits: a source that is refused is taken from again once so much of its backlog is gone.
+# A refused source is accepted again once its backlog is below this part of the limits.
 DRAINED = 0.90
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """Why nothing is committed. `word` is for strangers; `detail`, for the log, may name what is ours."""
+    """Why nothing is committed. `word` may be shown to strangers; `detail` is for the log."""
 
     word: str
     detail: str
@@ -41,7 +41,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 STARTING = Refusal("starting", "Redis has not been looked at yet")
 INBOXES_FULL = Refusal("inboxes-full", "the inbox of every source is full")
-# What Redis refuses, by the error's name: it is there, and must be mended. Any other error: it is not there.
+# Errors by which a Redis that answers refuses. After any other error it counts as gone.
 WORDS = {
     "OutOfMemoryError": "redis-full",
     "ReadOnlyError": "redis-unfit",
@@ -53,7 +53,7 @@ WORDS = {
 
 
 class Acceptance:
-    """Looks at Redis once a second, over connections that no commit uses, and says what is refused."""
+    """Checks Redis once a second, over connections of its own, and says what is refused."""
 
     def __init__(self, config: Config) -> None:
         self._client = RedisClient(
@@ -65,7 +65,7 @@ class Acceptance:
         self._require_aof = config.redis.require_aof
         self._wait_replicas = config.redis.wait_replicas
         self._checked = self._taken_up = False
-        # Sources that sent something since the last look.
+        # Sources whose requests were committed since the last look.
         self._busy: set[str] = set()
         self._full: dict[str, str] = {}
         self._stranded = 0
@@ -75,7 +75,7 @@ class Acceptance:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration, from the next look on."""
+        """Apply a configuration from the next look on."""
         share = config.limits.memory_share
         self._sources = {source.name: source.share or share for source in config.sources}
         self._most_events = config.ingress.max_inbox_events
@@ -83,23 +83,23 @@ class Acceptance:
 
     @property
     def refusal(self) -> Refusal | None:
-        """Why nothing is committed now, from any source, by the last look; None while all is well."""
+        """Why nothing is committed from any source, as of the last look; None if all is well."""
         if self._refusal is None and self._full and self._full.keys() >= self._sources.keys():
             return INBOXES_FULL
         return self._refusal
 
     @property
     def full(self) -> Mapping[str, str]:
-        """The sources that are full, and what is in the way: from them nothing is committed now."""
+        """The sources from which nothing is committed now, each with the reason."""
         return self._full
 
     @property
     def stranded(self) -> int:
-        """How many sources left requests in their inboxes when they left the configuration."""
+        """How many sources left the configuration while requests were in their inboxes."""
         return self._stranded
 
     def insist(self, source: str) -> None:
-        """Raises: StoreUnavailable if nothing is committed from a source now."""
+        """Raises: StoreUnavailable if nothing is committed from this source now."""
         self._busy.add(source)
         if self._refusal is not None:
             raise StoreUnavailable(self._refusal.detail)
@@ -107,13 +107,13 @@ class Acceptance:
             raise StoreUnavailable(self._full[source])
 
     def commit_failed(self, error: StoreUnavailable) -> None:
-        """Refuse all at once until the next look, which is soon.
+        """Refuse all requests until the next look, which follows soon.
 
-        Whatever answers next may be another server, or the same one with other settings, and requests must
-        not each wait for a time-out.
+        The Redis that answers next may be another server, or have other settings, and requests must not each
+        wait for a time-out.
         """
         self._checked = False
-        self._refusal = self._refusal or _refusal(error)  # other commits fail with the first one
+        self._refusal = self._refusal or _refusal(error)  # other commits fail together with the first
         self._look_now.set()
 
     async def watch(self) -> None:
@@ -148,7 +148,7 @@ class Acceptance:
         if not self._checked:
             (await inspect(self._client, require_aof=self._require_aof)).insist()
             if not self._taken_up:
-                # Only once: in a rolling upgrade the layout may later be one that is not known here.
+                # Only once: during a rolling upgrade, Redis may later have a layout that is not known here.
                 await take_up(self._client, self._sources)
                 self._taken_up = True
             self._checked = True
@@ -162,11 +162,12 @@ class Acceptance:
         return Refusal("redis-full", f"Redis is full: {used:.0%} of maxmemory") if used > limit else None
 
     async def _look_into_inboxes(self, busy: set[str], memory: Memory, verdict: Verdict) -> None:
-        """Find the inboxes that are full, among those that were written to, and those that are so no more.
+        """Find, among the inboxes that were written to, those that are full now, and those that no longer
+        are.
 
-        An inbox may take its source's share of memory at most; what else counts to that share, workers judge.
+        An inbox may take at most its source's share of memory. Workers measure the rest of that share.
 
-        Between two looks an inbox may grow past its limit, by what comes in a second.
+        Between two looks an inbox may grow past its limit, by the requests of a second.
 
         Raises: StoreUnavailable.
         """

@@ -34,7 +34,8 @@ LOOK_AT_FILE_S = 2.0
 
 
 def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> Starlette:
-    """Return the application. Nothing connects before its lifespan, which keeps `file` and `gate` up to date.
+    """Return the application. Nothing connects before its lifespan, which applies changes of `file` to it and
+    to `gate`.
 
     Without `file` it reads the one that `$HEADRACE_CONFIG` names. `gate` has the limits on connections, if
     `ingress.server.serve` serves it. Raises: ConfigError.
@@ -50,10 +51,11 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
         return JSONResponse({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
-        """Answer from the last look, however many ask: none of them may cost what a provider's request needs.
+        """Answer from the last look: health checks, however many, must not use what providers' requests need.
 
-        A source whose inbox is full makes no process unready while others are taken from: no other process
-        would take its events either. It is counted, not named, and the reason is one word: a stranger asks.
+        A full inbox does not make a process unready while other sources are accepted: no other process would
+        accept its events either. Such sources are counted and not named, and the reason is one word, since
+        strangers may ask.
         """
         if refusal := acceptance.refusal:
             return JSONResponse({"status": "not ready", "reason": refusal.word}, 503)
@@ -77,10 +79,10 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if gate is None:
             log.warning("another ASGI server serves: ingress.max_connections and the like are not in force")
-        # By default SIGHUP ends a process. Another thread than the main one may have no handler, and no need.
+        # By default SIGHUP ends a process. Only the main thread can have handlers.
         with suppress(ValueError, RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(reload, always=True))
-        reload(always=True)  # for a signal that came while there was no handler yet
+        reload(always=True)  # a signal may have come while there was no handler
         await acceptance.check()
         garbage.settle()
         background = BackgroundTasks()
@@ -103,11 +105,13 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
         exception_handlers={HTTPException: _plain_error},
         lifespan=lifespan,
     )
-    # A redirect is an answer that no provider follows.
+    # Providers do not follow redirects.
     app.router.redirect_slashes = False
     return app
 
 
 async def _plain_error(_request: Request, error: Exception) -> Response:
-    """Answer what no route takes: 404, or 405 for another method than POST, whatever the source's name."""
+    """Answer a request that no route takes: 404, or 405 for any method but POST, whatever the source's name
+    is.
+    """
     return NOT_ALLOWED if isinstance(error, HTTPException) and error.status_code == 405 else NOT_FOUND

@@ -1,4 +1,4 @@
-"""Who sent a request: the client's address, if need be behind proxies, and lists to hold it against."""
+"""The address of the client that sent a request, also behind proxies, and lists of allowed addresses."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,7 +10,7 @@ Address = IPv4Address | IPv6Address
 
 
 class AddressList:
-    """A list of networks that addresses are held against; an empty list allows every address."""
+    """A list of networks whose addresses are allowed; an empty list allows every address."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: tuple[Network, ...] = tuple(parse_network(network) for network in networks)
@@ -25,10 +25,10 @@ class AddressList:
 
 
 def client_address(peer: str | None, headers: Headers, trusted: AddressList) -> Address | None:
-    """Return who sent the request over a connection from `peer`; None if that cannot be told.
+    """Return the address of the client behind a connection from `peer`; None if it is not known.
 
-    `X-Forwarded-For` is believed only from a trusted proxy, and read from its end: the first address
-    that is not a trusted proxy's own is the client. What stands before it anyone may have written.
+    `X-Forwarded-For` is believed only from a trusted proxy, and read from its end: the first address that is
+    not a trusted proxy's own is the client. Anyone may have written what stands before it.
     """
     address = parse_address(peer) if peer else None
     if not trusted or address is None or address not in trusted:
@@ -55,7 +55,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def client_key(address: Address | None) -> str:
-    """Return what connections of one client are counted by; all of a /64 network are one client's in IPv6."""
+    """Return the key by which a client's connections are counted: its address, or its /64 network in IPv6."""
     if isinstance(address, IPv6Address):
         return str(address.ipv4_mapped or f"{int(address) >> 64:x}/64")
     return str(address)

@@ -1,4 +1,4 @@
-"""The commit: requests that wait in the same moment go into the inbox together."""
+"""Commits requests to the inbox. Requests that wait at the same moment go together."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from shared.store.doorbell import ADMIT, Doorbell, envelope
 from shared.store.inbox import Inbox, Received
 
 BATCH = 256
-# Commits under way, and the requests that are worth one beside others: fewer cost more than their waiting.
+# The most commits at once, and the fewest requests of one beside others: fewer cost more than waiting.
 AT_ONCE, WORTHWHILE = 8, 8
 
 
 class Committer:
-    """Commits requests to the inbox of one Redis, as long as `acceptance` has nothing against it."""
+    """Commits requests to one Redis, if `acceptance` allows it."""
 
     def __init__(self, config: Config, acceptance: Acceptance) -> None:
         self._acceptance = acceptance
@@ -32,15 +32,15 @@ class Committer:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration."""
+        """Apply a configuration."""
         for source in config.sources:
-            envelope(Doorbell(ADMIT, source.name))  # rendered now: no request waits for Celery
+            envelope(Doorbell(ADMIT, source.name))  # rendered now, so that no request waits for Celery
         self._most_in_flight = config.ingress.max_requests_in_flight
 
     async def commit(self, received: Received) -> str:
         """Return the event's id once it is safe in Redis.
 
-        Raises: StoreUnavailable; at once, if nothing is to be waited for.
+        Raises: StoreUnavailable, at once if requests are refused now.
         """
         self._acceptance.insist(received.source)
         if self._in_flight >= self._most_in_flight:
@@ -59,6 +59,6 @@ class Committer:
             raise StoreUnavailable(str(error)) from None
 
     async def close(self) -> None:
-        """Finish what is under way, and close every connection."""
+        """Finish the commits under way, and close every connection."""
         await self._group.flush()
         await self._client.close()

@@ -1,8 +1,8 @@
-"""Group commit: what waits in the same moment shares one round trip.
+"""Group commit: items that wait at the same moment share one round trip.
 
-There is no timer. Alone, an item goes at once; while commits are under way the next batch gathers, and goes
-when they have ended, or before that once it is worth a round trip of its own.
-When a commit fails as a whole, what waits behind it fails with it: it would only wait as long again.
+There is no timer. A single item goes at once. While commits are under way the next batch gathers; it goes
+when they have ended, or earlier, once it is worth a round trip of its own. If a commit fails as a whole, the
+items that wait behind it fail with it: they would only wait as long again.
 """
 
 import asyncio
@@ -36,17 +36,17 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._under_way: set[asyncio.Task[None]] = set()
         self._beginning = False
-        """Whether a commit has begun that has not taken its batch yet."""
+        """Whether a commit has begun and not taken its batch yet."""
 
     def add(self, item: Item) -> "asyncio.Future[Result]":
-        """Queue an item. Returns what will have its result, or its exception, once it is committed."""
+        """Queue an item. Returns a future of its result."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         self._go()
         return future
 
     async def flush(self) -> None:
-        """Wait until all that was added has been committed or refused."""
+        """Wait until all items have been committed or refused."""
         while self._waiting or self._under_way:
             self._go()
             await asyncio.wait(self._under_way)
@@ -54,7 +54,7 @@ class GroupCommit(Generic[Item, Result]):
     def _go(self) -> None:
         """Begin a commit if one is due.
 
-        It takes its batch at the next turn of the loop: what else this one brings goes along.
+        It takes its batch in the next turn of the loop, so that items of this turn go along.
         """
         under_way = len(self._under_way)
         if self._beginning or not self._waiting or under_way >= self._at_once:
@@ -75,16 +75,16 @@ class GroupCommit(Generic[Item, Result]):
         batch, self._waiting = self._waiting[: self._limit], self._waiting[self._limit :]
         self._go()
         if not batch:
-            return  # a commit failed before this one started, and took what waited with it
+            return  # a commit failed before this one began, and the waiting items with it
         results: Sequence[Result | Exception]
         try:
             results = await self._commit([item for item, _ in batch])
-        except Exception as error:  # it belongs to those who wait
+        except Exception as error:  # the waiting callers get it
             batch, self._waiting = [*batch, *self._waiting], []
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):
             if future.done():
-                continue  # who waited was cancelled
+                continue  # the waiting caller was cancelled
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:

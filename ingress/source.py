@@ -1,4 +1,4 @@
-"""One configured source, as a request meets it."""
+"""One configured source, ready to verify requests."""
 
 from ingress.clients import AddressList, Headers
 from shared.providers import make_adapter
@@ -7,7 +7,7 @@ from shared.settings import SourceSettings
 
 
 class Source:
-    """One configured source, ready to verify."""
+    """One configured source: its adapter and its allowed addresses."""
 
     def __init__(self, settings: SourceSettings) -> None:
         self.name = settings.name
@@ -16,7 +16,9 @@ class Source:
         self._kept = self.adapter.kept_headers
 
     def kept(self, headers: Headers) -> dict[str, str]:
-        """Return what admission will need of the headers: the content type unless it is plain JSON."""
+        """Return the headers that admission needs: the adapter's, and the content type unless it is plain
+        JSON.
+        """
         return {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers

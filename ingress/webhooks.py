@@ -1,4 +1,4 @@
-"""`POST /webhooks/…`: check the head, read the body, verify, commit, answer. A body is not looked into."""
+"""`POST /webhooks/…`: check the head, read the body, verify, commit, answer. The body is not parsed."""
 
 from time import perf_counter, time
 
@@ -19,11 +19,11 @@ log = structlog.get_logger()
 
 
 def answer(status: int, body: bytes, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer of JSON."""
+    """Return a JSON answer."""
     return Response(body, status, headers, "application/json")
 
 
-# They give nothing away: a wrong token looks like a source that is not there.
+# They give nothing away: a wrong token gets the answer of an unknown source.
 BAD_REQUEST = answer(400, b'{"error":"bad request"}')
 UNAUTHORIZED = answer(401, b'{"error":"unauthorized"}')
 NOT_FOUND = answer(404, b'{"error":"not found"}')
@@ -39,7 +39,7 @@ class TooLarge(HeadraceError):
 
 
 class Incomplete(HeadraceError):
-    """Less or more of a body came than was announced: 400, and never a receipt."""
+    """The body is shorter or longer than was announced: 400, and never a receipt."""
 
 
 REFUSALS: dict[type[Exception], tuple[Response, str]] = {
@@ -48,15 +48,15 @@ REFUSALS: dict[type[Exception], tuple[Response, str]] = {
     RepeatedCredentials: (BAD_REQUEST, "repeated-credentials"),
     TooLarge: (TOO_LARGE, "too-large"),
     Incomplete: (BAD_REQUEST, "incomplete"),
-    ClientDisconnect: (BAD_REQUEST, "disconnected"),  # nobody is there to see it
+    ClientDisconnect: (BAD_REQUEST, "disconnected"),  # the client is gone
 }
 
 
 class Webhooks:
     """The endpoint of all sources: plain ASGI, below Starlette's routes.
 
-    A `Request` with all that it can do and what Starlette puts around an endpoint that takes one were a fifth
-    of what ingress costs.
+    Starlette's `Request`, and what it puts around an endpoint that takes one, were a fifth of the cost of
+    ingress.
     """
 
     def __init__(self, committer: Committer, config: Config) -> None:
@@ -65,7 +65,7 @@ class Webhooks:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration: requests from now on are held against it, those under way are not."""
+        """Apply a configuration to requests from now on; those under way keep theirs."""
         self._sources = {settings.name: Source(settings) for settings in config.sources}
         self._max_body_bytes = config.ingress.max_body_bytes
         self._trusted = AddressList(config.ingress.trusted_proxies)
@@ -96,7 +96,7 @@ class Webhooks:
             reply, outcome, say = FAILED, "failed", self._log.error
         say(
             "request",
-            # Only a configured source's name is logged: what else stands in the path may be a token.
+            # Only the name of a configured source is logged: any other part of the path may be a token.
             source=source and source.name,
             event_id=event_id,
             outcome=outcome if source else "unknown-source",
@@ -107,10 +107,10 @@ class Webhooks:
         await reply(scope, receive, send)
 
     async def _verified_body(self, source: Source, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the body of an authentic request; None if there is nothing to keep.
+        """Return the body of an authentic request; None if it is not to be kept.
 
-        What the head alone shows to be wrong is refused before a body is waited for. The path comes first, so
-        that nothing else of an answer tells an unknown source from a wrong token.
+        A request that its head alone shows to be wrong is refused before its body comes. The path is checked
+        first, so that no answer tells an unknown source from a wrong token.
 
         Raises: NoSuchSource, NotVerified, TooLarge, Incomplete, ClientDisconnect.
         """
@@ -130,7 +130,7 @@ class Webhooks:
         return None if source.adapter.verify(whole) is Verdict.ANSWER_ONLY else body
 
     async def _read_body(self, headers: Headers, receive: Receive, most_authentic: int | None) -> bytes:
-        """Read a body, and hold no more than may be; one of more than `most_authentic` cannot be authentic.
+        """Read a body within its limits; one of more than `most_authentic` bytes cannot be authentic.
 
         Raises: NotVerified, TooLarge, Incomplete, ClientDisconnect.
         """
@@ -143,7 +143,7 @@ class Webhooks:
 
         announced = announced_bytes(headers)
         insist(announced or 0)
-        body, more = bytearray(), True  # it grows in place: a body may come byte by byte
+        body, more = bytearray(), True  # it grows in place, as a body may come byte by byte
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -160,9 +160,9 @@ class Webhooks:
 
 
 def announced_bytes(headers: Headers) -> int | None:
-    """Return how long a body is said to be; None if that is not said."""
+    """Return the announced length of the body; None if there is none."""
     for name, value in headers:
         if name == b"content-length":
-            # The parser has checked that it is a number and that nothing contradicts it.
+            # The parser has checked that it is a number, and that no other header contradicts it.
             return int(value)
     return None

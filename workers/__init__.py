@@ -1,1 +1,1 @@
-"""The fleet: admits events from the inbox and delivers them to targets."""
+"""The workers: they admit events from the inboxes and deliver them to targets."""

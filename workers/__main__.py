@@ -1,4 +1,4 @@
-"""`python -m workers`: one worker process. `headrace worker` starts it, and again when it dies."""
+"""`python -m workers`: one worker process. `headrace worker` starts it, and restarts it when it dies."""
 
 import argparse
 import sys

@@ -31,14 +31,16 @@ Batch: TypeAlias = Sequence[Admission | Quarantine]
 
 
 class Setup(NamedTuple):
-    """What a configuration says about admission; what is taken is admitted with one of it from end to end."""
+    """The parts of a configuration that admission uses. A batch is read and admitted by the same one."""
 
     reader: Reader
     retention_ms: int
 
 
 class Admitter:
-    """Admits what waits in the inboxes of this process's sources: one task for each source that has work."""
+    """Admits requests from the inboxes of this process's sources, with one task for each source that has
+    work.
+    """
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class Admitter:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration, from the next batch on."""
+        """Apply a configuration from the next batch on."""
         self._setup = Setup(Reader(config), config.retention.events.ms)
 
     def look_at(self, source: str) -> None:
@@ -75,13 +77,16 @@ class Admitter:
             self._tasks[source] = asyncio.get_running_loop().create_task(self._run(source))
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more, and wait for what was taken. What is not admitted then, another worker takes over."""
+        """Take no more, and wait for the batches under way.
+
+        Another worker takes over what is not admitted then.
+        """
         self._stopping = True
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace_s)
 
     async def _run(self, source: str) -> None:
-        """Admit until nothing waits and nobody has rung meanwhile."""
+        """Admit until nothing waits, and no doorbell has rung meanwhile."""
         try:
             more = False
             while not self._stopping and (more or source in self._rung):
@@ -95,7 +100,7 @@ class Admitter:
                     more = await self._admit_one_batch(setup, source, rung)
                     await self._look_back(setup, source)
         except StoreUnavailable as error:
-            # What was taken stays pending and is taken over; what waits is rung for again.
+            # Entries that were taken stay pending, and are taken over; the sweep rings for those that wait.
             log.warning("admission failed", source=source, reason=str(error))
         except Exception as error:
             log.error("admission failed", source=source, error=type(error).__name__, exc_info=True)
@@ -110,7 +115,7 @@ class Admitter:
         entries = await self._inbox.take(source, self._worker, rung_by=bell if rung else None)
         more = len(entries) >= most
         if more:
-            await self._bells.ring([bell])  # let other workers join
+            await self._bells.ring([bell])  # so that other workers join in
         if entries:
             await self._admit(setup, source, entries)
         return more
@@ -118,8 +123,8 @@ class Admitter:
     async def _admit_in_turn(self, setup: Setup, source: str) -> bool:
         """Admit for an ordered target: one batch at a time fleet-wide, in the inbox's order.
 
-        If another worker has the turn, all is left to it: it looks again after each batch, so what comes
-        meanwhile needs no doorbell of its own, which costs more than all else.
+        If another worker has the turn, this returns: that worker reads the inbox again after each batch, so
+        requests that come meanwhile need no doorbell.
 
         Returns whether more may wait. Raises: StoreUnavailable.
         """
@@ -137,12 +142,12 @@ class Admitter:
                 else:
                     entries = await self._admit(setup, source, entries, holder, more)
         finally:
-            if entries or not more:  # else the turn ended as nothing was found
+            if entries or not more:  # else the turn has ended, as nothing was found
                 waiting = await self._inbox.end_turn(source, holder)
         return waiting > 0
 
     async def _look_back(self, setup: Setup, source: str) -> None:
-        """Retry what a dead worker left behind: each entry alone, so that poison takes no neighbour along."""
+        """Admit what dead workers left behind: each entry alone, so that poison takes no neighbour along."""
         now = monotonic()
         if now - self._looked_back.get(source, -LOOK_BACK_S) < LOOK_BACK_S:
             return
@@ -161,7 +166,7 @@ class Admitter:
         fence: str = "",
         take_next: bool = False,
     ) -> list[Entry]:
-        """Read entries and admit them, as many at once as were read at once.
+        """Read entries, and admit together those that were read together.
 
         With `take_next`, also takes what comes next in turn, and returns it.
         """
@@ -210,7 +215,7 @@ class Admitter:
             isinstance(item, Admission) and item.unknown and outcome.what == "admitted"
             for item, outcome in zip(batch, outcomes, strict=True)
         )
-        if unknown:  # of a type that no mapping knows: somebody should add it
+        if unknown:  # no mapping knows the type: an operator should know
             await self._upkeep.count_unknown(source, unknown)
         _log(source, batch, outcomes, started, unknown)
         return entries
@@ -226,7 +231,7 @@ def _log(source: str, batch: Batch, outcomes: Sequence[Outcome], started: float,
     for item in batch:
         if isinstance(item, Quarantine) and item.code == ADAPTER_FAILED:
             log.error("adapter failed", source=source, event_id=item.entry.id, reason=item.detail)
-    # A copy that is no copy may be an event that was suppressed: somebody should look.
+    # Its body differs, so it may be another event, suppressed by mistake: an operator should look.
     differing = sum(outcome.differs for outcome in outcomes)
     (log.warning if differing else log.info)(
         "admitted",

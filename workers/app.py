@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 
 class DoorbellRequest(Request):  # type: ignore[misc]
-    """A doorbell on its way to its task: what a `no_ack` queue gave needs no acknowledgement.
+    """A doorbell on its way to its task. The queue is `no_ack`, so it needs no acknowledgement.
 
-    Celery sends one for each message all the same, and Kombu has Redis forget what it never noted: a round
-    trip, and an eighth of what a worker did at 50 events a second.
+    Celery acknowledges each message all the same, and Kombu then removes from Redis what it never stored: a
+    round trip, and an eighth of a worker's work at 50 events a second.
     """
 
     def acknowledge(self) -> None:
-        """Say nothing to Redis."""
+        """Do nothing."""
         self.acknowledged = True
 
 
@@ -48,12 +48,12 @@ def create_app(file: ConfigFile) -> Celery:
         broker_use_ssl=address.tls or None,  # Kombu's own default for rediss:// checks no certificate
         broker_transport_options={
             **options,
-            "priority_steps": [0],  # one list to wait at, not four
+            "priority_steps": [0],  # one list to read, not four
             "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
         },
-        # None: try for ever. The supervisor's restart is for what does not mend by itself.
+        # None: try for ever. A restart by the supervisor would not bring Redis back.
         broker_connection_max_retries=None,
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,
@@ -64,8 +64,8 @@ def create_app(file: ConfigFile) -> Celery:
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
         accept_content=["json"],
-        control_exchange=QUEUE,  # another application on the same Redis hears its own commands
-        # A task only tells the loop of its doorbell: to wake a thread for it costs more than the task.
+        control_exchange=QUEUE,  # other applications on the same Redis have channels of their own
+        # A task only passes its doorbell to the loop: waking a thread for it would cost more than the task.
         worker_pool="solo",
         worker_consumer=make_consumer(runtime.drop_queued),
         worker_concurrency=1,

@@ -1,4 +1,4 @@
-"""Attempts: claimed deliveries that are being tried, from the request to how the claim ends."""
+"""Attempts: makes the requests of claimed deliveries, and decides how each claim ends."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -23,14 +23,17 @@ SLOTS = 1024
 
 
 class EndedClaim(NamedTuple):
-    """A claim that has ended, and what its log line says beside: written to Redis in the next round trip."""
+    """A claim that has ended, with the facts for its log line. The next round trip writes it to Redis."""
 
     target: ServedTarget
     settlement: Settlement
     source: str | None = None
 
     def log(self, counted: bool) -> None:
-        """Write the one line of an attempt. `counted`: it ended in time, and changed something."""
+        """Write the log line of an attempt.
+
+        `counted`: Redis accepted its end, as its lease had not run out.
+        """
         settlement, attempt = self.settlement, self.settlement.attempt
         if attempt is None:
             return  # handed back: no attempt
@@ -52,7 +55,7 @@ class EndedClaim(NamedTuple):
 
 
 class UnderWay:
-    """A claimed delivery that is being tried. `exchange` is None until it is begun, and when it has ended."""
+    """A claimed delivery that is being tried. `exchange` is None before it begins and after it has ended."""
 
     __slots__ = ("at_ms", "claimed", "event", "exchange", "started", "target")
 
@@ -65,16 +68,17 @@ class UnderWay:
         self.at_ms = 0
 
     def start(self, now_ms: int, now: float) -> bytes:
-        """Note when it starts, and return its request. `now_ms` was Redis's time when it was `now` here.
+        """Record when it starts, and return its request. `now_ms` was Redis's time when the loop's was `now`.
 
-        Redis's clock, carried on by ours from the claim: a worker's own clock has no effect.
+        The time is Redis's at the claim, plus what the loop has counted since: a worker's own clock has no
+        effect.
         """
         self.started = perf_counter()
         self.at_ms = now_ms + int((self.started - now) * 1000)
         return self.target.outgoing.request(self.event, self.at_ms)
 
     def record(self, result: Answer | Exception, most_error_bytes: int) -> Attempt:
-        """Return what is kept of it."""
+        """Return the attempt as it is stored."""
         n = self.claimed.failed + 1
         resent = self.exchange is not None and self.exchange.resent
         duration_ms = round((perf_counter() - self.started) * 1000, 2)
@@ -84,8 +88,8 @@ class UnderWay:
         if isinstance(result, EgressError):
             failure = clipped(str(result), most_error_bytes)
         else:
-            # A mistake of ours must not hold the delivery in a circle of leases that run out: it is a
-            # failed attempt, and the schedule goes on. The error's text may quote the payload.
+            # A defect of ours must not keep the delivery in a circle of leases that run out: it is a failed
+            # attempt, and the schedule goes on. The error's text is left out, as it may quote the payload.
             failure = f"internal: {type(result).__name__}"
             log.error("attempt failed by itself", event_id=self.event.id, error=type(result).__name__)
         return Attempt(n, self.at_ms, duration_ms, error=failure, resent=resent)
@@ -95,7 +99,7 @@ class Attempts:
     """The attempts that this process has under way, SLOTS at most."""
 
     def __init__(self, egress: Egress, ended: Callable[[EndedClaim], None]) -> None:
-        """`ended` is called with each claim when its attempt has ended, or when it is handed back."""
+        """`ended` is called with each claim when its attempt has ended, or the claim is handed back."""
         self._egress = egress
         self._ended = ended
         self._under_way: set[UnderWay] = set()
@@ -103,7 +107,7 @@ class Attempts:
         self._most_error_bytes = 0
 
     def configure(self, most_error_bytes: int) -> None:
-        """Keep so many bytes of what an error says, of attempts that end from now on."""
+        """Keep at most `max_error_bytes` of the errors of attempts that end from now on."""
         self._most_error_bytes = most_error_bytes
 
     @property
@@ -122,7 +126,8 @@ class Attempts:
         starting = [UnderWay(target, each, event) for each, event in claimed]
         target.in_flight += len(starting)
         self._under_way.update(starting)
-        # The next round trip's request goes out before: Redis stood idle while all of these were sent.
+        # In the next turn of the loop, so that the next round trip goes out first: else Redis would be idle
+        # while all of these are sent.
         asyncio.get_running_loop().call_soon(self._begin, now_ms, claimed_at, starting)
 
     def _begin(self, now_ms: int, claimed_at: float, starting: Sequence[UnderWay]) -> None:
@@ -160,7 +165,7 @@ class Attempts:
         retry_after: bytes | None = None,
         source: str | None = None,
     ) -> None:
-        """End a claim as the target's policy says of its attempt: done, due later, or given up."""
+        """End a claim as the target's policy judges its attempt: done, due later, or given up."""
         end, delay_s, reason = End.DONE, 0.0, None
         if not succeeded(attempt.status):
             verdict = target.policy.judge(
@@ -182,7 +187,10 @@ class Attempts:
             self._all_ended.set()
 
     async def drain(self, grace_s: float) -> int:
-        """Wait for what is under way, then cancel the rest and hand it back uncharged. Returns how many."""
+        """Wait for the attempts under way, then cancel the rest and hand those back uncharged.
+
+        Returns how many.
+        """
         if self._under_way:
             self._all_ended = asyncio.Event()
             with suppress(TimeoutError):

@@ -1,6 +1,6 @@
 """The application that `celery -A workers` finds, for the configuration that `$HEADRACE_CONFIG` names.
 
-Nothing else imports this: it reads the configuration, and ends the process if there is none or it is wrong.
+Nothing else imports this module: it reads the configuration, and ends the process if that fails.
 """
 
 from celery import Celery

@@ -1,7 +1,7 @@
-"""Celery's consumer, which goes on when something in the queue is no doorbell.
+"""Celery's consumer, made to go on if something in the queue is not a doorbell.
 
-Celery drops a message that it can decode and cannot use, and prints all of it; any other ends the worker.
-What a neighbour puts there must do neither. Its content is never logged: it is not ours.
+Celery prints and drops a message that it can decode but not use; any other ends the worker. A foreign message
+must do neither. Its content is never logged, as it is not ours.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from celery.worker import consumer
 log = structlog.get_logger()
 
 ALONE = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
-"""Workers have nothing to say to each other: Redis holds all that they share."""
+"""Workers do not talk to each other: Redis holds all that they share."""
 
 
 def make_consumer(drop_queued: Callable[[], str]) -> type[consumer.Consumer]:
     """Return the class for Celery's setting `worker_consumer`.
 
-    `drop_queued` drops all that is in the queue, looks at all places that doorbells name, and returns what it
-    dropped, in words.
+    `drop_queued` empties the queue, looks at all places that doorbells name, and returns what it dropped, as
+    text.
     """
 
     class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -29,11 +29,11 @@ def make_consumer(drop_queued: Callable[[], str]) -> type[consumer.Consumer]:
         def __init__(self, *args: Any, worker_options: dict[str, Any] | None = None, **others: Any) -> None:
             super().__init__(*args, worker_options={**(worker_options or {}), **ALONE}, **others)
             self._of_redis = self.connection_errors + self.channel_errors
-            # It restarts after these: Kombu raises whatever comes as it takes a message to pieces.
+            # It restarts after these: Kombu raises any error while it decodes a message.
             self.channel_errors += (Exception,)
 
         def on_connection_error_after_connected(self, exc: Exception) -> None:
-            # Kombu counts KeyError among Redis's errors: it is a message that lacks something.
+            # Kombu counts KeyError among Redis's errors: a message lacks a field.
             if isinstance(exc, KeyError) or not isinstance(exc, self._of_redis) or "WRONGTYPE" in str(exc):
                 # The message that could not be read is gone. More of its kind may wait behind it, or the
                 # queue is no list: all of it goes, since a lost doorbell costs nothing.
@@ -43,7 +43,7 @@ def make_consumer(drop_queued: Callable[[], str]) -> type[consumer.Consumer]:
                     bytes=_size(exc),
                     queued=drop_queued(),
                 )
-                exc = ValueError("not a doorbell")  # the original may quote the message
+                exc = ValueError("not a doorbell")  # the original error may quote the message
             super().on_connection_error_after_connected(exc)
 
         def on_unknown_message(self, body: Any, message: Any) -> None:
@@ -69,6 +69,6 @@ def _dropped(message: Any, what: str) -> None:
 
 
 def _size(error: Exception) -> int | None:
-    """Return how long the text is that could not be decoded, if the error has it."""
+    """Return the length of the text that could not be decoded, if the error has it."""
     text = getattr(error, "doc", getattr(error, "object", None))
     return len(text) if isinstance(text, str | bytes) else None

@@ -1,6 +1,6 @@
-"""Due deliveries → attempts → done, later or dead: what is claimed, and what Redis is told of its end.
+"""Delivers: claims what is due, and tells Redis how each attempt ended: done, due later, or dead.
 
-Lives on the loop; no thread waits for a target. The attempts themselves are `workers.attempts`.
+It runs on the loop; no thread waits for a target. `workers.attempts` makes the attempts.
 """
 
 import asyncio
@@ -30,8 +30,9 @@ SETTLE_AGAIN_S = 0.5
 class Deliverer:
     """Delivers what is due, for all targets of this process's configuration.
 
-    Redis is asked in one round trip after another: while one is under way, claims that end and targets that
-    want more gather for the next. It settles before it claims, so that the room made is used at once.
+    It makes one round trip to Redis after another. While one is under way, ended claims and targets with more
+    to claim gather for the next. Each round trip settles before it claims, so that the freed room is used at
+    once.
     """
 
     def __init__(self, config: Config, due: DueSets, bells: Bells, egress: Egress) -> None:
@@ -49,9 +50,9 @@ class Deliverer:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration: attempts from now on are made by it, those under way are not touched.
+        """Apply a configuration to attempts from now on; those under way are not touched.
 
-        A target that is not in it any more is left alone: another process may still have it.
+        A target that is no longer in it is left alone: another process may still have it.
         """
         self._attempts.configure(config.retention.max_error_bytes)
         targets = {}
@@ -66,7 +67,7 @@ class Deliverer:
             if name not in targets:
                 self._wake_at(target, None)
         self._targets = targets
-        # Those of targets that are gone stay, for what is under way.
+        # Removed targets stay here for their attempts under way.
         self._patience |= {name: target.patience for name, target in targets.items()}
 
     def look_at(self, target: str) -> None:
@@ -78,7 +79,7 @@ class Deliverer:
 
     async def _look_at(self, target: str) -> None:
         try:
-            # The flag goes down before the set is read: what becomes due after that rings anew.
+            # The flag is lowered before the set is read: what becomes due after that rings again.
             await self._bells.lower_flag(Doorbell(DELIVER, target))
         except StoreUnavailable as error:
             # The sweep rings again.
@@ -95,7 +96,7 @@ class Deliverer:
                     self.kick(target)
 
     def kick(self, target: str) -> None:
-        """Look for what is due at a target, in the next round trip; unknown targets are left alone."""
+        """Claim what is due at a target in the next round trip. Unknown targets are left alone."""
         if target in self._targets and not self._stopping:
             self._wanting[target] = None
             self._ask_soon()
@@ -110,10 +111,10 @@ class Deliverer:
                 ended = self._unsettled[:SETTLE_AT_ONCE]
                 self._unsettled = self._unsettled[SETTLE_AT_ONCE:]
                 if not await self._round_trip(ended, self._claim_requests()):
-                    # All of it can be said twice; in order, so that what has waited longest goes first.
+                    # A repeat is harmless. They stay in order: what has waited longest goes first.
                     self._unsettled = ended + self._unsettled
                     if self._stopping:
-                        for item in self._unsettled:  # the leases run out, and another worker delivers again
+                        for item in self._unsettled:  # another worker delivers them, when leases run out
                             log.warning(
                                 "not settled",
                                 event_id=item.settlement.claimed.event_id,
@@ -125,7 +126,9 @@ class Deliverer:
             self._asking = None
 
     def _claim_requests(self) -> list[ClaimRequest]:
-        """Return what this process could start now, for some of the targets that want more."""
+        """Return requests for as many deliveries as this process could start now, for some targets with more
+        to claim.
+        """
         requests: list[ClaimRequest] = []
         free = self._attempts.free
         for name in list(self._wanting)[:CLAIM_AT_ONCE]:
@@ -133,8 +136,8 @@ class Deliverer:
             target = self._targets.get(name)
             if target is None or self._stopping:
                 continue
-            # At most half of what is free goes to one target, so that no target ever takes the last.
-            # And half of its own concurrency at once: one half is sent while Redis is asked about the other.
+            # One target gets at most half of what is free, so that none ever takes the last.
+            # And at most half of its concurrency: one half is sent while Redis is asked about the other.
             concurrency = target.settings.concurrency
             most = min(concurrency - target.in_flight, (concurrency + 1) // 2, (free + 1) // 2)
             target.look_again = most <= 0
@@ -144,7 +147,7 @@ class Deliverer:
         return requests
 
     async def _round_trip(self, ended: Sequence[EndedClaim], requests: Sequence[ClaimRequest]) -> bool:
-        """Settle and claim. Returns False if the settlements must be said again."""
+        """Settle and claim. Returns False if the settlements must be repeated."""
         if not ended and not requests:
             return True
         try:
@@ -152,7 +155,7 @@ class Deliverer:
                 [item.settlement for item in ended], self._patience, requests
             )
         except StoreUnavailable as error:
-            # What is due and not claimed, the sweep rings for.
+            # The sweep rings for what is due and not claimed.
             log.warning(
                 "Redis did not answer", deliveries=len(ended), claims=len(requests), reason=str(error)
             )
@@ -164,7 +167,7 @@ class Deliverer:
                 log.warning(
                     "claim failed", target=request.target, reason=str(claims)
                 )  # the sweep rings again
-            elif target is not None:  # else its lease runs out, and whoever has the target delivers
+            elif target is not None:  # else its lease runs out, and another worker delivers
                 await self._start_claims(target, request, claims, claimed_at)
         if reply.failure:
             log.warning("settling failed", deliveries=len(ended), reason=str(reply.failure))
@@ -189,12 +192,12 @@ class Deliverer:
             self._wake_at(target, claims.next_due_s)
             return
         target.look_again = True
-        # Fewer than requested: the target's concurrency is used up, by us or by others.
+        # Fewer than requested: the target's concurrency is used up, here or elsewhere.
         room = target.settings.concurrency - target.in_flight
         if len(claims.entries) < request.most or room <= 0:
             return
         self._wanting[target.name] = None
-        if room > self._attempts.free:  # more than this process can take: others may join in
+        if room > self._attempts.free:  # more than this process can take: let others join in
             try:
                 await self._bells.ring([Doorbell(DELIVER, target.name)])
             except StoreUnavailable as error:
@@ -203,7 +206,10 @@ class Deliverer:
     async def _read(
         self, target: ServedTarget, claimed: Sequence[Claimed]
     ) -> list[tuple[Claimed, EventRecord]]:
-        """Read claimed events. What cannot be read is handed back; what is gone is dropped by that."""
+        """Read claimed events.
+
+        Claims of those that cannot be read are handed back; that also drops those that are gone.
+        """
         try:
             events = await self._due.read([each.event_id for each in claimed])
         except StoreUnavailable as error:
@@ -220,7 +226,7 @@ class Deliverer:
         now_ms: int,
         claimed_at: float,
     ) -> None:
-        if self._stopping:  # claimed too late to be tried
+        if self._stopping:  # the lease would run out during the attempt
             self._hand_back(target, [each for each, _ in claimed])
         else:
             self._attempts.start(target, claimed, now_ms, claimed_at)
@@ -229,7 +235,7 @@ class Deliverer:
         self._unsettled += [EndedClaim(target, Settlement(each, End.BACK)) for each in claimed]
 
     def finish_lapsed(self, claimed: Claimed, now_ms: int) -> None:
-        """Count a delivery that workers died with again and again as a failed attempt."""
+        """Count a failed attempt for a delivery that several workers died with."""
         error = "lease: the workers that held it died, ten times"
         attempt = Attempt(n=claimed.failed + 1, at_ms=now_ms, duration_ms=0, error=error)
         self._attempts.judge(self._targets[claimed.target], claimed, attempt)
@@ -239,13 +245,13 @@ class Deliverer:
         self._unsettled.append(ended)
         if settlement.end is End.RETRY:
             self._wake_no_later(target, settlement.delay_ms / 1000)
-        # In an ordered target what has just ended may have made the next of its transaction due.
+        # In an ordered target, the end of a delivery may make the next one of its transaction due.
         if (target.look_again or target.ordered) and target.name in self._targets and not self._stopping:
             self._wanting[target.name] = None
         self._ask_soon()
 
     def _wake_at(self, target: ServedTarget, next_due_s: float | None) -> None:
-        """Be back for the next retry when it is due: the sweep alone would be up to a second late."""
+        """Claim again when the next retry is due: the sweep alone would be up to a second late."""
         if target.timer:
             target.timer.cancel()
             target.timer = None
@@ -259,7 +265,7 @@ class Deliverer:
             self._wake_at(target, delay_s)
 
     async def drain(self, grace_s: float) -> None:
-        """Claim no more, wait for what is in flight, then hand the rest back uncharged."""
+        """Claim no more, wait for the attempts in flight, then hand the rest back uncharged."""
         self._stopping = True
         for target in self._targets.values():
             self._wake_at(target, None)

@@ -1,4 +1,4 @@
-"""A thread that runs an asyncio loop: a worker's I/O happens there, and Celery's threads only call it."""
+"""A thread that runs an asyncio loop. A worker's I/O happens there; Celery's threads only call it."""
 
 import asyncio
 import threading
@@ -33,14 +33,14 @@ class LoopThread:
         return self._thread.is_alive()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine on the loop, and return its result. For other threads than the loop's own.
+        """Run a coroutine on the loop, and return its result. Only other threads may call it.
 
-        Raises: TimeoutError after `CALL_TIMEOUT_S`, and whatever the coroutine raises.
+        Raises: TimeoutError after `CALL_TIMEOUT_S`, and what the coroutine raises.
         """
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(CALL_TIMEOUT_S)
 
     def call_soon(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
-        """Have the loop call `callback`; returns at once. For other threads than the loop's own."""
+        """Have the loop call `callback`; returns at once. Only other threads may call it."""
         self._loop.call_soon_threadsafe(callback, *args)
 
     def close(self) -> None:

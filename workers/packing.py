@@ -1,4 +1,4 @@
-"""Packing: makes what has finished small. One worker at a time does it, for a share of its time."""
+"""Packing: makes finished events small. One worker at a time does it, for a share of its time."""
 
 import asyncio
 from time import monotonic
@@ -17,11 +17,11 @@ log = structlog.get_logger()
 
 LEASE_MS = 2000
 LOOK_S = 1.0
-SHARE = 0.25  # of one worker's time at most, while there is something to pack
+SHARE = 0.25  # the most of one worker's time that packing takes
 
 
 class Packing:
-    """One worker's part in packing."""
+    """Packs finished events while this worker has the duty."""
 
     def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
         self._client = client
@@ -30,12 +30,12 @@ class Packing:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration, from the next round on."""
+        """Apply a configuration from the next round on."""
         self._sources = [source.name for source in config.sources]
         self._names = names_digest(self._sources, [target.name for target in config.targets])
 
     async def run(self) -> None:
-        """Pack what has finished, until cancelled.
+        """Pack finished events until cancelled.
 
         Raises: StoreUnfit if the records are of a later version, and this process began while Redis was away.
         """
@@ -50,14 +50,14 @@ class Packing:
                     began = monotonic()
                     if await self._packer.pack():
                         pause_s = (monotonic() - began) * (1 / SHARE - 1)
-            except StoreUnreadable as error:  # it is in the way until retention removes it
+            except StoreUnreadable as error:  # it blocks packing until retention removes it
                 if unreadable != str(error):
                     unreadable = str(error)
                     log.error("an event cannot be read, and none is packed", reason=unreadable)
             except StoreUnavailable:
-                pass  # the sweep says so
+                pass  # the sweep logs that
             except StoreUnfit:
                 raise
-            except Exception as error:  # what one round met, the next may not
+            except Exception as error:  # the next round may not meet it
                 log.error("packing failed", error=type(error).__name__, reason=str(error))
             await asyncio.sleep(pause_s)

@@ -1,7 +1,7 @@
-"""How a worker process begins and ends, whether `headrace worker` runs it or `celery -A workers worker`.
+"""The start and the end of a worker process, whether `headrace worker` runs it or `celery -A workers worker`.
 
-All of it hangs on Celery's signals and a step of its start, which only a worker has: `celery inspect` and the
-like do none of this.
+It uses Celery's signals and a step of its start that only workers have, so `celery inspect` and the like do
+none of this.
 """
 
 import logging
@@ -26,7 +26,7 @@ from workers.runtime import Runtime
 log = structlog.get_logger()
 
 POOLS = ("solo", "threads")
-"""Celery's pools in which a task may run that hands its doorbell to the loop: they do not fork."""
+"""The pools of Celery that do not fork: in these, a task can pass its doorbell to the loop."""
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -38,23 +38,23 @@ _NOT_TAKEN = {
 }
 
 _QUOTING = ("celery.worker.pidbox", "kombu.pidbox", "kombu.transport.redis")
-"""Loggers that quote what anybody may send by Redis to all workers."""
+"""Loggers that quote messages which anyone with access to Redis may send to all workers."""
 
 
 def connect(app: Celery, file: ConfigFile, runtime: Runtime) -> None:
-    """Have Celery's signals prepare the process and start and close `runtime`."""
+    """Connect Celery's signals, so that they prepare the process, and start and close `runtime`."""
 
     def celeryd_init(options: Mapping[str, Any], **_: object) -> None:
         prepare(app, file, runtime, options)
 
-    # Weak references to these closures would not hold.
+    # Celery would keep only weak references to these closures.
     signals.celeryd_init.connect(celeryd_init, weak=False)
-    signals.setup_logging.connect(lambda **_: None, weak=False)  # it is set up: Celery leaves it alone
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # logging is set up: Celery leaves it alone
     signals.worker_ready.connect(lambda **_: _handle_signals(runtime), weak=False)
     signals.worker_shutdown.connect(lambda **_: runtime.close(), weak=False)
 
     class StartRuntime(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Starts the runtime once Celery has its handlers of signals, and before it takes doorbells."""
+        """Starts the runtime after Celery has set its signal handlers, and before it takes doorbells."""
 
         def start(self, parent: object) -> None:
             _start(runtime)
@@ -63,12 +63,12 @@ def connect(app: Celery, file: ConfigFile, runtime: Runtime) -> None:
 
 
 def prepare(app: Celery, file: ConfigFile, runtime: Runtime, options: Mapping[str, Any]) -> None:
-    """Set the process up, or end it if its options, its configuration or Redis do not do."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: it would end the process
+    """Set the process up, or end it if its options, its configuration or Redis cannot be used."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a handler: by default it ends the process
     for number in _STOPPING:
         signal.signal(number, _end)  # until Celery has its own
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process that stands still (workers.watchdog)
-    # Celery writes to this file descriptor itself, in plain text: its banner, and what it does on a signal.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends a process whose loop stands still (workers.watchdog)
+    # Celery writes plain text to this file descriptor: its banner, and what it does on a signal.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
         _refuse(options)
@@ -76,16 +76,16 @@ def prepare(app: Celery, file: ConfigFile, runtime: Runtime, options: Mapping[st
         refuse_unfit(file.config)
     except (ConfigError, StoreUnfit) as error:
         end_refused(error)
-    app.log.redirect_stdouts("WARNING")  # what Celery prints is logged
+    app.log.redirect_stdouts("WARNING")  # what Celery prints becomes a log line
     for name in _QUOTING:
         logging.getLogger(name).addFilter(_without_arguments)
-    # Celery warns of root on every start; in a container that is the usual case, and not its business.
+    # Celery warns of root at every start; in a container root is usual.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     log.info("worker starts", targets=len(file.config.targets), sources=len(file.config.sources))
 
 
 def _refuse(options: Mapping[str, Any]) -> None:
-    """Raises: ConfigError if a worker cannot work with these options of Celery's command line."""
+    """Refuse options of Celery's command line that a worker cannot work with. Raises: ConfigError."""
     for option, why in _NOT_TAKEN.items():
         if options.get(option):
             raise ConfigError("", f"a worker does not take {why}")
@@ -95,7 +95,7 @@ def _refuse(options: Mapping[str, Any]) -> None:
 
 
 def _without_arguments(record: logging.LogRecord) -> bool:
-    """Keep what a library says, and drop what it quotes: it is not ours."""
+    """Drop the arguments of a library's log record: they quote messages that are not ours."""
     record.args, record.exc_info = (), None
     return True
 
@@ -108,21 +108,21 @@ def _start(runtime: Runtime) -> None:
 
 
 def _end(*_: object) -> NoReturn:
-    """End the process, told to stop before anything has begun.
+    """End a process that was told to stop before it began.
 
-    An exception would not do: raised amid an import, Python may make another of it.
+    An exception would not do: if it is raised during an import, Python may turn it into another one.
     """
     logs.flush()
     os._exit(0)
 
 
 def _handle_signals(runtime: Runtime) -> None:
-    """Replace two of Celery's handlers: on SIGHUP it executes the process anew and drops what it has in hand,
-    on SIGUSR1 it prints where each thread is.
+    """Replace two of Celery's handlers. On SIGHUP, Celery would restart the process and drop its work; on
+    SIGUSR1, it would print the threads' stacks with their values.
     """
     signal.signal(signal.SIGHUP, lambda *_: runtime.reload_soon())
     signal.signal(signal.SIGUSR1, lambda *_: log.warning("where each thread is", stack=stacks()))
-    runtime.reload_soon()  # for a signal that came while there was no handler yet
+    runtime.reload_soon()  # a signal may have come while there was no handler
     # Celery warns, whenever a connection is lost, of a default to come for what the application sets.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     log.info("worker ready")

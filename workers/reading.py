@@ -1,7 +1,7 @@
-"""Reading in threads: adapters and filters run code that may take its time, or never come back.
+"""Reads entries in threads: adapters and filters may take long, or never return.
 
-The threads are shared by all sources. Each call reads for a short time and lets others have the thread, so a
-source whose bodies are large waits for itself alone.
+The threads are shared by all sources. Each call reads for a short time and then gives the thread up, so a
+source with large bodies delays only itself.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ READ_AT_ONCE_S = 0.05
 
 
 class ReadingThreads:
-    """Threads that read entries, and since when each has been at the one it reads."""
+    """Threads that read entries, and when each of them began with its entry."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="reading")
@@ -27,9 +27,9 @@ class ReadingThreads:
     async def read(self, reader: Reader, entries: Sequence[Entry]) -> list[Admission | Quarantine]:
         """Read the first of `entries`, and those after it until `READ_AT_ONCE_S` have passed.
 
-        What it costs to read an entry is known when it is read: neither bytes nor brackets foretell it.
+        The time that an entry takes is not known before: neither its bytes nor its brackets predict it.
 
-        Raises: MemoryError, if there is none for the first.
+        Raises: MemoryError if there is not enough memory for the first.
         """
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, reader, entries)
 
@@ -50,10 +50,10 @@ class ReadingThreads:
         return read
 
     def longest_s(self) -> float:
-        """Return how long the entry that takes the longest has been read; 0.0 if none is."""
+        """Return for how long the slowest entry has been read; 0.0 if none is being read."""
         now = monotonic()
         return max((now - since for since in list(self._since.values())), default=0.0)
 
     def close(self) -> None:
-        """Start no more reading. What is under way goes on."""
+        """Read no more. Calls under way go on."""
         self._pool.shutdown(wait=False, cancel_futures=True)

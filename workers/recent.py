@@ -1,7 +1,7 @@
-"""Events that this process admitted a moment ago: they need not come back from Redis to be delivered.
+"""Events that this process admitted a moment ago, so that it need not read them from Redis to deliver them.
 
-Only a shortcut. Redis's record is the truth: it stays while a delivery of the event is due, and what it holds
-never changes once it was admitted.
+It is only a shortcut. The record in Redis is the truth: it stays while a delivery of the event is due, and
+its content never changes after admission.
 """
 
 from time import monotonic
@@ -21,7 +21,10 @@ class _Kept(NamedTuple):
 
 
 class Recent:
-    """Bounded in bytes and in time. What has been here longest is delivered next: so the oldest stay."""
+    """Recent events, bounded in bytes and in time.
+
+    The oldest are delivered next, so if there is no room, a new one is left out.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
@@ -29,7 +32,7 @@ class Recent:
         self._bytes = 0
 
     def keep(self, event: EventRecord, uses: int) -> None:
-        """Keep an event for so many uses, if there is room."""
+        """Keep an event for `uses` deliveries, if there is room."""
         now = monotonic()
         while self._kept and (oldest := next(iter(self._kept.values()))).until < now:
             self._drop(oldest.event.id)

@@ -1,4 +1,4 @@
-"""Ends a worker that must not work, with the code that tells a supervisor that no restart helps."""
+"""Ends a worker that must not run, with the exit code that tells a supervisor not to restart it."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from shared.process.supervisor import EXIT_CONFIG
 
 
 def end_refused(error: HeadraceError) -> NoReturn:
-    """End this process at once, with one line. For any thread."""
+    """Log one line and end this process at once. Any thread may call it."""
     print(f"headrace: {error}", file=sys.stderr, flush=True)  # noqa: T201
     logs.flush()
     os._exit(EXIT_CONFIG)

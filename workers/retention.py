@@ -1,7 +1,7 @@
-"""Retention: removes what is older than it is kept, and under memory pressure what is finished.
+"""Retention: removes records that are past their age, and under memory pressure finished events of any age.
 
 One worker at a time does it, apart from the sweep, in many short calls: neither Redis nor retries wait for
-it, and it goes on for as long as memory is short, however fast events come in.
+it, and while memory is short it goes on without a pause.
 """
 
 import asyncio
@@ -23,17 +23,20 @@ log = structlog.get_logger()
 LEASE_MS = 2000
 LOOK_S = 1.0
 LOOK_OFTEN_S = 0.1
-OFTEN = 0.50  # a share of memory beyond which a second is long: at the top rate a small Redis fills in five
+OFTEN = 0.50  # of memory: above it a second is long, as at the top rate a small Redis fills in five
 REMOVE_S = 5.0
 ROUND_S = 0.5
 SAY_S = 60.0
 PRESSURE, RELIEVED = 0.70, 0.65
-"""Shares of `maxmemory`: above the first, finished events go until the second is reached. Ingress refuses at
-0.80 (`ingress/commit.py`): what lies between is room for what comes in between two looks."""
+"""Shares of `maxmemory`: above the first, finished events are removed until the second is reached.
+
+Ingress refuses at 0.80 (`ingress/acceptance.py`); the difference is room for events that come in between two
+looks.
+"""
 
 
 class Retention:
-    """One worker's part in retention."""
+    """Removes records while this worker has the duty."""
 
     def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
         self._duty = Duty(client, "retention", worker, lease_ms=LEASE_MS)
@@ -44,7 +47,7 @@ class Retention:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration, from the next round on."""
+        """Apply a configuration from the next round on."""
         self._events_ms = config.retention.events.ms
         self._dead_letters_ms = config.retention.dead_letters.ms
         self._sources = [source.name for source in config.sources]
@@ -52,20 +55,20 @@ class Retention:
         self._names = names_digest(self._sources, self._known)
 
     async def run(self) -> None:
-        """Remove what may go, until cancelled."""
+        """Remove what may be removed, until cancelled."""
         while True:
             pause_s = LOOK_S
             try:
                 if await self._duty.mine(self._names):
                     pause_s = await self.round()
             except StoreUnavailable:
-                pass  # the sweep says so
-            except Exception as error:  # what one round met, the next may not
+                pass  # the sweep logs that
+            except Exception as error:  # the next round may not meet it
                 log.error("retention failed", error=type(error).__name__, reason=str(error))
             await asyncio.sleep(pause_s)
 
     async def round(self) -> float:
-        """Remove what may go, for ROUND_S at most. Returns after how many seconds the next round is due.
+        """Remove what may be removed, for at most ROUND_S. Returns the seconds until the next round.
 
         Raises: StoreUnavailable.
         """
@@ -73,7 +76,7 @@ class Retention:
         used = await self._look()
         if not self._under_pressure and now < self._remove_at:
             return LOOK_OFTEN_S if used > OFTEN else LOOK_S
-        # Dead letters of a target that was removed expire as any others.
+        # Dead letters of a removed target expire, too.
         names = list(dict.fromkeys([*self._known, *await self._targets.on_record()]))
         removed, more = Removed(), True
         while more and monotonic() < now + ROUND_S:

@@ -1,4 +1,4 @@
-"""What a worker process is made of: its parts, and how they start, reload and stop together."""
+"""The parts of a worker process, and how they start, reload and stop together."""
 
 import asyncio
 import os
@@ -113,7 +113,10 @@ class Runtime:
                 part.configure(self._file.config)
 
     def look_at(self, bell: Doorbell) -> None:
-        """Have the loop look at the place that a doorbell names; returns at once. For Celery's threads."""
+        """Have the loop look at the place that a doorbell names; returns at once.
+
+        Celery's threads call it.
+        """
         self._watchdog.doorbell_came()
         part = self._admitter if bell.task == ADMIT else self._deliverer
         self.loop.call_soon(part.look_at, bell.place)
@@ -121,7 +124,7 @@ class Runtime:
     def drop_queued(self) -> str:
         """Drop all that is in Celery's queue, and look at all places that doorbells name.
 
-        Returns what was dropped, in words. For Celery's threads.
+        Returns what was dropped, as text. Celery's threads call it.
         """
         try:
             kind, length = self.loop.call(self._bells.drop_queued())
@@ -137,7 +140,8 @@ class Runtime:
             self._deliverer.look_at(target.name)
 
     def close(self) -> None:
-        """Stop claiming, give what is in flight its grace, hand the rest back, and end the loop.
+        """Stop claiming, wait for attempts in flight for the grace period, hand the rest back, and end the
+        loop.
 
         Does nothing if it was not started, or was closed before.
         """
@@ -148,15 +152,15 @@ class Runtime:
         finally:
             self.loop.close()
         if self._reading.longest_s() > 0.0:
-            end_process("an entry is still read after the time to stop")  # Python would wait for its thread
+            end_process("an entry is still read after the time to stop")  # Python would wait for it
 
     async def _close(self) -> None:
         self._background.expect_ends()
-        self._watching.cancel()  # what follows may take longer than it allows
+        self._watching.cancel()  # the rest may take longer than the watchdog allows
         self._sweeper.stop()
         await asyncio.gather(self._admitter.drain(GRACE_S), self._deliverer.drain(GRACE_S))
         self._reading.close()
-        await asyncio.wait([self._sweeping], timeout=1.0)  # it may be amid a call to a Redis that is away
+        await asyncio.wait([self._sweeping], timeout=1.0)  # it may be waiting for a Redis that is away
         await self._background.stop()
         await self._egress.close()
         await self._client.close()

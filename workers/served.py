@@ -1,4 +1,4 @@
-"""A target as one worker process serves it: its settings made ready, and what the process does for it now."""
+"""A target in one worker process: its settings, made ready, and what is under way for it."""
 
 import asyncio
 
@@ -11,14 +11,16 @@ from shared.values import duration_text
 
 
 def _max_age_s(target: Target) -> float:
-    """Return how old a delivery may grow; by default what all attempts of its schedule take at most."""
+    """Return the greatest age of a delivery; by default, the longest time that all attempts of its schedule
+    take.
+    """
     return target.max_age or Backoff(target.retry).horizon_s() + target.retry.attempts * target.timeout
 
 
 class ServedTarget:
-    """One target as this process serves it. `in_flight` counts the attempts that it has under way here.
+    """One target in this process. `in_flight` counts its attempts under way here.
 
-    `look_again`: there was more to claim than room for it. `timer` calls when the next delivery is due.
+    `look_again`: there was more to claim than room for it. `timer` fires when the next delivery is due.
     """
 
     def __init__(self, config: Config, target: Target) -> None:
@@ -29,7 +31,7 @@ class ServedTarget:
         self.configure(config, target)
 
     def configure(self, config: Config, target: Target) -> None:
-        """Take up the target's settings: the next attempt is made by them."""
+        """Apply the target's settings, from the next attempt on."""
         self.settings = target
         self.ordered = target.ordering == "transaction"
         self.outgoing = Outgoing(config, target)

@@ -1,8 +1,10 @@
-"""Keeps each target and each source to its share of memory, so that one that is down stops no other.
+"""Keeps each target and each source within its share of memory, so that one that is down does not stop
+others.
 
-A target past its share has its dead letters moved to the disk, the oldest first, and after them what has
-waited longest for it. A source past its share is refused by ingress, which reads the verdict that is written
-here. One worker at a time does this, apart from the sweep: a disk that stalls delays no retry.
+If a target is past its share, its dead letters are moved to the disk, the oldest first, and after them the
+deliveries that have waited longest, as dead letters. If a source is past its share, ingress refuses it: it
+reads the verdict that is written here. One worker at a time does this, apart from the sweep: a disk that
+stalls delays no retry.
 """
 
 import asyncio
@@ -31,8 +33,8 @@ RECORDS_S = 30.0
 TIDY_S = 5.0
 SAY_AGAIN_S = 3600.0
 STALLED_S = 10.0
-UNDER = 0.90  # one that was past its share is so until it takes this much of it
-# Beyond this much of all memory the one that takes the most is past its share: several together may fill it.
+UNDER = 0.90  # a source or target that was past its share stays so until it takes less than this part of it
+# If all together take more of the memory than this, the one that takes the most counts as past its share.
 PRESSURE, RELIEVED = 0.76, 0.72
 LEAST_UNDER_PRESSURE = 0.05
 FEW_FINISHED = 1000
@@ -40,7 +42,7 @@ MOVING_S = 1.0
 
 
 class ShareKeeper:
-    """One worker's watch over the shares."""
+    """Measures shares, and has dead letters moved, while this worker has the duty."""
 
     def __init__(self, config: Config, worker: str, client: RedisClient) -> None:
         self._duty = Duty(client, "shares", worker, lease_ms=LEASE_MS)
@@ -63,7 +65,7 @@ class ShareKeeper:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration, from the next look on."""
+        """Apply a configuration from the next look on."""
         share = config.limits.memory_share
         self._source_shares = {source.name: source.share or share for source in config.sources}
         self._target_shares = {target.name: target.share or share for target in config.targets}
@@ -83,8 +85,8 @@ class ShareKeeper:
                 try:
                     await self.look()
                 except StoreUnavailable:
-                    pass  # the sweep says so
-                except Exception as error:  # what one look met, the next may not
+                    pass  # the sweep logs that
+                except Exception as error:  # the next look may not meet it
                     log.error("looking at shares failed", error=type(error).__name__, reason=str(error))
                 await asyncio.sleep(LOOK_S / 5 if self._excess else LOOK_S)
         finally:
@@ -92,7 +94,10 @@ class ShareKeeper:
                 self._moving.cancel()
 
     async def look(self) -> None:
-        """Measure, say who is past its share, and have dead letters moved. Raises: StoreUnavailable."""
+        """Measure, publish which targets and sources are past their share, and start moving dead letters.
+
+        Raises: StoreUnavailable.
+        """
         if not await self._duty.mine(self._names):
             return
         now = monotonic()
@@ -101,7 +106,7 @@ class ShareKeeper:
             await self._look_for_stranded()
         memory = await self._shares.memory()
         shares = [self._default_share, *self._source_shares.values(), *self._target_shares.values()]
-        # Nobody can take more than there is in all.
+        # None can take more than all memory in use.
         self._filled = {}
         self._measured = False
         if self._excess or self._full or memory.used > min(shares) * memory.most:
@@ -148,7 +153,7 @@ class ShareKeeper:
         self._excess, self._full = excess, full
 
     def _relieve(self, memory: Memory, taken: Taken, excess: dict[str, int], full: dict[str, str]) -> None:
-        """Take the one that has the most for past its share: before all are refused, it alone is."""
+        """Count the one that takes the most as past its share: it alone is refused, before all would be."""
         every = {("target", name): size for name, size in taken.targets.items()}
         every |= {("source", n): size for n, size in taken.sources.items() if n in self._source_shares}
         (kind, name), size = max(every.items(), key=lambda item: item[1], default=(("", ""), 0))
@@ -162,7 +167,7 @@ class ShareKeeper:
     async def _publish(self) -> None:
         sources = dict(self._full)
         if self._stuck is not None:
-            # Nothing can be taken from Redis for these targets: whoever sends to them alone must wait.
+            # Nothing can be moved out of Redis for these targets: sources that feed only them must wait.
             for source in self._source_shares:
                 fed = [
                     t
@@ -196,7 +201,7 @@ class ShareKeeper:
         else:
             if self._stuck is not None:
                 log.info("dead letters can be moved to the disk again")
-                self._say_at.pop("", None)  # if it fails again, that is news
+                self._say_at.pop("", None)  # if it fails again, that is logged again
             self._stuck = None
 
     def _say_stuck(self, why: str) -> None:

@@ -1,7 +1,7 @@
-"""The sweep: re-rings what waits, and puts back what was left behind.
+"""The sweep: rings for work that waits, and puts back claims whose lease has run out.
 
-Every worker runs it about once a second and one at a time does the work, of all that know the same names,
-so there is no single process whose death stops retries.
+Every worker runs it about once a second. Among workers with the same names in their configuration, one at a
+time does the work, so there is no single process whose death stops retries.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ FIND_HELD_S = 3600.0
 
 
 class Sweeper:
-    """One worker's sweep."""
+    """The sweep of one worker."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Sweeper:
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Take up a configuration, from the next round on."""
+        """Apply a configuration from the next round on."""
         self._sources = [source.name for source in config.sources]
         self._leases_ms = {
             target.name: target.timeout.ms + LEASE_BEYOND_TIMEOUT_MS for target in config.targets
@@ -69,7 +69,7 @@ class Sweeper:
         self._holding = {target.name for target in config.targets if target.holds}
 
     async def run(self) -> None:
-        """Sweep until `stop`; a Redis that is away is a pause, not an end."""
+        """Sweep until `stop`. It goes on after Redis was away."""
         away = False
         while not self._stopped.is_set():
             pause_s = SWEEP_S
@@ -77,7 +77,7 @@ class Sweeper:
                 if await self._upkeep.may_sweep(self._worker, self._sources, self._leases_ms):
                     began = monotonic()
                     await self.sweep()
-                    pause_s -= min(monotonic() - began, SWEEP_S)  # long sweeps come as often as others
+                    pause_s -= min(monotonic() - began, SWEEP_S)  # a long sweep shortens the pause after it
                 if away:
                     log.info("Redis is back")
                 away = False
@@ -87,18 +87,18 @@ class Sweeper:
                 elif not away:
                     log.warning("Redis is away", reason=str(error))
                 away = True
-            except Exception as error:  # a sweep that ends for good would be retries that end for good
+            except Exception as error:  # if the sweep ended, retries would end
                 log.error("sweep failed", error=type(error).__name__, reason=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopped.wait()
 
     def stop(self) -> None:
-        """End after the sweep under way: cancelled, it would take along what shares its connection."""
+        """End after the sweep under way: cancelling it would break its connection, which other calls use."""
         self._stopped.set()
 
     async def sweep(self) -> None:
-        """Go round once. Raises: StoreUnavailable."""
+        """Sweep once. Raises: StoreUnavailable."""
         waiting = await self._upkeep.waiting(self._sources, list(self._leases_ms))
         for target in waiting.lapsed:
             await self._release(target)
@@ -127,11 +127,11 @@ class Sweeper:
         back, spent = await self._due.release(target, lease_ms=self._leases_ms[target])
         log.warning("leases ran out", target=target, put_back=back, charged=len(spent))
         for claimed in spent:
-            # The lease that the script has just made tells Redis's own time: this machine's has no effect.
+            # The script has just made the lease by Redis's time: this machine's clock has no effect.
             self._deliverer.finish_lapsed(claimed, claimed.token - self._leases_ms[target])
 
     async def _give_up(self, state: State, target: str) -> None:
-        """Make dead letters of what a disabled target would get, and of what waited too long in a pause."""
+        """Make dead letters of what waits for a disabled target, and of what waited too long in a pause."""
         since_ms, why = await self._targets.stopped(target)
         before_ms: int | None = None
         if state is State.DISABLED:
@@ -139,7 +139,7 @@ class Sweeper:
         else:
             before_ms = await self._upkeep.now_ms() - PAUSED_AT_MOST_S * 1000
             if since_ms > before_ms:
-                return  # what is due for longer waited for something else before
+                return  # before the pause, it waited for something else
             reason = Reason(GivenUp.AGE, f"paused for more than {duration_text(PAUSED_AT_MOST_S)}")
         count = await self._targets.give_up(
             target,
@@ -152,16 +152,16 @@ class Sweeper:
             log.warning("gave up deliveries", target=target, reason=reason.text, dead_letters=count)
 
     async def _let_go(self, target: str) -> None:
-        """Go on with transactions that dead letters held before the configuration said `continue`."""
+        """Release transactions that dead letters held before the configuration said `continue`."""
         count = await self._lanes.let_go(target)
         if count:
             log.info("let held transactions go on", target=target, transactions=count)
             await self._bells.ring([Doorbell(DELIVER, target)])
 
     async def _remove_forgotten(self) -> None:
-        """Let go of targets that no live process has had for five minutes."""
+        """Remove targets that no live process has had for five minutes."""
         for target in await self._targets.know(self._leases_ms):
-            # What a worker that is no more had claimed, nobody else looks after.
+            # Nothing else puts back the claims of a worker that died.
             await self._due.release(target, lease_ms=LEASE_BEYOND_TIMEOUT_MS)
             count = await self._targets.give_up_all(target)
             if count:

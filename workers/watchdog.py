@@ -1,4 +1,4 @@
-"""Ends a worker process of which a part stands still, so that its supervisor starts a new one.
+"""Ends a worker process if a part of it stands still, so that its supervisor starts a new one.
 
 Three parts are watched: the event loop, the threads that read entries, and Celery's consumer of doorbells.
 """
@@ -21,7 +21,7 @@ IGNORED_AT_MOST_S = 10.0
 
 
 class Watchdog:
-    """Looks at each part once a second, from the loop that is itself watched."""
+    """Checks each part once a second. It runs on the loop, which is watched, too."""
 
     def __init__(self, bells: Bells, reading: ReadingThreads) -> None:
         self._bells = bells
@@ -29,7 +29,7 @@ class Watchdog:
         self._last_doorbell = monotonic()
 
     def doorbell_came(self) -> None:
-        """Note that Celery has handed a doorbell to this process. For any thread."""
+        """Record that Celery has passed a doorbell to this process. Any thread may call it."""
         self._last_doorbell = monotonic()
 
     async def run(self) -> None:
@@ -58,10 +58,10 @@ class Watchdog:
 
 
 def _end_process_unless_called_within(seconds: float) -> None:
-    """End this process after `seconds`, unless this is called again before: even if the loop stands still.
+    """End this process after `seconds` unless this is called again before, even if the loop stands still.
 
-    That takes a thread that never gives up the GIL. A timer in C then writes where each thread is; and if
-    nobody reads the log, so that this write waits, the kernel ends the process.
+    That happens if a thread never gives up the GIL. Then a timer in C writes the stack of each thread. If
+    nobody reads the log, that write waits, and the kernel ends the process.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=logs.fileno())
     signal.alarm(math.ceil(seconds) + END_WITHIN_S)

@@ -1,4 +1,4 @@
-"""The HTTP server in front of the application: what must be bounded before a request is complete.
+"""The HTTP server in front of the application. It bounds requests that are not complete yet.
 
 It serves any ASGI application on `asyncio` and `httptools`, and knows nothing of webhooks. `serve` starts and
 stops it, `connection` is one connection, `reader` reads requests from its bytes, `exchange` is one request as

@@ -11,36 +11,36 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Connection(Protocol):
-    """What an exchange asks of its connection."""
+    """The methods of a connection that an exchange calls."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes; drop them if nobody is there."""
+        """Send bytes; drop them if the client is gone."""
 
     async def drained(self) -> None:
         """Wait until the client has read enough of what was sent."""
 
     def regulate(self) -> None:
-        """Read from the client, or let it wait: the application has taken what there was of a body."""
+        """Read on, or let the client wait: the application has taken the part of the body that was there."""
 
     def answered(self, exchange: "Exchange") -> None:
-        """Go on: the answer is written, whole."""
+        """Go on: the whole answer is written."""
 
 
 class Exchange:
     """A request from its head on, and its answer."""
 
     received = unread = 0
-    """Bytes of the body: all that came, and what the application has not taken."""
+    """Bytes of the body: all that came, and those that the application has not taken."""
     whole = False
-    """Whether all of the request is here."""
+    """Whether the whole request is here."""
     lost = False
     """Whether the client is gone."""
     head_sent = answered = False
-    """Whether the head of the answer is written, and all of it."""
+    """Whether the head of the answer is written, and whether all of it is."""
     proven = False
-    """Whether the credentials are known to be right."""
+    """Whether the credentials were found to be right."""
     task: asyncio.Task[None] | None = None
-    """What answers it."""
+    """The task that answers it."""
 
     def __init__(
         self, connection: Connection, scope: Scope, *, keep_alive: bool, expects_continue: bool
@@ -57,7 +57,7 @@ class Exchange:
         self._chunked = False
 
     def add(self, body: bytes) -> None:
-        """Take a part of the body; drop it if it was answered without."""
+        """Take a part of the body; drop it if the request was answered already."""
         self.received += len(body)
         if not self.answered:
             self._body.append(body)
@@ -71,7 +71,7 @@ class Exchange:
         self._wake()
 
     def lose(self) -> None:
-        """The client is gone. What is whole is answered all the same, to nobody."""
+        """The client is gone. A whole request is still processed; nobody gets the answer."""
         self.lost = True
         self._wake()
 
@@ -80,7 +80,7 @@ class Exchange:
             self._change.set_result(None)
 
     async def receive(self) -> Message:
-        """Return the next part of the body, or that there is none: ASGI's `receive`."""
+        """Return the next part of the body, or that the client is gone: ASGI's `receive`."""
         if self.waits_for_continue and not self.received and not self.answered:
             self.waits_for_continue = False
             self._connection.write(CONTINUE)
@@ -100,7 +100,7 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Write a part of the answer: ASGI's `send`.
 
-        Head and body go together: two writes cost as much as all else that is done for a request.
+        Head and body go in one write: a second one would double the cost of a request.
         """
         if message["type"] == "http.response.start":
             self._start = message
@@ -128,12 +128,12 @@ class Exchange:
         lines = [status_line(start["status"])]
         lines += [b"%b: %b\r\n" % (name, value) for name, value in headers]
         if more and not any(name == b"content-length" for name, _ in headers):
-            # Without a length, chunks tell where the answer ends, or else the connection's end does.
+            # Without a length, chunks show where the answer ends, or else the end of the connection.
             self._chunked = self.scope["http_version"] != "1.0"
             self.keep_alive &= self._chunked
             lines += [b"transfer-encoding: chunked\r\n"] if self._chunked else []
         if self.waits_for_continue:
-            # Nobody knows whether a client that was not told to go on sends its body now.
+            # It is unknown whether a client that was not told to go on sends its body now.
             self.keep_alive = False
         lines.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
         return b"".join(lines)

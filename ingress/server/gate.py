@@ -1,9 +1,9 @@
-"""What all connections of one process may cost together: how many, and how much of what is not complete.
+"""The limits of all connections of a process together: their number, and the bytes of incomplete requests.
 
 A connection *waits* while its client has something to send: the first byte of a request, or the rest of one.
 If there is no room, the connection that waits longest, of the client that has most of them waiting, makes
 room: slow clients close each other's connections, and a client that sends promptly is taken. A request whose
-credentials are known to be right gives way only if no other is left.
+credentials were found to be right is closed only if no other is left.
 
 `ingress.server.connection` asks at each connection and each request, and bounds what one request costs.
 """
@@ -21,25 +21,25 @@ from shared.settings import IngressSettings
 
 log = structlog.get_logger()
 
-RECEIVED_BYTES = 64 * 1024  # by a connection at once: it bounds what one may hold that is not read yet
+RECEIVED_BYTES = 64 * 1024  # by a connection at once: it bounds the bytes that are received and not read yet
 LOOK_S = 0.25
 TELL_S = 1.0
 LINGERING_AT_MOST = 64
-# Files beside the connections: Redis, the listening socket, logs, and those that are told to go.
+# Files beside the connections: Redis, the listening socket, logs, and connections that are turned away.
 OTHER_FILES = 64 + LINGERING_AT_MOST
 
 
 class Connection(Protocol):
-    """What the gate knows of a connection."""
+    """The attributes and methods of a connection that the gate uses."""
 
     client: str
     """Its client, as `client_key` returns it."""
     deadline: float
-    """When it is closed, by the loop's clock."""
+    """When it will be closed, by the loop's clock."""
     waits_among: "Waiting | None"
-    """Those that it waits with. Only the gate sets it."""
+    """The set of waiting connections that it is in. Only the gate sets it."""
     held_bytes: int
-    """What is held of a request that is not complete. Only the gate sets it."""
+    """The bytes that are held of its incomplete request. Only the gate sets it."""
 
     def make_room(self) -> None:
         """Close at once and leave the gate: another needs its place."""
@@ -48,23 +48,23 @@ class Connection(Protocol):
         """Close: the deadline has passed."""
 
     def end(self) -> None:
-        """Close once what has begun is answered: the process is to end."""
+        """Close once all requests that have begun are answered: the process ends."""
 
 
 class Waiting:
-    """Connections that wait, by client; the longest waiting first: a dict keeps the order."""
+    """Connections that wait, by client, the longest waiting first (a dict keeps the order)."""
 
     def __init__(self) -> None:
         self.count = 0
         self._of: dict[str, dict[Connection, None]] = {}
 
     def add(self, connection: Connection) -> None:
-        """Take up one that begins to wait."""
+        """Add a connection that begins to wait."""
         self._of.setdefault(connection.client, {})[connection] = None
         self.count += 1
 
     def remove(self, connection: Connection) -> None:
-        """Drop one that waits no more. Its `client` is still what it was at `add`."""
+        """Remove a connection that no longer waits. Its `client` must be that of `add`."""
         of = self._of[connection.client]
         del of[connection]
         if not of:
@@ -72,30 +72,32 @@ class Waiting:
         self.count -= 1
 
     def of_one_client(self) -> int:
-        """Return how many the client has that has most of them."""
+        """Return how many the client with the most connections has."""
         return max(map(len, self._of.values()), default=0)
 
     def longest(self) -> Connection:
-        """Return the one that waits longest, of the client that has most; there is one."""
+        """Return the longest waiting connection of the client with the most. There must be one."""
         client = max(self._of, key=lambda client: len(self._of[client]))
         return next(iter(self._of[client]))
 
     def largest(self) -> Connection | None:
-        """Return the longest waiting one with bytes, of the client that holds most; None if none holds."""
+        """Return the longest waiting connection with bytes, of the client with the most bytes; None if there
+        are none.
+        """
         held = {client: sum(each.held_bytes for each in of) for client, of in self._of.items()}
         client = max(held, key=held.__getitem__, default=None)
         return next((each for each in self._of[client] if each.held_bytes), None) if client else None
 
 
 class Gate:
-    """Counts the connections of a process, and holds the limits that its requests are under."""
+    """Counts the connections of a process, and holds the limits for its requests."""
 
     def __init__(self, settings: IngressSettings) -> None:
         self.buffer = memoryview(bytearray(RECEIVED_BYTES))
         self.connections: set[Connection] = set()
         self.lingering = 0
         self.ending = False
-        """Whether the process is."""
+        """Whether the process ends."""
         self.held_bytes = 0
         self.idle, self.unproven, self.proven = Waiting(), Waiting(), Waiting()
         self._looking = False
@@ -104,13 +106,13 @@ class Gate:
         self.configure(settings)
 
     def configure(self, settings: IngressSettings) -> None:
-        """Take up a configuration: for connections that come and requests that begin from now on."""
+        """Apply a configuration to connections and requests that begin from now on."""
         self.max_header_bytes = settings.max_header_bytes
         self.max_header_count = settings.max_header_count
         self.header_timeout_s: float = settings.header_timeout
         self.body_timeout_s: float = settings.body_timeout
         self.max_incomplete_requests = settings.max_incomplete_requests
-        # Less than two of the largest requests would close a provider's for the one before it.
+        # With less than two of the largest requests, one would close the next.
         largest = settings.max_body_bytes + settings.max_header_bytes
         self.max_incomplete_bytes = max(settings.max_incomplete_bytes, 2 * largest)
         self.trusted = AddressList(settings.trusted_proxies)
@@ -122,7 +124,7 @@ class Gate:
         return self.unproven.count + self.proven.count
 
     def enter(self, connection: Connection) -> bool:
-        """Count a connection in, if need be in the place of one that waits; False if all are at work.
+        """Count a new connection, if needed in place of one that waits. Returns False if all are at work.
 
         The alternative, to leave new ones in the listening socket's backlog, lets a provider run into its
         time-out for an answer.
@@ -147,9 +149,9 @@ class Gate:
             self._emptied.set_result(None)
 
     def wait(self, connection: Connection, *, incomplete: bool, proven: bool = False) -> None:
-        """Note that it waits, from now on: for a request, or if `incomplete` for the rest of one.
+        """Record that it waits from now on: for a request, or if `incomplete`, for the rest of one.
 
-        It may have to make room itself.
+        This may close it.
         """
         self.go_on(connection)
         among = self.idle if not incomplete else self.proven if proven else self.unproven
@@ -160,7 +162,7 @@ class Gate:
             (self.unproven if self.unproven.count else self.proven).longest().make_room()
 
     def go_on(self, connection: Connection) -> None:
-        """Note that it waits no more: its request is complete, or it is gone."""
+        """Record that it no longer waits: its request is complete, or it is gone."""
         if connection.waits_among is not None:
             connection.waits_among.remove(connection)
             connection.waits_among = None
@@ -168,7 +170,7 @@ class Gate:
             connection.held_bytes = 0
 
     def hold(self, connection: Connection, count: int) -> None:
-        """Note how much is held of the request that it sends. It may have to make room itself."""
+        """Record how many bytes are held of its request. This may close it."""
         self.held_bytes += count - connection.held_bytes
         connection.held_bytes = count
         while self.held_bytes > self.max_incomplete_bytes:
@@ -179,7 +181,7 @@ class Gate:
             largest.make_room()
 
     async def end(self, within_s: float) -> None:
-        """Have every connection end: each answers what it has begun, within so many seconds."""
+        """End every connection: each answers what it has begun, within `within_s` seconds."""
         self.ending = True
         for connection in tuple(self.connections):
             connection.end()
@@ -191,7 +193,9 @@ class Gate:
             connection.time_is_up()
 
     def tell(self, what: str) -> None:
-        """Count what was turned away, for one log line a second: a line each would be another load."""
+        """Count what was turned away; one log line a second reports it, so that a flood does not flood the
+        log.
+        """
         if not self._told:
             asyncio.get_running_loop().call_later(TELL_S, self._tell)
         self._told[what] += 1
@@ -201,7 +205,7 @@ class Gate:
         self._told.clear()
 
     def _look_later(self) -> None:
-        """Close in a moment what is past its deadline.
+        """Close, a little later, all connections that are past their deadline.
 
         One look at all is plainer than a timer of each, and a timer that is set and cancelled for every part
         of every request was a tenth of what a request costs.
@@ -221,7 +225,7 @@ class Gate:
 
 
 def _with_files_for(connections: int) -> int:
-    """Let this process open as many files as that takes; return how many connections it may really have."""
+    """Raise the limit of open files for so many connections. Returns how many connections are possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + OTHER_FILES
     if soft == resource.RLIM_INFINITY or soft >= wanted:

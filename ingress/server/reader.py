@@ -1,7 +1,7 @@
 """Reads requests from the bytes of a connection with httptools, within limits on what is sent beside a body.
 
-A head and its trailers have `ingress.max_header_bytes` in at most `max_header_count` fields. A request that
-two readers could read in two ways is refused.
+A head and its trailers have `ingress.max_header_bytes` in at most `max_header_count` fields. Requests that
+two servers may read in different ways are refused.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from ingress.clients import Headers
 from ingress.server.exchange import Exchange
 from ingress.server.gate import Gate
 
-# What is sent beside a field's name and value, and beside a byte in a chunk of its own.
+# The bytes beside a field's name and value, and beside a byte that has a chunk of its own.
 FIELD_FRAMING_BYTES, CHUNK_FRAMING_BYTES = 4, 8
 
 Begin = Callable[[dict[str, Any], bool, bool], Exchange]
@@ -23,7 +23,7 @@ to be told to go on. Returns what takes the body."""
 
 
 class BadRequest(Exception):
-    """What came is no request that can be read. `status` is 400 or 431."""
+    """The bytes are not a request that can be read. `status` is 400 or 431."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -34,7 +34,7 @@ class RequestReader:
 
     def __init__(self, gate: Gate, begin: Begin) -> None:
         self.part = ""
-        """What of a request comes in: "head", "body", or nothing."""
+        """The part of a request that is coming in: "head", "body", or ""."""
         self.ended = False
         """Whether nothing more is read."""
         self.requests = 0
@@ -42,7 +42,7 @@ class RequestReader:
         self.current: Exchange | None = None
         """The one that comes in, or came last, once its head is here."""
         self.head_bytes = 0
-        """How much came of its head and its trailers."""
+        """How many bytes of its head and its trailers came."""
         self._gate, self._begin = gate, begin
         self._parser = httptools.HttpRequestParser(self)
         self._head_again = False
@@ -51,7 +51,10 @@ class RequestReader:
         self._fields = self._framing_bytes = 0
 
     def feed(self, data: bytes) -> int:
-        """Read data; return how much of it was read: the rest is to be fed again. Raises: BadRequest."""
+        """Read data, and return how many bytes were read.
+
+        The caller feeds the rest again. Raises: BadRequest.
+        """
         self._framing_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -63,7 +66,7 @@ class RequestReader:
                 return len(data)
             self.ended = True
             raise BadRequest(self._status) from None
-        # What never ends, a field or a chunk's extension, reaches no callback below.
+        # A field or a chunk's extension that never ends reaches no callback below.
         if self.part:
             gate = self._gate
             if self._framing_bytes > gate.max_header_bytes + FIELD_FRAMING_BYTES * gate.max_header_count:
@@ -83,7 +86,7 @@ class RequestReader:
         self._head_again, self._fields = True, 0
         self._parser.feed_data(b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\n" % b"".join(lines))
 
-    # What httptools calls. Any error stops it: `feed` answers for it.
+    # httptools calls these. An error in one stops it, and `feed` raises.
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -96,12 +99,15 @@ class RequestReader:
             self.head_bytes = self._fields = self._framing_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """A part of the target is here."""
+        """A part of the request target came."""
         self._url += url
         self.head_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header is here; or a trailer, which counts as one and is dropped: it must not pass for one."""
+        """A header came, or a trailer.
+
+        A trailer counts towards the limits and is dropped: it must not be taken for a header.
+        """
         self.head_bytes += len(name) + len(value)
         self._fields += 1
         if self._fields > self._gate.max_header_count:
@@ -147,7 +153,7 @@ class RequestReader:
         return [value.lower() for key, value in self._headers if key == name]
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body is here."""
+        """A part of the body came."""
         self._framing_bytes = max(0, self._framing_bytes - len(body) * (1 + CHUNK_FRAMING_BYTES))
         if self.current is not None:
             self.current.add(body)

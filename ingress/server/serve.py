@@ -1,4 +1,4 @@
-"""Serves an ASGI application on a listening socket, its connections under one gate, until told to stop."""
+"""Serves an ASGI application on a listening socket until told to stop. All connections share one gate."""
 
 import asyncio
 import signal
@@ -18,7 +18,7 @@ GRACE_S = 6.0
 
 
 class Lifespan:
-    """The application's own start and end, by ASGI's lifespan protocol."""
+    """The start and the end of the application, by ASGI's lifespan protocol."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.state: dict[str, Any] = {}
@@ -32,7 +32,7 @@ class Lifespan:
         return await self._say("lifespan.startup")
 
     async def stop(self) -> None:
-        """Have it end."""
+        """End the application."""
         await self._say("lifespan.shutdown")
         await self._task
 
@@ -60,7 +60,7 @@ async def serve(app: ASGIApp, gate: Gate, listener: socket.socket, stop: asyncio
             loop.add_signal_handler(number, stop.set)
     if not await lifespan.start():
         return False
-    # What is in the backlog when it closes waits for the process that is started next.
+    # Connections in the backlog wait for the process that is started next.
     server = await loop.create_server(
         lambda: Connection(app, gate, lifespan.state), sock=listener, backlog=BACKLOG
     )
