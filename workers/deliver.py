@@ -15,7 +15,7 @@ from shared.http import Egress
 from shared.settings import Config
 from shared.store.bells import Bells
 from shared.store.doorbell import DELIVER, Doorbell
-from shared.store.due import Attempt, Claimed, ClaimRequest, Claims, DueSets, End, Patience, Settlement
+from shared.store.due import Attempt, BreakerPolicy, Claimed, ClaimRequest, Claims, DueSets, End, Settlement
 from workers.attempts import Attempts, EndedClaim
 from workers.recent import Recent
 from workers.served import ServedTarget
@@ -40,7 +40,7 @@ class Deliverer:
         self._bells = bells
         self._attempts = Attempts(egress, self._claim_ended)
         self._targets: dict[str, ServedTarget] = {}
-        self._patience: dict[str, Patience] = {}
+        self._breaker_policies: dict[str, BreakerPolicy] = {}
         self._recent = Recent()
         self._unsettled: list[EndedClaim] = []
         self._wanting: dict[str, None] = {}
@@ -68,7 +68,7 @@ class Deliverer:
                 self._wake_at(target, None)
         self._targets = targets
         # Removed targets stay here for their attempts under way.
-        self._patience |= {name: target.patience for name, target in targets.items()}
+        self._breaker_policies |= {name: target.breaker_policy for name, target in targets.items()}
 
     def look_at(self, target: str) -> None:
         """Deliver what is due at a target for which a doorbell rang; returns at once."""
@@ -152,7 +152,7 @@ class Deliverer:
             return True
         try:
             reply = await self._due.settle_and_claim(
-                [item.settlement for item in ended], self._patience, requests
+                [item.settlement for item in ended], self._breaker_policies, requests
             )
         except StoreUnavailable as error:
             # The sweep rings for what is due and not claimed.

@@ -6,7 +6,7 @@ from shared.delivery.backoff import Backoff
 from shared.delivery.outgoing import Outgoing
 from shared.delivery.verdicts import Policy
 from shared.settings import Config, Target
-from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, Limits, Patience
+from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, BreakerPolicy, Limits
 from shared.values import duration_text
 
 
@@ -48,7 +48,7 @@ class ServedTarget:
             interval_us=target.rate.interval_us if target.rate else 0,
             burst=target.rate.burst if target.rate else 1,
         )
-        self.patience = Patience(
+        self.breaker_policy = BreakerPolicy(
             failures=target.breaker.failures,
             first_ms=target.breaker.initial.ms,
             longest_ms=target.breaker.max.ms,

@@ -1,7 +1,7 @@
-"""Admission: what becomes of a request once it was read, in one atomic script.
+"""Admission: one atomic script makes an event, a duplicate or a quarantined request of each request.
 
-It takes requests from where they stand: the inbox, or, if an operator sends them through again,
-quarantine and the recorded duplicates. A request keeps its id wherever it goes.
+Requests come from the inbox or, if an operator admits them again, from quarantine or the recorded duplicates.
+A request keeps its id wherever it goes.
 """
 
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ TURN_MS = 15_000
 
 
 class Place(Enum):
-    """Where a request stands until it is admitted."""
+    """The place of a request before it is admitted."""
 
     INBOX = "inbox"
     QUARANTINE = "quarantine"
@@ -33,7 +33,7 @@ class Place(Enum):
 class Entry(msgspec.Struct, frozen=True):
     """A request to admit. `takes_alone` counts how often it was taken again after a worker's death.
 
-    `id`, made of the others, is what the event will have; also the receipt in the 200.
+    `id`, made of the others, is the event's id, and the receipt in the 200.
     """
 
     stream_id: str
@@ -48,11 +48,11 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Admission(msgspec.Struct, frozen=True):
-    """What admission makes of an entry that its adapter could read.
+    """An entry that its adapter could read, ready for admission.
 
-    `transaction` is what `keys.transaction` makes of its transaction; '' without one.
-    `unknown`: no mapping knows its type. `in_order` names those of `targets` that want each transaction's
-    events one after another.
+    `transaction` is what `keys.transaction` returns for its transaction; '' without one. `unknown`: no
+    mapping knows its type. `in_order` names those of `targets` that get each transaction's events one after
+    another.
     """
 
     entry: Entry
@@ -74,7 +74,7 @@ class Admission(msgspec.Struct, frozen=True):
 
 
 class Quarantine(msgspec.Struct, frozen=True):
-    """What becomes of an entry that its adapter could not read, and why."""
+    """An entry that its adapter could not read, and the reason."""
 
     entry: Entry
     code: str
@@ -84,7 +84,7 @@ class Quarantine(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """What became of an entry: `admitted`, `quarantined`, `duplicate` (of the event `of`) or `gone`.
 
-    `differs`: it is a duplicate whose body is not the first's.
+    `differs`: it is a duplicate with another body than the first.
     """
 
     entry: Entry
@@ -96,9 +96,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class AdmissionOptions(msgspec.Struct, frozen=True):
     """How a batch is admitted.
 
-    Copies are known for `window_ms`, and what is recorded of them is kept for `retention_ms`. `fence` names
-    who must hold the source's turn, if its events are admitted in turn. `resend_ms`: an event whose key
-    counts (DedupeKey.counts) is a copy too if its bytes came before, less than so long ago.
+    Copies are recognised for `window_ms`, and their records kept for `retention_ms`. `fence` is the worker
+    that must hold the source's turn, if its events are admitted in turn. `resend_ms`: an event whose key
+    counts (DedupeKey.counts) is a copy, too, if the same bytes came less than that before.
     """
 
     window_ms: int
@@ -114,9 +114,10 @@ async def admit(
     batch: Sequence[Admission | Quarantine],
     options: AdmissionOptions,
 ) -> list[Outcome]:
-    """Admit entries of one source from one place, in as many calls as bounds allow; each all or nothing.
+    """Admit entries of one source from one place, in as few calls as the bounds allow. Each call is all or
+    nothing.
 
-    Raises: StoreUnavailable; what an earlier call admitted stands, the rest is where it was.
+    Raises: StoreUnavailable. What an earlier call admitted stays so, and the rest is where it was.
     """
     outcomes: list[Outcome] = []
     for part in parts(batch):
@@ -141,7 +142,7 @@ def admit_call(
 
 
 def outcomes_of(part: Sequence[Admission | Quarantine], reply: Sequence[Any]) -> list[Outcome]:
-    """Return what became of the entries, from the call's reply, which names those that were not admitted."""
+    """Return the outcomes of the entries from the call's reply, which names those that were not admitted."""
     outcomes = [Outcome(item.entry, "admitted") for item in part]
     for place, what, of, differs in zip(reply[::4], reply[1::4], reply[2::4], reply[3::4], strict=True):
         outcomes[place] = Outcome(part[place].entry, what.decode(), of.decode(), bool(differs))
@@ -167,7 +168,7 @@ def parts(batch: Sequence[Admission | Quarantine]) -> list[list[Admission | Quar
 
 
 def _digest(content: bytes) -> bytes:
-    # Half of SHA-256 keeps any two apart; half the bytes are kept for a week by each event.
+    # Half of SHA-256 is enough to keep any two apart, and each event keeps it for a week.
     return sha256(content).digest()[:16]
 
 
@@ -178,7 +179,7 @@ def _arguments(item: Admission | Quarantine) -> list[str | bytes | int | float]:
     head: list[str | bytes | int | float] = [
         entry.stream_id,
         entry.id,
-        # The letter keeps a key of parts from ever meeting a body's digest.
+        # The letter keeps keys of parts apart from digests of bodies.
         b"k" + _digest(msgspec.json.encode(dedupe.parts)) if dedupe else b"b" + digest,
         _digest(dedupe.counts.encode()).hex() if dedupe and dedupe.counts else "",
         _digest(dedupe.raises.encode()).hex() if dedupe and dedupe.raises else "",

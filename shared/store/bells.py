@@ -17,7 +17,7 @@ def ring_arguments(keys: Keys, bell: Doorbell) -> tuple[list[str], list[str | by
 
 
 class Bells:
-    """Rings, at most once a second each; whoever looks lowers the flag first."""
+    """Rings each doorbell at most once a second. Who answers one lowers its flag before looking."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
@@ -31,12 +31,15 @@ class Bells:
                 raise reply
 
     async def lower_flag(self, bell: Doorbell) -> None:
-        """Lower a doorbell's flag, so that what comes from now on rings again. Raises: StoreUnavailable."""
+        """Lower a doorbell's flag, so that work that comes from now on rings again.
+
+        Raises: StoreUnavailable.
+        """
         with translated():
             await self._client.redis.delete(self._keys.rung(bell.name))
 
     async def drop_queued(self) -> tuple[str, int]:
-        """Drop all that is in Celery's queue. Returns its type in Redis, and how many messages a list held.
+        """Empty Celery's queue. Returns its type in Redis, and how many messages it held if it was a list.
 
         Raises: StoreUnavailable.
         """
@@ -44,7 +47,7 @@ class Bells:
         return kind.decode(), length
 
     async def queued(self) -> int:
-        """Return how many doorbells no worker has taken yet. Raises: StoreUnavailable."""
+        """Return how many doorbells are in the queue. Raises: StoreUnavailable."""
         with translated():
             length: int = await self._client.redis.llen(self._keys.queue)
         return length

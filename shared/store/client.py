@@ -1,7 +1,7 @@
 """One process's connection to Redis: time limits, scripts, and errors translated to ours.
 
-Nothing is retried here. A command whose reply was lost may have run, and only its caller knows whether
-saying it twice is harmless; redis-py's default of ten retries held a write for 58 s.
+Nothing is retried here. A command whose reply was lost may have run, and only its caller knows whether a
+repeat is harmless; redis-py's default of ten retries held a write for 58 s.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error of redis-py says, in one line, without addresses of ours or arguments."""
+    """Return an error of redis-py as one line, without our addresses and without arguments."""
     text = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {text[:120]}".rstrip(": ")
 
@@ -92,7 +92,7 @@ class BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 class RedisClient:
     """Runs scripts over one connection; `redis` runs all other commands, over redis-py's pool.
 
-    If that one connection breaks, all scripts that are under way fail: they must not be sent to whatever
+    If that connection breaks, all scripts under way fail: they must not be sent to another server that
     answers next. The client belongs to one event loop.
     """
 
@@ -139,8 +139,8 @@ class RedisClient:
     async def run_each(self, calls: Sequence[NamedCall], *, replicas: int = 0) -> list[Any]:
         """Run scripts in one round trip, each by itself; an error stands in its reply's place.
 
-        Raises: StoreUnavailable if the connection broke: nothing is known of any; and if fewer than
-        `replicas` confirmed in time what was written.
+        Raises: StoreUnavailable if the connection broke, so that nothing is known of any; and if fewer than
+        `replicas` confirmed the writes in time.
         """
         calls = self._prefixed(calls)
         with translated():
@@ -165,7 +165,7 @@ class RedisClient:
         return replies
 
     def _prefixed(self, calls: Sequence[NamedCall]) -> list[NamedCall]:
-        """Return calls with the prefix of all keys as each one's last key."""
+        """Return the calls, each with the gateway's prefix as its last key."""
         return [(name, [*keys, self.keys.prefix], args) for name, keys, args in calls]
 
     async def _evaluate(self, calls: Sequence[NamedCall], replicas: int) -> list[Any]:

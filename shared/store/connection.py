@@ -1,4 +1,4 @@
-"""A connection on which scripts follow each other, without waiting for the replies before.
+"""A connection that pipelines scripts: it sends each without waiting for earlier replies.
 
 Redis runs them in the order in which they were sent. redis-py gives each caller a connection to itself, and
 packs in Python. With it alone an event takes 19 % more processor time at 50 events/s (ingress, worker and
@@ -20,7 +20,7 @@ from shared.errors import StoreUnavailable
 from shared.store.address import RedisAddress
 from shared.store.tls import tls_context
 
-# What redis-py makes of an error by its first word. The word goes, as there.
+# The exceptions of redis-py by an error's first word, which is removed from the text, as there.
 _ERRORS: dict[str, type[exceptions.RedisError]] = {
     "ERR": exceptions.ResponseError,
     "NOSCRIPT": exceptions.NoScriptError,
@@ -32,7 +32,7 @@ _ERRORS: dict[str, type[exceptions.RedisError]] = {
     "NOPERM": exceptions.NoPermissionError,
 }
 
-# Redis 6.2 puts this before what a command said that a script called.
+# Redis 6.2 puts this before the error of a command that a script called.
 _IN_SCRIPT = re.compile(r"^@user_script: \d+: -")
 
 
@@ -63,7 +63,7 @@ async def connect(address: RedisAddress, sentinel: Sentinel | None) -> "ScriptCo
 
 
 class ScriptConnection(asyncio.Protocol):
-    """One connection to Redis. Replies go to whoever said the commands, in their order."""
+    """One connection to Redis. Each caller gets the replies to its commands, in their order."""
 
     _transport: asyncio.Transport
 
@@ -74,9 +74,9 @@ class ScriptConnection(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[list[Any]], list[Any], int]] = deque()
 
     async def ask(self, commands: Sequence[bytes]) -> list[Any]:
-        """Say commands, and return their replies; an error stands in its reply's place.
+        """Send commands, and return their replies; an error stands in the place of its reply.
 
-        Raises: StoreUnavailable if the connection breaks. Whoever gives up waiting breaks it.
+        Raises: StoreUnavailable if the connection breaks. A caller that is cancelled breaks it.
         """
         if self.broken:
             raise StoreUnavailable("the connection to Redis broke")
@@ -92,7 +92,7 @@ class ScriptConnection(asyncio.Protocol):
             raise
 
     def break_off(self) -> None:
-        """Close at once; all who wait are told."""
+        """Close at once. All waiting callers get StoreUnavailable."""
         self._transport.abort()
         self._fail()
 
@@ -104,15 +104,18 @@ class ScriptConnection(asyncio.Protocol):
         self._waiting.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take up the connection."""
+        """Begin."""
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell all who wait."""
+        """Fail all waiting callers."""
         self._fail()
 
     def data_received(self, data: bytes) -> None:
-        """Hand out the replies that are whole. What nobody asked for must not be the next one's reply."""
+        """Pass on the replies that are complete.
+
+        A reply that nobody asked for must not be taken for the next one.
+        """
         self._reader.feed(data)
         self._hand_out()
         if self._read_only or (not self._waiting and self._reader.has_data()):
@@ -135,7 +138,7 @@ class ScriptConnection(asyncio.Protocol):
         word, _, rest = _IN_SCRIPT.sub("", text).partition(" ")
         kind = _ERRORS.get(word)
         if kind is exceptions.ReadOnlyError:
-            self._read_only = True  # a master no more: the next connection finds the one that is
+            self._read_only = True  # it is no longer the master: the next connection finds the one that is
         return kind(rest) if kind else exceptions.ResponseError(text)
 
 

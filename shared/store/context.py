@@ -1,4 +1,4 @@
-"""What an event is about, told from its id and its stored attributes alone."""
+"""Source and type of an event, from its id and its stored attributes alone."""
 
 import msgspec
 
@@ -24,5 +24,5 @@ read_context = msgspec.json.Decoder(Context).decode
 
 
 def of_source(event_id: str, source: str | None) -> bool:
-    """Tell by its id whether an event is of a source; of None, all are."""
+    """Tell by its id whether an event is from a source; for None, always true."""
     return source is None or event_id[15:23] == source_tag(source)

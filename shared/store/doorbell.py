@@ -1,7 +1,7 @@
-"""Doorbells: the Celery messages that say "there is work at X" and carry none.
+"""Doorbells: Celery messages that say "there is work at X". They carry no work.
 
 A doorbell may be lost, doubled or late without harm: records are the truth, and a sweep rings again. Celery
-renders each one once in a process, since it has no asyncio producer; from then on its bytes are copied.
+has no asyncio producer, so it renders each doorbell once in a process; after that the bytes are copied.
 """
 
 from functools import cache
@@ -24,7 +24,7 @@ class Doorbell(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """What tells this doorbell from others, in Redis."""
+        """The name of this doorbell in Redis."""
         return f"{self.task}:{self.place}"
 
 
@@ -53,7 +53,7 @@ def _unique() -> bytes:
 
 @cache
 def _rendered(bell: Doorbell) -> tuple[bytes, bytes, bytes]:
-    """Return a doorbell's message, and the two pieces of it that each message has of its own: id and tag."""
+    """Return a doorbell's message, and the two parts that differ in each message: its id and its tag."""
     app, id = _app(), _unique().decode()
     with app.connection_for_write() as connection:
         app.send_task(
@@ -65,7 +65,7 @@ def _rendered(bell: Doorbell) -> tuple[bytes, bytes, bytes]:
 
 @cache
 def _app() -> Any:
-    """Return an application that sends into the memory of this process."""
+    """Return a Celery application whose messages stay in the memory of this process."""
     from celery import Celery
 
     app = Celery("headrace", broker="memory://", set_as_current=False)

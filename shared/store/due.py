@@ -1,4 +1,4 @@
-"""The due sets: claiming deliveries, settling them, and putting back what was left behind."""
+"""The due sets: claims deliveries, settles them, and puts back claims of workers that died."""
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -22,10 +22,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Claimed(msgspec.Struct, frozen=True):
-    """A delivery that this process holds until its lease runs out. `token` proves it.
+    """A delivery that this process has claimed until its lease runs out. `token` proves that.
 
-    `failed` is how many attempts failed before, since its admission or its last replay. `age_ms` is how long
-    these took, with the waits after them.
+    `failed` is how many attempts failed before, since its admission or its last replay. `age_ms` is the time
+    of these attempts and of the waits after them.
     """
 
     target: str
@@ -36,7 +36,10 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What a claim got. `more` is how many are due still; `next_due_s` when to look again (None: never)."""
+    """The result of a claim.
+
+    `more` is how many are still due; `next_due_s` is in how many seconds to claim again (None: never).
+    """
 
     now_ms: int
     entries: list[Claimed]
@@ -47,8 +50,8 @@ class Claims(msgspec.Struct, frozen=True):
 class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One delivery attempt. `status` is None if no answer came, and `error` says why.
 
-    `at_ms` is the start by Redis's clock; `answer` the answer's body as text, as far as it is kept. `resent`:
-    the request was sent twice, as a kept connection closed before an answer began.
+    `at_ms` is its start by Redis's clock; `answer` is the part of the answer's body that is kept, as text.
+    `resent`: the request was sent twice, as a kept connection closed before an answer began.
     """
 
     n: int
@@ -71,9 +74,9 @@ class End(StrEnum):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a target may have: how many in flight, fleet-wide; one delivery each `interval_us` (0: no rate).
+    """A target's limits: `concurrency` deliveries in flight, fleet-wide; one each `interval_us` (0: no rate).
 
-    `burst` is how many may go at once after a pause; `lease_ms` how long one claim holds.
+    `burst` is how many may go at once after a pause; `lease_ms` is how long a claim lasts.
     """
 
     lease_ms: int
@@ -83,17 +86,19 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class ClaimRequest(msgspec.Struct, frozen=True):
-    """What a process wants to claim of a target: at most `most` deliveries."""
+    """A request to claim at most `most` deliveries of a target."""
 
     target: str
     most: int
     limits: Limits
 
 
-class Patience(msgspec.Struct, frozen=True):
-    """When a target's breaker opens (failures in a row), for how long at first and at most, and when it is
-    disabled for good (after failing for so long), and the reason that is then given. `hold`: in an ordered
-    target, a dead letter holds the rest of its transaction.
+class BreakerPolicy(msgspec.Struct, frozen=True):
+    """The rules for a target that fails.
+
+    `failures` in a row open its breaker, for `first_ms`, doubling up to `longest_ms`. After failing for
+    `disable_after_ms` it is disabled, for the reason `disable_reason`. `hold`: in an ordered target, a dead
+    letter holds the rest of its transaction.
     """
 
     failures: int
@@ -105,9 +110,9 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What to write for a claim: its end, the attempt made.
+    """What to record for a claim: its end, and the attempt that was made.
 
-    For RETRY also the delay before the next attempt; for DEAD and GONE also why it was given up.
+    For RETRY also the delay before the next attempt; for DEAD and GONE also the reason.
     """
 
     claimed: Claimed
@@ -118,17 +123,17 @@ class Settlement(msgspec.Struct, frozen=True):
 
     @property
     def age_ms(self) -> int:
-        """How old the delivery is when it is next due."""
+        """The age of the delivery when it is next due."""
         took_ms = self.attempt.duration_ms if self.attempt else 0
         return self.claimed.age_ms + int(took_ms) + self.delay_ms
 
 
 class RoundTrip(msgspec.Struct):
-    """What one round trip brought.
+    """The result of one round trip.
 
-    `counted` says for each settlement whether it changed anything (False: its token was spent). `changes`
-    names the targets that changed by them: `opened`, `closed` (the breaker) or `disabled`. `failure`: why
-    all the settlements were refused. `claims`: for each request its claims, or why there are none.
+    `counted` says for each settlement whether it changed anything (False: its token was used up). `changes`
+    names the targets that changed by them: `opened`, `closed` (the breaker) or `disabled`. `failure` is why
+    all settlements were refused, if so. `claims` has for each request its claims, or an error.
     """
 
     counted: list[bool] = []
@@ -145,16 +150,19 @@ class DueSets:
         self._keys = client.keys
 
     async def settle_and_claim(
-        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], requests: Sequence[ClaimRequest]
+        self,
+        batch: Sequence[Settlement],
+        policies: Mapping[str, BreakerPolicy],
+        requests: Sequence[ClaimRequest],
     ) -> RoundTrip:
-        """Write how claims ended, then claim what there is room for, all in one round trip.
+        """Record how claims ended, then claim what there is room for, in one round trip.
 
-        A target that is paused or disabled, or whose breaker is open, gets none.
+        For a target that is paused or disabled, or whose breaker is open, nothing is claimed.
 
-        Raises: StoreUnavailable if the connection broke: nothing is known. Settlements can be said again,
-        and what was claimed then comes back with its lease.
+        Raises: StoreUnavailable if the connection broke: nothing is known. Settlements can then be repeated,
+        and the leases of claims run out.
         """
-        calls = [_settle_call(batch, patience)] if batch else []
+        calls = [_settle_call(batch, policies)] if batch else []
         calls += [_claim_call(self._keys, request) for request in requests]
         replies = await self._client.run_each(calls)
         brought = RoundTrip()
@@ -186,10 +194,10 @@ class DueSets:
         return found
 
     async def release(self, target: str, *, lease_ms: int) -> tuple[int, list[Claimed]]:
-        """Make due again what a dead worker had claimed.
+        """Make the claims of dead workers due again.
 
-        Returns how many came back, and those whose leases ran out for the tenth time: they are claimed
-        for the caller, to settle as a failed attempt. Raises: StoreUnavailable.
+        Returns how many came back, and those whose leases ran out for the tenth time: these are claimed for
+        the caller, who settles them as a failed attempt. Raises: StoreUnavailable.
         """
         back, spent = await self._client.run(
             "release",
@@ -202,17 +210,17 @@ class DueSets:
 
 
 def _wrong(attempt: Attempt | None) -> str:
-    """Return what is remembered as the target's last error."""
+    """Return the text that is kept as the target's last error."""
     if attempt is None:
         return ""
     return attempt.error or f"answered {attempt.status}"
 
 
-def _settle_call(batch: Sequence[Settlement], patience: Mapping[str, Patience]) -> NamedCall:
+def _settle_call(batch: Sequence[Settlement], policies: Mapping[str, BreakerPolicy]) -> NamedCall:
     names = dict.fromkeys(item.claimed.target for item in batch)
     args: list[str | bytes | int | float] = [len(names)]
     for name in names:
-        rules = patience[name]
+        rules = policies[name]
         args += [name, rules.failures, rules.first_ms, rules.longest_ms, rules.disable_after_ms]
         args += [rules.disable_reason, "hold" if rules.hold else ""]
     for item in batch:

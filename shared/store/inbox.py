@@ -1,4 +1,4 @@
-"""The inbox: what ingress commits, and what admission takes out of it."""
+"""The inbox: ingress commits requests to it, and admission takes them out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ PUT_BYTES = 1024 * 1024
 
 
 class Received(msgspec.Struct, frozen=True):
-    """What ingress hands in. `headers` is what the adapter keeps of them."""
+    """A request to commit. `headers` are those that the adapter keeps."""
 
     source: str
     body: bytes
@@ -41,7 +41,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """What of a source is not admitted yet. `bytes` is Redis's own estimate of the memory it takes."""
+    """The requests of a source that are not admitted yet. `bytes` is Redis's estimate of their memory."""
 
     events: int
     bytes: int
@@ -76,14 +76,15 @@ class Inbox:
         return results
 
     def most(self, source: str) -> int:
-        """Return how many entries the next take asks for: a take of fewer has taken all that there was."""
+        """Return how many entries the next take asks for. If it returns fewer, it has taken all."""
         largest = max(self._largest.get(source, 0.0), 1.0)
         return int(min(TAKE_MOST, max(1, TAKE_BYTES // largest)))
 
     async def take(self, source: str, consumer: str, *, rung_by: Doorbell | None = None) -> list[Entry]:
         """Take the oldest entries that no worker has taken, as many as memory allows.
 
-        `rung_by` is the doorbell whose flag goes down before the inbox is read: what comes after rings anew.
+        `rung_by` is the doorbell whose flag is lowered before the inbox is read: requests that come after
+        that ring again.
 
         Raises: StoreUnavailable.
         """
@@ -105,7 +106,9 @@ class Inbox:
         )
 
     def _taken(self, source: str, entries: list[Entry]) -> list[Entry]:
-        """Let recent bodies weigh on how many are taken at once; an old giant is forgotten by halves."""
+        """Adapt how many are taken at once to the size of recent bodies; the weight of an old large one
+        halves each time.
+        """
         if entries:
             largest = self._largest.get(source, 0.0) / 2
             self._largest[source] = max(largest, *(len(entry.body) for entry in entries))
@@ -130,7 +133,7 @@ class Inbox:
                 raise  # else another worker was first
 
     async def take_over(self, source: str, consumer: str) -> Entry | None:
-        """Take one entry that was taken and left behind, and count it; None if there is none.
+        """Take over one entry that a dead worker had taken, and count the take; None if there is none.
 
         Raises: StoreUnavailable.
         """
@@ -151,10 +154,12 @@ class Inbox:
         return _entry(source, id, values[b"body"], values.get(b"headers"), takes)
 
     async def begin_turn(self, source: str, holder: str) -> list[Entry] | None:
-        """Be the one who admits from a source whose events must stay in order, for TURN_MS at a time.
+        """Begin a turn: for TURN_MS at a time, only this worker admits from a source whose events must stay
+        in order.
 
-        Returns the oldest entries in their order: first, one at a time, what a turn before left behind. If
-        there are none, the turn has ended. None if another worker has it. Raises: StoreUnavailable.
+        Returns the oldest entries in their order: first, one at a time, those that an earlier turn left
+        behind. If there are none, the turn has ended. Returns None if another worker has the turn. Raises:
+        StoreUnavailable.
         """
         return self._taken_in_turn(source, await self._client.run(*self._take_call(source, holder, TURN_MS)))
 
@@ -171,7 +176,7 @@ class Inbox:
         return self._taken(source, [_entry(source, *entry, takes) for entry in entries])
 
     async def end_turn(self, source: str, holder: str) -> int:
-        """Let another have its turn, and what comes now ring. Returns how many entries are in the inbox.
+        """End the turn, so that new requests ring again. Returns how many entries are in the inbox.
 
         Raises: StoreUnavailable.
         """
@@ -190,7 +195,7 @@ class Inbox:
     ) -> tuple[list[Outcome], list[Entry]]:
         """Admit one of the `parts` of what was taken in turn, and take what comes next, in one round trip.
 
-        If nothing comes next, the turn has ended. Raises: StoreUnavailable, as `admit` does; what comes next,
+        If there are no more, the turn has ended. Raises: StoreUnavailable, as `admit` does; what comes next,
         if it was taken, is left behind then.
         """
         call = admit_call(self._keys, Place.INBOX, source, part, options)
@@ -204,7 +209,8 @@ class Inbox:
     async def backlogs(self, sources: Sequence[str]) -> list[Backlog]:
         """Return how much waits in each inbox, in one round trip.
 
-        Redis estimates from a few of a stream's nodes, so a long one costs no more. Raises: StoreUnavailable.
+        Redis estimates from a few nodes of a stream, so a long stream costs no more. Raises:
+        StoreUnavailable.
         """
         with translated():
             pipe = self._client.redis.pipeline(transaction=False)
@@ -215,12 +221,12 @@ class Inbox:
         return [Backlog(*(reply or 0 for reply in replies[i : i + 2])) for i in range(0, len(replies), 2)]
 
     async def tidy(self, source: str, *, idle_ms: int = 3_600_000) -> None:
-        """Remove long idle consumers that nothing is pending for. Raises: StoreUnavailable."""
+        """Remove consumers that are long idle and have nothing pending. Raises: StoreUnavailable."""
         await self._client.run("tidy", [self._keys.inbox(source)], [GROUP, idle_ms])
 
 
 class _Part:
-    """What goes into one source's inbox in one call: its requests, and their places in the batch."""
+    """One call to one source's inbox: its requests, and their positions in the batch."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -240,7 +246,7 @@ class _Part:
 
 
 def _parts(batch: Sequence[Received]) -> list[_Part]:
-    """Divide a batch by source, and so that no call holds Redis for long."""
+    """Divide a batch by source, and into calls that do not hold Redis for long."""
     parts: list[_Part] = []
     filling: dict[str, _Part] = {}
     for place, item in enumerate(batch):

@@ -9,14 +9,14 @@ AT_ONCE = 500
 
 
 class Lanes:
-    """What the store knows of held transactions."""
+    """The held transactions of ordered targets."""
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
         self._keys = client.keys
 
     async def let_go(self, target: str) -> int:
-        """Let every held transaction of a target go on. Returns how many. Raises: StoreUnavailable."""
+        """Release every held transaction of a target. Returns how many. Raises: StoreUnavailable."""
         total = 0
         while count := await self._client.run("let_go", [self._keys.held(target)], [target, AT_ONCE]):
             total += count

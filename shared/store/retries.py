@@ -1,4 +1,4 @@
-"""Retry: making due now what waits for its next attempt.
+"""Retry: makes deliveries that wait for their next attempt due now.
 
 Only deliveries in a target's due set wait so: what is in flight, held behind an earlier event, done or dead
 is left alone. A pause, a rate and a concurrency still hold; an open breaker lets one delivery try at once.
@@ -23,7 +23,7 @@ AT_ONCE = 500
 
 
 class Wanted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What to retry: of these targets the deliveries of these events, or all that wait.
+    """What to retry: the waiting deliveries to these targets, of these events or of all.
 
     `source` and `type` (a glob) narrow it.
     """
@@ -47,7 +47,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     @property
     def targets(self) -> list[str]:
-        """The targets that something waits for."""
+        """The targets with waiting deliveries."""
         return list(dict.fromkeys([*self.later, *self.now]))
 
 
@@ -71,11 +71,11 @@ class Retries:
         return Counts(later, now)
 
     async def run(self, wanted: Wanted, counts: Counts, *, user: str) -> dict[str, int]:
-        """Make due what waits, and ring for it. Returns how many were not due yet, by target.
+        """Make them due, and ring for them. Returns how many were not due yet, by target.
 
-        Raises: StoreUnavailable; what was made due until then stands.
+        Raises: StoreUnavailable. What was made due until then stays so.
         """
-        # The entry comes first: no retry, however it ends, is without one.
+        # The audit entry comes first: every retry has one, however it ends.
         asked: dict[str, Any] = msgspec.to_builtins(wanted)
         if wanted.events:
             asked |= named(wanted.events, "events")
@@ -104,13 +104,13 @@ class Retries:
                 ):
                     yield page
             return
-        # What a retry makes due comes to stand behind the walk.
+        # Deliveries that a retry makes due are then behind the walk.
         async for members in walk(self._client, [self._keys.due(target)], ALWAYS, newest_first=False):
             if page := await self._of_type([(member.id, member.ms) for member in members], wanted):
                 yield page
 
     async def _of_type(self, found: Sequence[tuple[str, int]], wanted: Wanted) -> list[tuple[str, int]]:
-        """Leave out what is of another source or type."""
+        """Return those of the wanted source and type."""
         found = [(id, ms) for id, ms in found if of_source(id, wanted.source)]
         if wanted.type is None or not found:
             return found

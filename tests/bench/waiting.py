@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, BreakerPolicy, End, Limits, Settlement
 from shared.store.keys import Keys
 from tests.bench.events import SOURCE, admit, with_client
 from tests.bench.stack import Stack
@@ -18,7 +18,7 @@ KEYS = Keys()
 TARGET = "waiting"
 HOUR_MS = 3_600_000
 LIMITS = Limits(lease_ms=30_000, concurrency=10_000)
-PATIENCE = Patience(failures=10**9, first_ms=1, longest_ms=1, disable_after_ms=10**12)
+BREAKER_POLICY = BreakerPolicy(failures=10**9, first_ms=1, longest_ms=1, disable_after_ms=10**12)
 AT_ONCE = 1000
 BATCH = 32
 
@@ -63,7 +63,7 @@ class Waiting:
                 claims = await store.claim(TARGET, most=BATCH, limits=LIMITS)
                 assert len(claims.entries) == BATCH
                 batch = [Settlement(claimed, End.BACK) for claimed, _ in claims.entries]
-                await store.settle(batch, {TARGET: PATIENCE})
+                await store.settle(batch, {TARGET: BREAKER_POLICY})
                 ids = [claimed.event_id for claimed, _ in claims.entries]
                 self._redis.zadd(due, {id: _now_ms() + HOUR_MS * random.uniform(1, 2) for id in ids})
 
@@ -90,7 +90,9 @@ async def _fail(client: RedisClient) -> None:
     claims = await store.claim(TARGET, most=1, limits=LIMITS)
     [(claimed, _)] = claims.entries
     attempt = Attempt(n=1, at_ms=claims.now_ms, duration_ms=12.5, status=503, answer="no")
-    settled, _ = await store.settle([Settlement(claimed, End.RETRY, HOUR_MS, attempt)], {TARGET: PATIENCE})
+    settled, _ = await store.settle(
+        [Settlement(claimed, End.RETRY, HOUR_MS, attempt)], {TARGET: BREAKER_POLICY}
+    )
     assert settled == [True]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from shared.event.record import EventRecord
-from shared.store.due import Claimed, ClaimRequest, DueSets, Limits, Patience, Settlement
+from shared.store.due import BreakerPolicy, Claimed, ClaimRequest, DueSets, Limits, Settlement
 
 
 class Claims(NamedTuple):
@@ -30,10 +30,10 @@ class Due(DueSets):
         return Claims(claims.now_ms, entries, claims.more, claims.next_due_s)
 
     async def settle(
-        self, batch: Sequence[Settlement], patience: Mapping[str, Patience]
+        self, batch: Sequence[Settlement], policies: Mapping[str, BreakerPolicy]
     ) -> tuple[list[bool], dict[str, str]]:
         """Write how claims ended; return which of them counted, and the targets that changed."""
-        brought = await self.settle_and_claim(batch, patience, [])
+        brought = await self.settle_and_claim(batch, policies, [])
         if brought.failure:
             raise brought.failure
         return brought.counted, brought.changes

@@ -15,7 +15,7 @@ from shared.settings import PREFIX
 from shared.store.address import parse_address
 from shared.store.admission import Admission, AdmissionOptions, Entry, Quarantine
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, BreakerPolicy, End, Limits, Settlement
 from shared.store.inbox import Inbox, Received
 from shared.store.keys import transaction
 from tests.integration.due import Claims, Due
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 HOUR_MS = 3_600_000
 LEASE_MS = 30_000
-PATIENT = Patience(failures=10**6, first_ms=1, longest_ms=1, disable_after_ms=10**12)
+PATIENT = BreakerPolicy(failures=10**6, first_ms=1, longest_ms=1, disable_after_ms=10**12)
 E_MAIL = "canary.buyer@example.com"
 ANSWER = "canary-answer-of-the-target"
 PAID: dict[str, Any] = {

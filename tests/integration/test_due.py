@@ -5,13 +5,22 @@ import asyncio
 import pytest
 
 from shared.delivery.verdicts import GivenUp, Reason
-from shared.store.due import READ_AT_ONCE, Attempt, Claimed, ClaimRequest, End, Limits, Patience, Settlement
+from shared.store.due import (
+    READ_AT_ONCE,
+    Attempt,
+    BreakerPolicy,
+    Claimed,
+    ClaimRequest,
+    End,
+    Limits,
+    Settlement,
+)
 from shared.store.upkeep import Removed
 from tests.integration.due import Claims
 from tests.integration.store import Store, with_store
 
 LEASE_MS = 60_000
-PATIENT = Patience(failures=1000, first_ms=1000, longest_ms=1000, disable_after_ms=10**12)
+PATIENT = BreakerPolicy(failures=1000, first_ms=1000, longest_ms=1000, disable_after_ms=10**12)
 
 
 async def claim(store: Store, most: int = 10, *, concurrency: int = 100, lease_ms: int = LEASE_MS) -> Claims:

@@ -7,7 +7,7 @@ import pytest
 from shared.delivery.verdicts import REMOVED
 from shared.errors import StoreUnavailable
 from shared.store.deliveries import Deliveries
-from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, BreakerPolicy, Claimed, End, Limits, Settlement
 from shared.store.lanes import Lanes
 from tests.integration.store import SOURCE, WORKER, Store, with_store
 
@@ -15,8 +15,8 @@ LIMITS = Limits(lease_ms=60_000, concurrency=100)
 ATTEMPT = Attempt(n=1, at_ms=1, duration_ms=1, status=500)
 
 
-def patience(*, hold: bool) -> dict[str, Patience]:
-    rules = Patience(failures=1000, first_ms=1, longest_ms=1, disable_after_ms=10**12, hold=hold)
+def breaker_policy(*, hold: bool) -> dict[str, BreakerPolicy]:
+    rules = BreakerPolicy(failures=1000, first_ms=1, longest_ms=1, disable_after_ms=10**12, hold=hold)
     return {"one": rules}
 
 
@@ -25,7 +25,7 @@ async def claim(store: Store) -> list[Claimed]:
 
 
 async def settle(store: Store, claimed: Claimed, end: End, *, hold: bool = False) -> bool:
-    [changed], _ = await store.due.settle([Settlement(claimed, end, 0, ATTEMPT)], patience(hold=hold))
+    [changed], _ = await store.due.settle([Settlement(claimed, end, 0, ATTEMPT)], breaker_policy(hold=hold))
     return changed
 
 

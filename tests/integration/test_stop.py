@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from shared.http import Egress
 from shared.settings import Config, Target
 from shared.store.bells import Bells
-from shared.store.due import ClaimRequest, DueSets, Patience, RoundTrip, Settlement
+from shared.store.due import BreakerPolicy, ClaimRequest, DueSets, RoundTrip, Settlement
 from shared.values import Private, Secrets
 from tests.acceptance.gateway import SECRET
 from tests.acceptance.sink import Sink
@@ -20,9 +20,12 @@ class SlowClaims(DueSets):
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def settle_and_claim(
-        self, batch: Sequence[Settlement], patience: Mapping[str, Patience], requests: Sequence[ClaimRequest]
+        self,
+        batch: Sequence[Settlement],
+        policies: Mapping[str, BreakerPolicy],
+        requests: Sequence[ClaimRequest],
     ) -> RoundTrip:
-        brought = await super().settle_and_claim(batch, patience, requests)
+        brought = await super().settle_and_claim(batch, policies, requests)
         self.asked.set()
         await self.answer.wait()
         return brought

@@ -27,7 +27,7 @@ from workers.runtime import Runtime
 __all__ = ["files"]
 
 # Of a target that is gone the breaker's figures stay, for what is under way.
-KEPT = re.compile(r"\._patience\.")
+KEPT = re.compile(r"\._breaker_policies\.")
 AGAIN = 5
 READ_BY_COMMANDS_ONLY = {"ingress.public_url"}
 """Keys that no running process asks for."""

@@ -7,23 +7,25 @@ import pytest
 
 from shared.delivery.verdicts import REMOVED, GivenUp, Reason
 from shared.store.clock import now_ms
-from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, BreakerPolicy, Claimed, End, Limits, Settlement
 from shared.store.targets import State, TargetView
 from tests.integration.store import Store, with_store
 
 LIMITS = Limits(lease_ms=60_000, concurrency=100)
-PATIENCE = Patience(failures=3, first_ms=200, longest_ms=500, disable_after_ms=3_600_000)
+BREAKER_POLICY = BreakerPolicy(failures=3, first_ms=200, longest_ms=500, disable_after_ms=3_600_000)
 
 
 async def claim(store: Store, most: int = 10, limits: Limits = LIMITS) -> list[Claimed]:
     return [claimed for claimed, _ in (await store.due.claim("one", most=most, limits=limits)).entries]
 
 
-async def settle(store: Store, claimed: Claimed, end: End, patience: Patience = PATIENCE) -> str:
+async def settle(
+    store: Store, claimed: Claimed, end: End, breaker_policy: BreakerPolicy = BREAKER_POLICY
+) -> str:
     """Settle a claim, and return what became of its target."""
     status = 200 if end is End.DONE else 410 if end is End.GONE else 500
     attempt = Attempt(n=claimed.failed + 1, at_ms=1, duration_ms=1, status=status)
-    settled, news = await store.due.settle([Settlement(claimed, end, 0, attempt)], {"one": patience})
+    settled, news = await store.due.settle([Settlement(claimed, end, 0, attempt)], {"one": breaker_policy})
     assert settled == [True]
     return news.get("one", "")
 
@@ -112,7 +114,7 @@ def test_410_disables_the_target_whatever_else_is_settled_with_it(after: End, re
         attempt = Attempt(n=1, at_ms=1, duration_ms=1, status=410)
         first, second = await claim(store)
         batch = [Settlement(first, End.GONE, 0, attempt), Settlement(second, after, 0, attempt)]
-        settled, news = await store.due.settle(batch, {"one": PATIENCE})
+        settled, news = await store.due.settle(batch, {"one": BREAKER_POLICY})
         assert (settled, news) == ([True, True], {"one": "disabled"})
         assert (await view(store)).state == "disabled"
 
@@ -129,7 +131,7 @@ def test_410_disables_the_target_and_a_long_failure_too(redis_url: str) -> None:
         await store.targets.set_state("one", State.ACTIVE, "", user="me")
         assert (await view(store)).state == "active"
 
-        impatient = Patience(
+        impatient = BreakerPolicy(
             failures=1000, first_ms=1, longest_ms=1, disable_after_ms=30, disable_reason="failed"
         )
         for body in (b"a", b"b"):

@@ -14,7 +14,7 @@ from shared.store import client, due
 from shared.store.address import parse_address
 from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Quarantine
 from shared.store.client import RedisClient
-from shared.store.due import Attempt, Claimed, End, Limits, Patience, Settlement
+from shared.store.due import Attempt, BreakerPolicy, Claimed, End, Limits, Settlement
 from shared.store.inbox import Received
 from shared.store.keys import GROUP
 from shared.store.lanes import Lanes
@@ -147,10 +147,11 @@ class Product:
             )
             for claimed, end in ends
         ]
-        patience = {
-            claimed.target: Patience(10**9, 1, 1, 10**15, hold=hold(claimed.target)) for claimed, _ in ends
+        policies = {
+            claimed.target: BreakerPolicy(10**9, 1, 1, 10**15, hold=hold(claimed.target))
+            for claimed, _ in ends
         }
-        changed, _ = self._run(self._due.settle(batch, patience))
+        changed, _ = self._run(self._due.settle(batch, policies))
         return changed
 
     def _attempt(self, claimed: Claimed, end: End) -> Attempt:
