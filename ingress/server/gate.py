@@ -102,7 +102,7 @@ class Gate:
         self.idle, self.unproven, self.proven = Waiting(), Waiting(), Waiting()
         self._looking = False
         self._emptied: asyncio.Future[None] | None = None
-        self._told: Counter[str] = Counter()
+        self._turned_away: Counter[str] = Counter()
         self.configure(settings)
 
     def configure(self, settings: IngressSettings) -> None:
@@ -196,13 +196,13 @@ class Gate:
         """Count what was turned away; one log line a second reports it, so that a flood does not flood the
         log.
         """
-        if not self._told:
+        if not self._turned_away:
             asyncio.get_running_loop().call_later(TELL_S, self._tell)
-        self._told[what] += 1
+        self._turned_away[what] += 1
 
     def _tell(self) -> None:
-        log.warning("turned away", connections=len(self.connections), **self._told)
-        self._told.clear()
+        log.warning("turned away", connections=len(self.connections), **self._turned_away)
+        self._turned_away.clear()
 
     def _look_later(self) -> None:
         """Close, a little later, all connections that are past their deadline.

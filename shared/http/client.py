@@ -2,7 +2,8 @@
 
 import asyncio
 
-from shared.http.connection import Answer, Caps, Connection, Ended, Stale
+from shared.http.answer import Answer, Caps
+from shared.http.connection import Connection, Ended, Stale
 from shared.http.dial import Dialler
 from shared.http.endpoint import Endpoint
 from shared.http.lookup import Lookups, Resolver

@@ -9,34 +9,13 @@ from collections.abc import Callable
 from typing import TypeAlias, cast
 
 import httptools
-import msgspec
 
 from shared.errors import EgressError
+from shared.http.answer import Answer, Caps
 from shared.http.tls import tls_reason
 
 _MAX_INFORMATIONAL = 8
 _MAX_RETRY_AFTER_BYTES = 64  # an HTTP date has 29
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A target's answer: its final status, and the little else that is needed.
-
-    `body` holds the first bytes as they were sent, never decoded; `truncated` says that there were more.
-    `retry_after` is that header's value as it was sent, None if it is longer than a date can be.
-    """
-
-    status: int
-    retry_after: bytes | None
-    body: bytes
-    truncated: bool
-
-
-class Caps(msgspec.Struct, frozen=True):
-    """Limits in bytes: of a whole answer, of its heads, and of the part of its body that is kept."""
-
-    max_answer_bytes: int
-    max_head_bytes: int
-    keep_body_bytes: int
 
 
 class Stale(Exception):

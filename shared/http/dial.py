@@ -12,7 +12,8 @@ from typing import Any
 
 from shared.errors import EgressError
 from shared.http.addresses import Address, refusal
-from shared.http.connection import Caps, Connection
+from shared.http.answer import Caps
+from shared.http.connection import Connection
 from shared.http.endpoint import Endpoint
 from shared.http.lookup import Lookups
 from shared.http.proxy import Proxy, connect_through
@@ -139,11 +140,11 @@ class Dialler:
             raise EgressError("tls", str(error)) from None
 
 
-async def _race(ways: Sequence[Callable[[], Coroutine[Any, Any, socket.socket]]]) -> socket.socket:
+async def _race(connects: Sequence[Callable[[], Coroutine[Any, Any, socket.socket]]]) -> socket.socket:
     """Return the first socket that connects, of attempts started one after the other (RFC 8305)."""
-    if len(ways) == 1:
-        return await ways[0]()
-    waiting = list(ways)
+    if len(connects) == 1:
+        return await connects[0]()
+    waiting = list(connects)
     attempts: set[asyncio.Task[socket.socket]] = set()
     error = EgressError("connect", "no address")
     try:

@@ -82,11 +82,11 @@ class ScriptConnection(asyncio.Protocol):
             raise StoreUnavailable("the connection to Redis broke")
         if not commands:
             return []
-        told: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((told, [], len(commands)))
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((future, [], len(commands)))
         self._transport.writelines(commands)
         try:
-            return await told
+            return await future
         except asyncio.CancelledError:
             self.break_off()
             raise
@@ -98,9 +98,9 @@ class ScriptConnection(asyncio.Protocol):
 
     def _fail(self) -> None:
         self.broken = True
-        for told, _, _ in self._waiting:
-            if not told.done():
-                told.set_exception(StoreUnavailable("the connection to Redis broke"))
+        for future, _, _ in self._waiting:
+            if not future.done():
+                future.set_exception(StoreUnavailable("the connection to Redis broke"))
         self._waiting.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -123,15 +123,15 @@ class ScriptConnection(asyncio.Protocol):
 
     def _hand_out(self) -> None:
         while self._waiting:
-            told, replies, count = self._waiting[0]
+            future, replies, count = self._waiting[0]
             while len(replies) < count:
                 reply = self._reader.gets()
                 if reply is False:  # not whole yet
                     return
                 replies.append(reply)
             self._waiting.popleft()
-            if not told.done():
-                told.set_result(replies)
+            if not future.done():
+                future.set_result(replies)
 
     def _error(self, text: str) -> exceptions.RedisError:
         """Return redis-py's error for a reply, or for a part of one."""
