@@ -187,28 +187,32 @@ def test_a_master_that_becomes_a_replica_is_left(folder: Path) -> None:
 
 @pytest.mark.parametrize("when", ["with the reply before", "later"])
 def test_what_nobody_asked_for_is_never_a_reply(when: str, folder: Path) -> None:
-    connections = 0
+    connections: list[asyncio.Event] = []
     asked_for, stray = b"$3\r\nabc\r\n", b"$5\r\nstray\r\n"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
+        connections.append(ended := asyncio.Event())
         with closing(writer):
             await reader.read(10_000)
             writer.write(asked_for + stray if when == "with the reply before" else asked_for)
-            await asyncio.sleep(0.05)
             if when == "later":
+                await given.wait()
                 writer.write(stray)
             while await reader.read(10_000):
                 writer.write(asked_for)
+        ended.set()
 
     async def main() -> None:
         async with await asyncio.start_unix_server(serve, folder / "redis.sock"):
             client = RedisClient(parse_address(f"unix://{folder}/redis.sock", PREFIX), timeout_s=5.0)
             for number in range(3):
+                given.clear()
                 assert await client.run("end_turn", [], []) == b"abc"
-                await asyncio.sleep(0.1)
-                assert connections == number + 1, "it was opened anew"
+                given.set()
+                assert len(connections) == number + 1, "it was opened anew"
+                async with asyncio.timeout(60):
+                    await connections[number].wait()
             await client.close()
 
+    given = asyncio.Event()
     asyncio.run(main())
