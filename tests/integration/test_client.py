@@ -26,9 +26,11 @@ MOST_CONNECTIONS = 50
 """What redis-py's pool that waits opens, if nothing else is said."""
 
 
-def with_client(redis_url: str, test: Callable[[RedisClient], Awaitable[None]]) -> None:
+def with_client(
+    redis_url: str, test: Callable[[RedisClient], Awaitable[None]], *, timeout_s: float = 1.0
+) -> None:
     async def main() -> None:
-        client = RedisClient(parse_address(redis_url, PREFIX), timeout_s=1.0)
+        client = RedisClient(parse_address(redis_url, PREFIX), timeout_s=timeout_s)
         try:
             await test(client)
         finally:
@@ -144,7 +146,7 @@ def test_a_burst_of_commands_waits_for_connections(redis_url: str) -> None:
         clients = await client.redis.client_list()
         assert len(clients) <= MOST_CONNECTIONS + 1
 
-    with_client(redis_url, test)
+    with_client(redis_url, test, timeout_s=30)  # all of them wait for one another
 
 
 def test_a_command_that_was_given_up_leaves_its_reply_to_nobody(redis_url: str) -> None:
