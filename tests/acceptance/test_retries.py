@@ -38,7 +38,8 @@ def test_a_target_that_fails_three_times_gets_four_attempts_under_one_id(
     assert {delivery.id for delivery in attempts} == {id}
     assert len(sink.of("flaky")) == 4
     waits = [later.at - earlier.at for earlier, later in itertools.pairwise(attempts)]
-    assert waits == sorted(waits), "each wait is longer than the one before"
+    # How much later than that depends on the machine. 0.2 s, doubled, less the jitter, and less what clocks round.
+    assert all(wait > least for wait, least in zip(waits, (0.17, 0.35, 0.71), strict=True)), waits
     assert len({delivery.headers["webhook-signature"] for delivery in attempts}) > 1, (
         "each attempt is signed anew"
     )

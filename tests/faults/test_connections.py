@@ -87,7 +87,7 @@ def test_a_slow_and_dripping_way_costs_time_and_nothing_else(
         proxy.delay_s = 3
         started = time.monotonic()
         assert gateway.post("trustshare", body(), once=True).status == 503
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 9
         proxy.delay_s, proxy.drip_bytes = 0, 0
         wait_for(gateway.ready, "to be ready again", within_s=30)
         gateway.post("trustshare", body())
