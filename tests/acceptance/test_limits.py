@@ -101,7 +101,7 @@ def test_a_source_whose_inbox_is_full_is_refused_alone_and_nothing_is_lost(folde
         receipts.append(taken_in_the_end(gateway))
         wait_for(lambda: {*receipts} <= sink.counts("ledger").keys(), "all that was taken to be delivered")
         assert json.loads(gateway.request("GET", "/readyz").body) == {"status": "ready"}
-        assert len(gateway.lines("accepting a source")) == 1
+        wait_for(lambda: len(gateway.lines("accepting a source")) == 1, "it to be logged")
         assert gateway.redis.xlen("hr:inbox:trustshare") == 0
 
 
@@ -135,8 +135,8 @@ def test_requests_beyond_those_being_committed_are_refused_and_health_is_not(
         assert len(taken) <= 2
         assert all(at_once(answer) for answer in answers if answer not in taken)
         assert gateway.post("trustshare", body()).status == 200
-        said = [line["outcome"] for line in gateway.lines("request") if line["status"] == 503]
-        assert "unavailable: ingress.max_requests_in_flight are being committed" in said
+        why = "unavailable: ingress.max_requests_in_flight are being committed"
+        wait_for(lambda: why in {line["outcome"] for line in gateway.lines("request")}, "it to be logged")
         sink.wait_for("ledger", len(taken) + 1)
 
 
