@@ -143,11 +143,14 @@ def test_targets_that_are_down_fill_their_share_and_the_disk_and_no_other_notice
             gateway.command(
                 "targets", "resume", name
             )  # not in some minutes, when its breaker would ask again
-            again = gateway.command("replay", "--dead-letters", name, "--yes", timeout_s=200)
-            assert again.returncode == 0, again.stderr
+            # If workers are slow, what came back may fill the share of so small a Redis, and be dead once more.
+            for _ in range(10):
+                again = gateway.command("replay", "--dead-letters", name, "--yes", timeout_s=200)
+                assert again.returncode == 0, again.stderr
+                wait_for(partial(delivered, gateway, name), f"{name} to get all", within_s=120)
+                if not dead_letters(gateway, name):
+                    break
             assert dead_letters(gateway, name) == []
-        for name in ("dying", "waiting"):
-            wait_for(partial(delivered, gateway, name), f"{name} to get all", within_s=120)
         assert set(sink.counts("dying")) == sent
         assert set(sink.counts("waiting")) == sent
     assert os.stat(folder / ".headrace" / "dead-letters.db").st_mode & 0o077 == 0

@@ -9,9 +9,10 @@ local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Redis packs a hash too, while no value in it is longer than PIECE: so the value stands in pieces, where one long
--- one would cost 700 bytes more, all fields together. Beyond MOST of them it matters no more.
-local PIECE, MOST = 64, 64
+-- Redis packs a hash too, while no value in it is longer than 64 bytes: so the value stands in pieces, where one
+-- long one would cost 700 bytes more, all fields together. For a piece of 63 bytes it notes the length in one byte
+-- less. Beyond MOST of them it matters no more.
+local PIECE, MOST = 63, 64
 -- Lua passes some thousands of arguments at most: an event that went to hundreds of targets stays as it is.
 local MOST_FIELDS = 2000
 local PACKED = {attributes = true, data = true, body = true, type = true, packed = true}
