@@ -63,7 +63,7 @@ def test_events_flow_through_the_master_that_sentinel_names(folder: Path, sink: 
             finally:
                 connection.close()
 
-        wait_for(lambda: post(b"first") == 200, "the ingress to take an event", within_s=30)
+        wait_for(lambda: post(b"first") == 200, "the ingress to take an event", within_s=60)
         sink.wait_for("all", 1, within_s=30)
         assert {delivery.event["type"] for delivery in sink.of("all")} == {"dispute.raised"}
         asyncio.run(burst(f"sentinel://127.0.0.1:{sentinel_port}/main/0"))
@@ -72,4 +72,5 @@ def test_events_flow_through_the_master_that_sentinel_names(folder: Path, sink: 
             process.send_signal(signal.SIGTERM)
         for process in reversed(processes):
             process.wait(10)
+        print((folder / "log").read_text(errors="replace"))  # pytest shows it if this failed
     assert os.path.getsize(folder / "log") > 0
