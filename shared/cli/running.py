@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 from shared.config.file import find_running_config, given, read_config
@@ -42,9 +43,12 @@ def ask_whatever_it_holds(config: Config, body: Callable[[RedisClient], Awaitabl
         client = RedisClient(address, timeout_s=REDIS_TIMEOUT_S)
         try:
             return await body(client)
-        except StoreUnavailable as error:
-            raise StoreUnavailable(f"Redis at {address.shown}: {error}") from None
         finally:
             await client.close()
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except StoreUnavailable as error:
+        missing = address.path and not Path(address.path).exists()
+        why = "none runs there; `headrace up` starts an embedded one" if missing else error
+        raise StoreUnavailable(f"Redis at {address.shown}: {why}") from None

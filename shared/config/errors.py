@@ -68,7 +68,11 @@ def _bounds_at(type_: type, at: str) -> str:
     if isinstance(kind, inspect.Metadata):
         return f"must be {(kind.extra_json_schema or {})['description']}"
     least, most = getattr(kind, "ge", None), getattr(kind, "le", None)
-    return f"must be at least {least}" if most is None else f"must be from {least} to {most}"
+    if least is not None:
+        return f"must be at least {least}" if most is None else f"must be from {least} to {most}"
+    if (longest := getattr(kind, "max_length", None)) is not None:
+        return f"must be at most {longest} long"
+    return "is not of the form that it must have"
 
 
 def _kind_at(type_: type, at: str) -> inspect.Type | None:

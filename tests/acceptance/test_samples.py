@@ -1,4 +1,4 @@
-"""Every sample of every provider goes through the real gateway and arrives once, canonical and signed."""
+"""Every sample of every provider with fixed names goes through the real gateway and arrives once, canonical and signed."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ EMAILS = {"buyer": "buyer@example.com", "seller": "seller@example.com"}
 TOKEN, PAYMENT, SETTLING = "5CIXLExTtrIE8387", "f79L9CBt3NuyEEap", "oXkIwJcxE3S3Z8BX"
 INVITATION = "3f2b8c1e-5d7a-4c7e-9a43-0d6f1b2c9e10"
 
-# Sample → type, subject, transaction, payment, money, status, time: what PROVIDERS' mapping says of it.
+# Sample → type, subject, transaction, payment, money, status, time: what the providers' pages say of it.
 EXPECTED: dict[str, tuple[str, str | None, str | None, str | None, dict[str, Any] | None, str | None, str | None]] = {
     "trustshare/transaction_initiated": (
         "transaction.initiated", TOKEN, TOKEN, None, GBP_1500, "open", None),
@@ -56,6 +56,7 @@ EXPECTED: dict[str, tuple[str, str | None, str | None, str | None, dict[str, Any
 
 
 def samples() -> dict[str, bytes]:
+    assert set(REQUESTS) == {name for name, adapter in providers.ADAPTERS.items() if adapter.mapping}
     found = {
         f"{provider}/{name}": body
         for provider in REQUESTS

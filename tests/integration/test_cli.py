@@ -669,6 +669,11 @@ def test_check_fails_where_redis_is_away_and_shows_no_password(tmp_path: Path) -
     assert REDIS_PASSWORD not in listing.output
 
 
+def test_a_socket_that_nobody_made_is_told_as_a_redis_that_does_not_run(tmp_path: Path) -> None:
+    config = write(tmp_path, f"unix://{tmp_path}/redis.sock")
+    failed(run(config, "events"), 1, f"Redis at unix://{tmp_path}/redis.sock: none runs there", "headrace up")
+
+
 def test_check_fails_where_redis_is_unfit(config: str, redis_url: str) -> None:
     async def body(store: Filled) -> None:
         await store.client.redis.config_set("maxmemory-policy", "allkeys-lru")
