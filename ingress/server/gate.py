@@ -52,32 +52,45 @@ class Connection(Protocol):
 
 
 class Waiting:
-    """Connections that wait, by client, the longest waiting first (a dict keeps the order)."""
+    """Connections that wait, by client. It knows the client with the most of them without looking at all:
+    strangers may fill it, and each connection that comes then costs no more.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self._of: dict[str, dict[Connection, None]] = {}
+        self.most = 0
+        self._of: dict[str, dict[Connection, None]] = {}  # the longest waiting first: a dict keeps the order
+        self._with: dict[int, dict[str, None]] = {}  # a count → the clients that have so many
 
     def add(self, connection: Connection) -> None:
         """Add a connection that begins to wait."""
-        self._of.setdefault(connection.client, {})[connection] = None
+        of = self._of.setdefault(connection.client, {})
+        of[connection] = None
         self.count += 1
+        self._move(connection.client, len(of) - 1, len(of))
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that no longer waits. Its `client` must be that of `add`."""
         of = self._of[connection.client]
         del of[connection]
+        self.count -= 1
+        self._move(connection.client, len(of) + 1, len(of))
         if not of:
             del self._of[connection.client]
-        self.count -= 1
 
-    def of_one_client(self) -> int:
-        """Return how many the client with the most connections has."""
-        return max(map(len, self._of.values()), default=0)
+    def _move(self, client: str, before: int, after: int) -> None:
+        if before:
+            del self._with[before][client]
+            if not self._with[before]:
+                del self._with[before]
+        if after:
+            self._with.setdefault(after, {})[client] = None
+        if after > self.most or self.most not in self._with:
+            self.most = after  # counts change by one, so no other client has more
 
     def longest(self) -> Connection:
         """Return the longest waiting connection of the client with the most. There must be one."""
-        client = max(self._of, key=lambda client: len(self._of[client]))
+        client = next(iter(self._with[self.most]))
         return next(iter(self._of[client]))
 
     def largest(self) -> Connection | None:
@@ -130,7 +143,7 @@ class Gate:
         time-out for an answer.
         """
         if len(self.connections) >= self.max_connections:
-            waiting = max(self.idle, self.unproven, key=Waiting.of_one_client)
+            waiting = max(self.idle, self.unproven, key=lambda each: each.most)
             waiting = waiting if waiting.count else self.proven
             if not waiting.count:
                 self.tell("connections_refused")

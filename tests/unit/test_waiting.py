@@ -50,10 +50,10 @@ def test_the_longest_waiting_of_the_client_with_most_is_found_whatever_came_and_
             waiting.remove(there.pop(number % len(there)))
         of = {client: [each for each in there if each.client == client] for client in "012"}
         assert waiting.count == len(there)
-        assert waiting.of_one_client() == max(map(len, of.values()))
+        assert waiting.most == max(map(len, of.values()))
         if there:
             longest = waiting.longest()
-            assert len(of[longest.client]) == waiting.of_one_client()
+            assert len(of[longest.client]) == waiting.most
             assert of[longest.client][0] is longest
 
 
