@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from shared.event.canonical import DedupeKey
-from shared.store.admission import Admission, AdmissionOptions
+from shared.event.ids import stream_id
+from shared.store.admission import Admission, AdmissionOptions, Entry, Place
+from shared.store.admission import admit as admit_from
 from shared.store.clock import now_ms
 from tests.conftest import RedisServer
 from tests.integration.store import (
@@ -181,5 +183,22 @@ def test_a_pair_that_is_sent_again_is_a_copy_within_the_resend_window_and_no_lon
         assert await admit(store, [pair[0]], later) == ["admitted"]
         assert await admit(store, [pair[1]], later) == ["admitted"]
         assert await admit(store, pair, options) == ["duplicate"] * 2
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=51)
+def test_a_dispute_that_is_admitted_by_hand_is_known_when_it_is_sent_again(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        options = AdmissionOptions(WINDOW_MS, RETENTION_MS, resend_ms=WINDOW_MS)
+        # The second comes before the first one's resolution, so it looks like a copy of the first.
+        _, copy, _ = await store.put(b"raised", b"raised anew", b"resolved")
+        became = await admit_waiting(store, [RAISED, RAISED, RESOLVED], options)
+        assert became == ["admitted", "duplicate", "admitted"]
+        entry = Entry(stream_id(copy), SOURCE, b"raised anew", {})
+        by_hand = [Admission(entry, RAISED, [], ATTRIBUTES, DATA)]
+        [outcome] = await admit_from(store.client, Place.DUPLICATES, SOURCE, by_hand, options)
+        assert outcome.what == "admitted"
+        assert await admit(store, [(b"raised anew, in other words", RAISED)], options) == ["duplicate"]
 
     with_store(redis_url, check)

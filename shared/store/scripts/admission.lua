@@ -111,7 +111,9 @@ local function admit(i)
         key = key .. (redis.call('GET', counter(counts)) or '0')
         first = resend > 0 and hold(resend_key(digest), id, received_ms, resend)
     end
-    first = first or hold(key, id, received_ms, window)
+    if not first or first == id then  -- a copy that is admitted by hand has held the one for its bytes since it came
+        first = hold(key, id, received_ms, window)
+    end
     first = first and first_of(first)
     -- What was quarantined may hold the key itself: its body's digest.
     if first and first ~= id and place ~= 'duplicates' then
