@@ -205,6 +205,48 @@ def test_a_success_in_one_batch_with_its_own_hand_back_counts(redis_url: str) ->
     with_store(redis_url, check)
 
 
+@pytest.mark.parametrize("end", [End.RETRY, End.DEAD, End.BACK])
+@pytest.mark.parametrize("success_first", [True, False])
+def test_a_late_success_in_one_batch_with_a_later_claim_of_the_same_delivery_ends_it(
+    redis_url: str, end: End, success_first: bool
+) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        slow = await claim_one(store, lease_ms=1)
+        await asyncio.sleep(0.01)
+        await store.due.release("one", lease_ms=LEASE_MS)
+        batch = [
+            Settlement(slow, End.DONE, attempt=ATTEMPT),
+            Settlement(await claim_one(store), end, 0, ATTEMPT),
+        ]
+        if success_first:
+            assert await settle(store, batch) == [True, False]
+        else:
+            assert await settle(store, batch[::-1]) == [True, True]
+        assert await places(store, id) == set()
+        assert await store.redis.hget(f"hr:event:{id}", "end:one") == b"done"
+        assert await store.redis.zcard("hr:finished") == 1
+
+    with_store(redis_url, check)
+
+
+def test_a_success_that_comes_after_its_dead_letter_expired_changes_nothing(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one", "two")
+        slow = await claim_one(store, lease_ms=1)
+        await asyncio.sleep(0.01)
+        await store.due.release("one", lease_ms=LEASE_MS)
+        why = Reason(GivenUp.AGE, "too old")
+        await settle(store, [Settlement(await claim_one(store), End.DEAD, 0, ATTEMPT, why)])
+        assert await retain(store, dead_letters_ms=-60_000) == Removed(0, 1, 0, 0)
+        before = await store.redis.hgetall(f"hr:event:{id}")
+        assert before[b"why:one"] == b"age too old"
+        assert await settle(store, [Settlement(slow, End.DONE, attempt=ATTEMPT)]) == [False]
+        assert await store.redis.hgetall(f"hr:event:{id}") == before
+
+    with_store(redis_url, check)
+
+
 def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.event(b"x", "one")

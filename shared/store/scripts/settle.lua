@@ -80,6 +80,7 @@ for i = first, #ARGV, WIDTH do
         and redis.call('HEXISTS', prefix .. 'attempts:' .. id, target .. ' ' .. token) == 0
         and tonumber(token) > tonumber(redis.call('HGET', prefix .. 'event:' .. id, 'packed') or 0) then
         counts[i] = WAS_LOST
+        spent[claim] = true  -- a later claim of the same delivery, settled in the same batch, ends nothing any more
     end
     if counts[i] then
         ended[target] = ended[target] or {}
@@ -117,14 +118,14 @@ local function settle(count, i)
             end_in_lane(target, id, known[3], news[target] and news[target].hold)
         end
     else
+        if known[4] and known[4] ~= 'dead' then
+            return 0
+        end
         if count == WAS_LOST then
             -- Its lease ran out meanwhile: it waits again, or is a dead letter.
             redis.call('ZREM', due, id)
             redis.call('ZREM', prefix .. 'dead:' .. target, id)
             redis.call('HDEL', event, 'why:' .. target)
-        end
-        if known[4] and known[4] ~= 'dead' then
-            return 0
         end
         local open = tonumber(known[1]) - 1
         redis.call('HSET', event, 'end:' .. target, 'done', 'open', open)

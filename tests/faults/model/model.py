@@ -157,12 +157,10 @@ class Model(Intake):
 
     def pack(self) -> int:
         """Pack what has finished: nobody sees it, but for a success that is said again from before."""
-        # Redis's time is asked in seconds here.
-        before = self.now // 1000 * 1000 - PACKED_AFTER_MS
         packed = [
             event
             for event in self.events.values()
-            if not event.open and event.packed is None and event.received <= before
+            if not event.open and event.packed is None and event.received <= self.now - PACKED_AFTER_MS
         ]
         for event in packed:
             tokens = [token for delivery in event.deliveries.values() for token in delivery.attempts]
