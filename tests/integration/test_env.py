@@ -12,7 +12,7 @@ def test_an_environment_that_cannot_be_made_leaves_the_one_before_it(tmp_path: P
     (tmp_path / "deploy").mkdir()
     for name in ("deploy/env", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)
-    for extra in ("", "-embedded", "-test", "-bench"):
+    for extra in ("", "-embedded", "-postgresql", "-test", "-bench"):
         (tmp_path / f"deploy/requirements{extra}.lock").write_text("nothing==1 --hash=sha256:" + "0" * 64)
     before = tmp_path / ".venv/bin/headrace"
     before.parent.mkdir(parents=True)

