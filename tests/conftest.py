@@ -1,11 +1,11 @@
-"""A real Redis for every test that asks for one; a sink and a folder for those that run the whole gateway."""
+"""A real Redis or PostgreSQL for every test that asks for one; a sink and a folder for the whole gateway."""
 
 import os
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,9 +16,11 @@ from redis.exceptions import RedisError
 
 from shared.process.embedded import find_server
 from tests.acceptance.sink import Sink
+from tests.postgresql import PostgreSQL
 from tests.receiving import assert_sound
 
 T = TypeVar("T")
+DATABASES = count(1)
 
 # A shared disk stalls for a second now and then; an fsync waits for it, and ingress answers 503, as it should.
 # That is no test's subject: a killed process loses nothing that it has written, on a disk or here.
@@ -140,6 +142,21 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis_server.client() as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgreSQL]:
+    with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: PostgreSQL) -> Iterator[str]:
+    """An empty database of the test's own."""
+    name = f"test_{next(DATABASES)}"
+    yield postgresql_server.create_database(name)
+    postgresql_server.start()  # the test may have left it killed or paused
+    postgresql_server.drop_database(name)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -16,13 +15,13 @@ from aiohttp import web
 from shared.http import Answer
 
 from ..acceptance.gateway import free_port
+from ..programs import program
 from ..waiting import wait_for
 from .connect_proxy import connect_proxy
 from .raw_targets import at, client, post, run_on
 
 Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
 CA = trustme.CA()
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 
 NGINX_CONF = """
 daemon off;
@@ -155,13 +154,12 @@ def test_aiohttp_is_reached_through_a_proxy(run: Run, ca_file: str) -> None:
 @pytest.fixture
 def nginx(tmp_path: Path, ca_file: str) -> Iterator[tuple[int, int]]:
     """A running nginx; its ports, without and with TLS."""
-    if NGINX is None:
-        pytest.skip("nginx is not installed (Debian: apt-get install nginx-light)")
+    server = program("nginx", "nginx-light")
     port, tls_port = free_port(), free_port()
     CA.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
     conf = tmp_path / "nginx.conf"
     conf.write_text(NGINX_CONF.format(folder=tmp_path, port=port, tls_port=tls_port))
-    process = subprocess.Popen([NGINX, "-p", str(tmp_path), "-c", str(conf), "-e", "stderr"])
+    process = subprocess.Popen([server, "-p", str(tmp_path), "-c", str(conf), "-e", "stderr"])
     try:
         wait_for(lambda: (tmp_path / "nginx.pid").exists() and process.poll() is None, "nginx")
         yield port, tls_port
