@@ -1,28 +1,28 @@
--- Admission: dedupe, event, one due entry for each target; or a duplicate; or quarantine.
--- Included by scripts that take requests from where they stand, one script for each such place. Set before:
---   place                    `inbox`, `quarantine`, or `duplicates` (what is admitted unchecked, by hand)
+-- Admits a request: as an event with one due entry for each target, as a duplicate, or into quarantine.
+-- Included by the scripts that take requests from a place. Each sets before:
+--   place                    `inbox`, `quarantine`, or `duplicates` (admitted by hand, without a check for copies)
 --   source, window, resend, retention
 --   HEAD                     how many arguments stand before the first request's
 --   find(entry, id)          returns a request's body (nil: it is gone), its headers, how many copies of it were
 --                            suppressed, and how many of these had another body
---   leave(entry, id)         takes a request away from where it stood
---   and what copies.lua has
+--   leave(entry, id)         removes a request from its place
+--   and includes copies.lua
 -- Writes dedupe:*, count:*, event:*, open, finished, due:*, lane:*, transaction:*,
 -- duplicates, duplicate:*, quarantine, quarantined:*.
 
--- What stands where in a request's arguments: the entry that it was in the inbox, the id that its event has, its
--- dedupe key (a letter and 16 bytes of SHA-256), the counter that the key counts and the one that it raises
--- (digests, or ''), its body's digest, and its kind: `event` or `quarantine`.
+-- The places of a request's arguments: its entry in the inbox, the id of its event, its dedupe key (a letter and 16
+-- bytes of SHA-256), the counter that is part of this key and the counter that the event raises (digests, or ''), the
+-- digest of its body, and its kind: `event` or `quarantine`.
 local WIDTH = 13
 local ENTRY, EVENT, DEDUPE, COUNTS, RAISES, DIGEST, KIND = 0, 1, 2, 3, 4, 5, 6
--- Of an event: the targets' names with commas; attributes; data; the body's content type ('' for JSON's); its
--- transaction (the key without `<prefix>transaction:`, or ''); and those of the targets that want the transaction's
--- events in order (`,names,`, or '').
+-- For an event: the names of its targets, with commas; attributes; data; the body's content type ('' for JSON's); its
+-- transaction (the key without `<prefix>transaction:`, or ''); and the names of the ordered ones among its targets
+-- (`,names,`, or '').
 local TARGETS, ATTRIBUTES, DATA, CONTENT_TYPE, TRANSACTION, ORDERED = 7, 8, 9, 10, 11, 12
--- Of what goes to quarantine; the rest is ''.
+-- For a request that goes to quarantine; its other arguments are ''.
 local CODE, DETAIL, HEADERS = 7, 8, 9
 
--- A script that fails keeps what it wrote: so whatever can be wrong with the call is found first.
+-- A script that fails keeps what it wrote, so all arguments are checked before the first write.
 if (#ARGV - HEAD) % WIDTH ~= 0 or not (window and resend and tonumber(retention) and find) then
     return redis.error_reply('ERR admit: wrong arguments')
 end
@@ -35,13 +35,13 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local due_now = string.format('%d', now)  -- once: Redis would write a number out for each event
-local tag = string.sub(ARGV[HEAD + 1 + EVENT] or '', 16, 23)  -- stands for the source in all of its events' ids
+local due_now = string.format('%d', now)  -- as text: Redis would convert a number for each event
+local tag = string.sub(ARGV[HEAD + 1 + EVENT] or '', 16, 23)  -- the source's part of its events' ids
 
 -- include: dedupe.lua
 
--- What is written for many at once, when all have been looked at: name of a key → scores and ids. A command
--- costs more than what it does.
+-- What is added to sorted sets at the end: key → scores and ids. One command for many members costs less than one for
+-- each.
 local added = {}
 
 local function add(key, score, id)
@@ -51,7 +51,7 @@ local function add(key, score, id)
     members[#members + 1] = id
 end
 
--- The key of a body's bytes, made from their digest in hexadecimal.
+-- Returns the dedupe key of a body, from its digest in hexadecimal.
 local function resend_key(digest)
     return 'r' .. string.gsub(digest, '..', function(pair)
         return string.char(tonumber(pair, 16))
@@ -62,7 +62,8 @@ local function counter(digest)
     return prefix .. 'count:' .. source .. ':' .. digest
 end
 
--- Records a duplicate of `first`; its body is kept if it is not the first's. Returns 1 if it differs.
+-- Records a duplicate of `first`, and keeps its body if the first's is another or gone. Returns 1 if it is another,
+-- else 0.
 local function record(id, received, first, digest, body, headers, copies, differing)
     local known = redis.call('HGET', prefix .. 'event:' .. first, 'digest')
         or redis.call('HGET', prefix .. 'quarantined:' .. first, 'digest')
@@ -74,7 +75,7 @@ local function record(id, received, first, digest, body, headers, copies, differ
     local differs = 0
     if known ~= digest then
         keep('body', body)
-        if known then  -- else the first is gone, and nobody can tell
+        if known then  -- nobody can tell if the first is gone
             differs = 1
             keep('differs', '1')
         end
@@ -97,7 +98,7 @@ local function admit(i)
         return 'gone', '', 0
     end
     if kind == 'quarantine' and place ~= 'inbox' then
-        if place == 'quarantine' then  -- for another reason now, maybe
+        if place == 'quarantine' then  -- the reason may be another one now
             redis.call('HSET', prefix .. 'quarantined:' .. id, 'code', ARGV[i + CODE], 'detail', ARGV[i + DETAIL])
         end
         return 'quarantined', '', 0
@@ -105,7 +106,8 @@ local function admit(i)
     local received = string.match(entry, '^%d+')
     local received_ms = tonumber(received)
 
-    -- A key that counts is another one after each round: so its event holds one for its bytes too, for a while.
+    -- A key with a counter changes when the counter is raised, and a later copy gets the new key. So its event holds
+    -- the key of its body, too, for `resend` ms.
     local first
     if counts ~= '' then
         key = key .. (redis.call('GET', counter(counts)) or '0')
@@ -115,7 +117,7 @@ local function admit(i)
         first = hold(key, id, received_ms, window)
     end
     first = first and first_of(first)
-    -- What was quarantined may hold the key itself: its body's digest.
+    -- A request from quarantine may hold the key itself: that of its body.
     if first and first ~= id and place ~= 'duplicates' then
         local differs = record(id, received, first, digest, body, headers, copies, differing)
         leave(entry, id)
@@ -131,7 +133,7 @@ local function admit(i)
         local open = 0
         for target in string.gmatch(targets, '[^,]+') do
             open = open + 1
-            -- In a lane it is due only if it is the first of its transaction there.
+            -- In an ordered target it is due only if it is the first in its lane.
             if ordered == '' or not string.find(ordered, ',' .. target .. ',', 1, true)
                 or redis.call('RPUSH', prefix .. 'lane:' .. target .. ':' .. transaction, id) == 1 then
                 add(prefix .. 'due:' .. target, due_now, id)
@@ -172,8 +174,9 @@ local function admit(i)
     return kind == 'event' and 'admitted' or 'quarantined', '', 0
 end
 
--- Admits all. Returns for each that was not admitted its place among them (from 0), what became of it
--- (`quarantined`, `duplicate`, `gone`), of what, and 1 if it is a duplicate with another body, else 0; in one list.
+-- Admits all requests. Returns one list, with four values for each request that did not become an event: its index
+-- (from 0), what became of it (`quarantined`, `duplicate`, `gone`), of which first it is a duplicate (else ''), and 1
+-- if it is a duplicate with another body, else 0.
 local function admit_all()
     local results = {}
     for i = HEAD + 1, #ARGV, WIDTH do

@@ -1,12 +1,11 @@
 -- Admits requests from an inbox, all or nothing: each becomes an event, a duplicate, or goes to quarantine.
 --   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
 --   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of events, ms
---   ARGV[5] group   ARGV[6] who must hold the source's turn ('' for nobody), and ARGV[7] for how long it holds it
---   then, ms
---   then for each request what admission.lua says; they are neighbours, as they were taken at once
--- Writes inbox:<source>, and what admission.lua says. Returns what `admit_all` there does; what is gone from
+--   ARGV[5] group   ARGV[6] who must hold the source's turn ('' for nobody)   ARGV[7] how long the turn lasts then, ms
+--   then for each request the arguments that admission.lua names; no other entry stands between theirs in the inbox
+-- Writes KEYS[1..3], and the keys that admission.lua names. Returns the list of its `admit_all`; what is no longer in
 -- the inbox is `gone`.
--- If repeated: an entry is no longer where it stood, so it is `gone`, and no copy sees its own dedupe key.
+-- If repeated: each entry has left the inbox, so it is `gone`, and is not taken for a copy of itself.
 local prefix = KEYS[#KEYS]
 local HEAD = 7
 local inbox, alone, turn = KEYS[1], KEYS[2], KEYS[3]
@@ -14,7 +13,7 @@ local source, window, resend, retention, group, fence, turn_ms = unpack(ARGV, 1,
 window, resend = tonumber(window), tonumber(resend)
 local place = 'inbox'
 
--- Whoever lost its turn (it was suspended, say) must not admit what is another's to order.
+-- A worker that lost its turn (it was suspended, say) must not admit: another one keeps the order now.
 if fence ~= '' then
     if redis.call('GET', turn) ~= fence then
         return redis.error_reply('FENCED admit: the turn is over')
@@ -22,7 +21,7 @@ if fence ~= '' then
     redis.call('PEXPIRE', turn, turn_ms)
 end
 
--- The entries read so far, by id, and those that leave.
+-- The entries that were read, by id, and the ids of those that leave.
 local batch, left = {}, {}
 
 local function read(first, last, count)
@@ -41,13 +40,13 @@ local function field(fields, name)
 end
 
 local function find(entry)
-    -- An entry leaves as it is admitted: while it is there, nobody has.
+    -- Admission removes an entry: while it is there, nobody has admitted it.
     if not batch[entry] then
         read(entry, entry, 1)
     end
     local found = batch[entry]
     if not found then
-        left[#left + 1] = entry  -- Redis 6.2 keeps what was deleted pending for ever
+        left[#left + 1] = entry  -- Redis 6.2 keeps a deleted entry pending for ever
         return nil
     end
     return field(found, 'body'), field(found, 'headers'), 0, 0
@@ -60,7 +59,7 @@ end
 -- include: copies.lua
 -- include: admission.lua
 
--- A batch was taken at once, so nothing else stands between its entries: one command reads them all.
+-- Nothing else stands between the entries of a batch, so one command reads them all.
 if #ARGV > HEAD then
     read(ARGV[HEAD + 1 + ENTRY], ARGV[#ARGV - WIDTH + 1 + ENTRY], (#ARGV - HEAD) / WIDTH)
 end

@@ -1,9 +1,9 @@
--- The breaker of a target, and the counts of how its attempts ended.
--- Included by settle.lua, which has set `now`, Redis's time in ms, before. Writes target:*.
+-- Opens and closes the breaker of a target, and counts how its attempts ended.
+-- Included by settle.lua, which sets `now` before: Redis's time, ms. Writes target:*.
 
--- Learns from what a batch says of a target: how many attempts were `done` and `failed`, how many failed in a row
--- at its end (`run`), whether any `succeeded`, the last thing that went `wrong`, whether the target is `gone`; and
--- from its `rules`, as settle.lua is given them. The counts are of this hour and of the one before. Returns what
+-- Takes up the results of a batch for a target. `of` has how many attempts were `done` and `failed`, how many failed in
+-- a row at the end (`run`), whether any `succeeded`, what went `wrong` last, whether the target is `gone`, and the
+-- target's `rules`, from the arguments of settle.lua. Keeps the counts of this hour and of the one before. Returns what
 -- changed: '', `opened`, `closed` or `disabled`.
 local function learn(name, of)
     local key, rules = prefix .. 'target:' .. name, of.rules
@@ -29,7 +29,7 @@ local function learn(name, of)
     if of.failed > 0 then
         redis.call('HSET', key, 'last_error', of.wrong, 'last_failed', now)
     end
-    if of.run == 0 and not of.gone then  -- a 410 counts whatever else this batch brought after it
+    if of.run == 0 and not of.gone then  -- a 410 counts, even if an attempt after it succeeded
         return change
     end
     failures, since = failures + of.run, since or now

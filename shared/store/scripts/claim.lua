@@ -3,19 +3,20 @@
 --   ARGV[1] target   ARGV[2] how many at most   ARGV[3] the target's concurrency
 --   ARGV[4] the lease, ms   ARGV[5] microseconds between two deliveries ('' for no rate)
 --   ARGV[6] how many may go at once after a pause
--- Returns {now, token, more due now, when to come back ('' for never), entries}, which has for each entry its
--- event's id, how many attempts failed (nil: none), how old it is in ms (nil: no attempt was made). The events
--- themselves stay: bodies that go through Lua cost more than all the rest, and the worker that admitted them
--- still has them. Deleted events are claimed too: checking each would cost a look-up. Whoever reads the event
+-- Returns {now, token, how many more are due now, when to come back ('' for never), entries}. `entries` has three
+-- values for each delivery: its event's id, how many attempts failed (nil: none), its age in ms (nil: no attempt was
+-- made). It has no events: bodies that go through Lua cost more than all the rest, and the worker that admitted an
+-- event still has it. Deleted events are claimed too: checking each would cost a look-up. Whoever reads the event
 -- hands it back.
--- If repeated (the first reply was lost): claims others; what the first call took comes back with its lease.
+-- If repeated (the first reply was lost): claims others; what the first call claimed is due again when its lease ends.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local token = now + tonumber(ARGV[4])
 local concurrency = tonumber(ARGV[3])
 
--- Paused or disabled: nothing. The breaker open: nothing before its probe is due. Its probe due: one at a time.
+-- A paused or disabled target gets nothing. If its breaker is open, it gets nothing until the probe is due, and then
+-- one delivery at a time.
 local target = redis.call('HMGET', KEYS[3], 'state', 'open_until')
 if target[1] then
     return {now, token, 0, '', {}}
@@ -42,7 +43,7 @@ if room > 0 then
     claimed = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, room)
 end
 if #claimed > 0 then
-    -- As text, once: Redis would write the number out for each of them.
+    -- As text: Redis would convert a number for each of them.
     local failed, age, lease = 'failed:' .. ARGV[1], 'age:' .. ARGV[1], string.format('%d', token)
     local leased, n = {}, 0
     for i, id in ipairs(claimed) do
@@ -55,7 +56,7 @@ if #claimed > 0 then
     redis.call('ZADD', KEYS[2], unpack(leased))
     if interval then
         next_slot = next_slot + interval * #claimed
-        -- Until then only: a slot in the past says no more than none.
+        -- It expires when it limits nothing any more.
         redis.call('SET', KEYS[4], string.format('%.0f', next_slot), 'PX',
             math.ceil(math.max(next_slot - micros, 0) / 1000) + math.ceil(interval * tonumber(ARGV[6]) / 1000) + 1)
     end
@@ -64,7 +65,7 @@ end
 local more = redis.call('ZCOUNT', KEYS[1], '-inf', now)
 local back = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or ''
 if interval and more > 0 and next_slot > micros then
-    -- What is due waits for the rate alone: no sooner look helps.
+    -- What is due waits only for the rate, so a look before the next slot finds nothing.
     return {now, token, 0, string.format('%.0f', math.ceil(next_slot / 1000)), entries}
 end
 return {now, token, more, back, entries}

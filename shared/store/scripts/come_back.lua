@@ -1,8 +1,8 @@
--- Puts the record of an event back as it was when its last dead letter left for the disk, if it is gone since.
---   ARGV[1] event id   ARGV[2] how many attempts; then for each its field in attempts:<id>, and its JSON
---   then fields and values of event:<id>; `end:*` and `open` (0) are among them
+-- Restores the record of an event, if it is gone, as it was when its last dead letter was moved to the disk.
+--   ARGV[1] event id   ARGV[2] how many attempts; then for each its field in attempts:<id>, and its value (JSON)
+--   then fields and values of event:<id>, with `end:*` and `open` (0)
 -- Writes event:*, attempts:*, finished, transaction:*.
--- Returns 1 if it was gone. If repeated: it is there.
+-- Returns 1 if it was gone, else 0. If repeated: it is there, so 0.
 local prefix = KEYS[#KEYS]
 local id, attempts = ARGV[1], tonumber(ARGV[2])
 local event = prefix .. 'event:' .. id

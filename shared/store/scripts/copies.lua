@@ -1,8 +1,9 @@
--- Suppressed copies: what each is a copy of, and what its first knows of them.
+-- Finds the first of a suppressed copy, and keeps the counts of a first's copies.
 -- Included by scripts that admit. Reads duplicate:*; writes event:*, quarantined:*.
-local CHAIN = 8  -- a copy of what became a copy itself: this deep at most
+local CHAIN = 8  -- how many steps it follows, from a copy to a first that became a copy itself
 
--- Returns what a copy is a copy of in the end, if its first became a copy itself.
+-- Returns the first of a copy: if that became a copy itself, then the first of that, and so on. Returns `id` if it is
+-- no copy.
 local function first_of(id)
     for _ = 1, CHAIN do
         local of = redis.call('HGET', prefix .. 'duplicate:' .. id, 'of')
@@ -14,7 +15,7 @@ local function first_of(id)
     return id
 end
 
--- Adds to what the first (an event, or a request in quarantine) knows of its suppressed copies.
+-- Adds to the counts of copies in the record of their first: an event, or a request in quarantine.
 local function count_copies(first, copies, differing)
     for _, key in ipairs({prefix .. 'event:' .. first, prefix .. 'quarantined:' .. first}) do
         if redis.call('EXISTS', key) == 1 then

@@ -1,23 +1,24 @@
--- Dedupe keys: which event holds each, in small hashes, which Redis packs (see shared/store/keys.py).
--- Included by admission.lua, which has set `source`, `tag`, `window` and `now` (numbers: ms) before.
--- Touches dedupe:<source> and dedupe:<source>:*.
+-- Keeps which event holds each dedupe key, in small hashes, which Redis packs (see shared/store/keys.py).
+-- Included by admission.lua, which sets `source`, `tag`, `window` and `now` before (the last two are numbers: ms).
+-- Writes dedupe:<source> and dedupe:<source>:*.
 --
--- A key in a packed hash takes some 33 bytes, where one with a name of its own took 136. A hash has a table's place
--- by the key's digest; when hashes grow long, keys go to another table with more of them, and the one before is
--- only read, until its last key is out of the window. What is out of it stays in its hash up to a third of a
--- window longer: then the hash is cleared of it, or expires.
+-- A key in a packed hash takes about 33 bytes; as a Redis key of its own it took 136. A table is a number of hashes:
+-- the digest of a key decides in which of them it is. When hashes grow long, a table with more hashes begins, and the
+-- one before is only read, until the window of its last key has passed. A key whose window has passed stays for up to
+-- a third of a window more: then its hash is cleared of such keys, or expires.
 local FIRST_BITS, MORE_BITS, MOST_BITS = 10, 2, 24  -- a table has 2^bits hashes
 local LONG = 192  -- keys in a hash; Redis packs up to 512 (hash-max-listpack-entries)
-local LATE = 1000  -- ms between receipt and admission that are worth the bytes to keep them
+local LATE = 1000  -- ms from receipt to admission; a shorter time is not kept
 local DAY = 86400000
-local AT_ONCE = 1000  -- more than a packed hash has: somebody may choose ids so that one grows beyond all bounds
-local FEW = 10000  -- keys in Redis that may all be looked at once
+local AT_ONCE = 1000  -- keys cleared in one call; a packed hash has fewer, but a sender's ids can make one grow
+local FEW = 10000  -- how many keys Redis may have to be searched in one call
 local span = math.ceil(window / 3)
 local HEX = string.rep('%02x', 16)
 
 local directory = prefix .. 'dedupe:' .. source
 local tables = {}  -- the newest first
--- Until then a key may be one of an earlier version: a string of its own. A day more, for a fleet of both versions.
+-- Until this time there may be keys of an earlier version, each a Redis string. It includes a day for a fleet of both
+-- versions.
 local old_until
 
 local function keep_tables()
@@ -28,13 +29,13 @@ local function keep_tables()
     redis.call('SET', directory, table.concat(rows, ' '))
 end
 
--- Begins a table. Which is read until `ends`: 0 for the newest, which has no end yet.
+-- Adds a table, at place `at`. It is read until `ends`; the newest has no end yet: 0.
 local function add_table(number, bits, ends, at)
     local stem = directory .. ':' .. number .. ':'
     table.insert(tables, at, {number = number, bits = bits, ends = ends, hashes = 2 ^ bits, stem = stem})
 end
 
--- Tells whether there may be keys of an earlier version; in a new Redis there is none.
+-- Tells whether there may be keys of an earlier version. A new Redis has none.
 local function may_be_old()
     local cursor, found = '0', {}
     if redis.call('DBSIZE') > FEW then
@@ -71,7 +72,7 @@ local function grow()
     keep_tables()
 end
 
--- An id as it is kept: its milliseconds, its last part, and, if it was admitted late, by how many milliseconds.
+-- Returns an id as it is kept: its milliseconds, its last part, and, if it was admitted late, by how many milliseconds.
 local function pack(id)
     local received = tonumber(string.sub(id, 5, 15), 16)
     local late = now - received
@@ -79,15 +80,15 @@ local function pack(id)
         .. (late >= LATE and string.format('+%x', late) or '')
 end
 
--- Returns the milliseconds of receipt, those from which the key is held, and the id's last part.
+-- Returns the time of receipt, the time since which the key is held (both in ms), and the id's last part.
 local function unpack_id(packed)
     local received = struct.unpack('>I6', packed)
     local last, late = string.match(packed, '^(%x+)%+?(%x*)$', 7)
     return received, received + (late ~= '' and tonumber(late, 16) or 0), last
 end
 
--- Returns the id that is packed, if it holds its key for what was received at `received`: for a window since its
--- admission, and for what was received no later than `within` ms after it.
+-- Returns the id that is packed if its event still holds the key for a request that was received at `received`: if its
+-- admission is less than a window ago, and its receipt less than `within` ms before `received`. Else nil.
 local function holds(packed, received, within)
     local of, since, last = unpack_id(packed)
     if received < of + within and now < since + window then
@@ -104,7 +105,7 @@ local function old_holder(key, received, within)
     return id and received < tonumber(string.sub(id, 5, 15), 16) + within and id or nil
 end
 
--- Sees to it that a hash that has got a key stays for a window from now, is cleared, and does not grow too long.
+-- Keeps the hash of a new key for a window from now, clears it of old keys, and begins a new table if it is long.
 local function tend(hash, key)
     local left = redis.call('PTTL', hash)
     if left < window or left > 2 * window then
@@ -120,13 +121,13 @@ local function tend(hash, key)
         end
         redis.call('PEXPIRE', hash, window + span)
     end
-    -- Looking now and then is enough.
+    -- One key in sixteen checks the length: that is enough.
     if string.byte(key, 17) < 16 and tables[1].bits < MOST_BITS and redis.call('HLEN', hash) > LONG then
         grow()
     end
 end
 
--- Has an event hold a key. Returns the id of the event that holds it already, if there is one (see `holds`).
+-- Makes an event hold a key. If an event holds it already (see `holds`), returns the id of that one instead; else nil.
 local function hold(key, id, received, within)
     local high, middle, low = string.byte(key, 2, 4)
     local place = (high * 256 + middle) * 256 + low

@@ -1,7 +1,8 @@
--- Ends dead letters of a target for good: nothing is kept of them but that they were there.
---   ARGV[1] target   ARGV[2] the end to write: `discarded` (by hand) or `expired`   then for each: event id, and, of one on disk, `ordered` and `transaction` of its event ('' else)
+-- Ends dead letters of a target for good. Their events keep only the end that is written.
+--   ARGV[1] target   ARGV[2] the end to write: `discarded` (by hand) or `expired`
+--   then for each: event id, and, if it is on disk, `ordered` and `transaction` of its event (else '')
 -- Writes dead:*, lane:*, due:*, event:*, open, finished.
--- Returns for each `discarded`, `changed` (it is no dead letter any more), or `gone` (nothing is held of the event).
+-- Returns for each `discarded`, `changed` (it is no longer a dead letter), or `gone` (its event has no record).
 -- If repeated: `changed`.
 local prefix = KEYS[#KEYS]
 local target = ARGV[1]
@@ -23,7 +24,7 @@ local function discard(id, ordered, transaction)
     end
     redis.call('ZREM', prefix .. 'dead:' .. target, id)
     redis.call('HSET', event, 'end:' .. target, ARGV[2])
-    -- What it held of its transaction may go.
+    -- The events of its transaction that it held go on.
     if in_lane(target, known[2]) then
         advance(target, id, known[3])
     end

@@ -1,7 +1,7 @@
--- Discards requests in quarantine, by hand: nothing is kept of them.
---   ARGV[1] the reason for which they must be there still ('' for any)   then their receipt ids
+-- Discards requests in quarantine. Nothing is kept of them.
+--   ARGV[1] the code that they must have ('' for any)   then their receipt ids
 -- Writes quarantine, quarantined:*. Returns for each 1 if it was there, else 0.
--- If repeated: 0. A copy that was recorded of it stays so.
+-- If repeated: 0. The recorded copies of a request stay.
 local prefix = KEYS[#KEYS]
 local results = {}
 for i = 2, #ARGV do

@@ -1,7 +1,7 @@
--- Records which transactions are held by dead letters that an earlier version of Headrace made: it kept no record.
+-- Records which transactions are held by dead letters of an earlier version, which did not record it.
 --   KEYS[1] held:<target>   ARGV[1] target   then event ids
 -- Reads event:*, lane:*. Returns how many transactions are new in held:<target>.
--- If repeated: they are there.
+-- If repeated: none is new.
 local prefix = KEYS[#KEYS]
 
 -- include: lanes.lua

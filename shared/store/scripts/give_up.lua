@@ -1,10 +1,10 @@
--- Makes dead letters of what waits for a target that gets nothing.
+-- Makes dead letters of deliveries that wait for a target.
 --   KEYS[1] due:<target>   KEYS[2] dead:<target>   KEYS[3] target:<target>
---   ARGV[1] target   ARGV[2] due before this ('+inf' for all), ms   ARGV[3] how many at most
+--   ARGV[1] target   ARGV[2] only those due before this ('+inf' for all), ms   ARGV[3] how many at most
 --   ARGV[4] why, as a word and a sentence
 --   ARGV[5] `hold` if a dead letter holds the rest of its transaction in an ordered target, else ''
---   ARGV[6] only if the target is in this state still ('' for any)
--- Writes event:*, lane:*, held:*. Returns how many.
+--   ARGV[6] the state that the target must have ('' for any)
+-- Writes event:*, lane:*, held:*. Returns how many it gave up.
 -- If repeated: what was given up no longer waits.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')

@@ -1,10 +1,11 @@
--- Says which version of the layout Redis's records have, and raises it to what the caller writes from now on.
---   KEYS[1] layout   ARGV[1] the version that the caller writes, or 0 if it only looks   then the names of its sources
--- Writes layout. Returns the version before: 0 if there are no records.
+-- Returns which version of the layout Redis's records have, and raises it to the one that the caller writes.
+--   KEYS[1] layout   ARGV[1] the version that the caller writes, or 0 if it only looks
+--   then the names of its sources
+-- Writes layout. Returns the version before that; 0 if there are no records.
 -- If repeated: the version is raised already. It is never lowered.
 local prefix = KEYS[#KEYS]
 
--- Earlier versions of Headrace wrote no version: it shows in what there is. From version 2 on, a source that sent
+-- Earlier versions of Headrace wrote no version, so the keys must tell it: from version 2 on, a source that sent
 -- anything has tables of its dedupe keys.
 local function shown()
     local records = redis.call('EXISTS', prefix .. 'open', prefix .. 'finished', prefix .. 'quarantine',

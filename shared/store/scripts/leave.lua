@@ -1,10 +1,10 @@
--- Takes out of Redis the deliveries of a target that are dead letters on disk from now on.
+-- Removes from Redis deliveries of a target that are dead letters on disk from now on.
 --   ARGV[1] target   ARGV[2] `hold` if a dead letter holds the rest of its transaction in an ordered target, else ''
---   then for each: event id, and when it became a dead letter, ms ('' for one that waits until now)
+--   then for each: event id, and when it became a dead letter, ms ('' for one that still waits)
 -- Writes due:*, dead:*, lane:*, event:*, attempts:*, open, finished.
--- Returns for each `left`, `there` (it left before), `changed` (it is no such dead letter, or waits no more), or
--- `gone` (nothing is held of the event).
--- The letter was written to the disk before. If repeated: `there`, or `gone` if retention came between.
+-- Returns for each `left`, `there` (it left before), `changed` (it is no longer that dead letter, or no longer waits),
+-- or `gone` (Redis has no record of the event).
+-- The caller has written the letter to the disk before. If repeated: `there`, or `gone` if retention removed the event.
 local prefix = KEYS[#KEYS]
 local target = ARGV[1]
 local time = redis.call('TIME')

@@ -1,4 +1,4 @@
--- Lets transactions of an ordered target go on that a dead letter holds.
+-- Lets transactions go on that dead letters hold in an ordered target.
 --   KEYS[1] held:<target>   ARGV[1] target   ARGV[2] how many at most
 -- Writes lane:*, due:*. Returns how many it took from held:<target>; call again until that is 0.
 -- If repeated: it takes the next ones.
@@ -11,7 +11,7 @@ local target = ARGV[1]
 local transactions = redis.call('SPOP', KEYS[1], ARGV[2])
 for _, transaction in ipairs(transactions) do
     local first = redis.call('LINDEX', prefix .. 'lane:' .. target .. ':' .. transaction, 0)
-    -- Only what has ended makes room: another process may have replayed it meanwhile.
+    -- If the first has not ended, another process has replayed it meanwhile: it keeps its place.
     if first and (redis.call('HGET', prefix .. 'event:' .. first, 'end:' .. target)
         or redis.call('EXISTS', prefix .. 'event:' .. first) == 0) then
         advance(target, first, transaction)

@@ -1,7 +1,6 @@
--- Packs finished events: what of one never changes, and its attempts, become one compressed value.
---   ARGV: for each: event id, when it was packed before, as it stands there ('' for never), the packed value ('' if
---   there is nothing to pack), the latest token of an attempt in it (0 for none), and how many attempts stand in
---   attempts:<id>; then their fields
+-- Packs finished events: what never changes in one, and its attempts, become one compressed value.
+--   ARGV: for each: event id, its field `packed` ('' if it has none), the packed value ('' if there is nothing to
+--   pack), the latest token of its attempts (0 for none), how many attempts attempts:<id> has, and their fields
 -- Writes event:*, attempts:*, finished, packed. Returns how many were packed.
 -- An event that is no longer finished, or has changed since it was read, is left as it is.
 -- If repeated: it is no longer in `finished`.
@@ -9,11 +8,11 @@ local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- Redis packs a hash too, while no value in it is longer than 64 bytes: so the value stands in pieces, where one
--- long one would cost 700 bytes more, all fields together. For a piece of 63 bytes it notes the length in one byte
--- less. Beyond MOST of them it matters no more.
+-- Redis keeps a hash in one block while no value in it is longer than 64 bytes, so the value is cut into pieces: with
+-- one long value, the fields of the hash would take 700 bytes more together. Redis writes the length of a piece of 63
+-- in one byte less than that of 64. A value of more than MOST pieces stays whole: there it no longer matters.
 local PIECE, MOST = 63, 64
--- Lua passes some thousands of arguments at most: an event that went to hundreds of targets stays as it is.
+-- Lua passes at most a few thousand arguments, so an event that went to hundreds of targets stays as it is.
 local MOST_FIELDS = 2000
 local PACKED = {attributes = true, data = true, body = true, type = true, packed = true}
 
@@ -46,7 +45,7 @@ local function pack(id, value, latest)
     for i, kept in ipairs(redis.call('HMGET', event, unpack(names))) do
         fields[2 * i - 1], fields[2 * i] = names[i], kept
     end
-    -- A claim that was made before, whatever became of it, has a token no later than this.
+    -- No claim that was made before this has a later token.
     local n = #fields
     fields[n + 1], fields[n + 2] = 'packed', string.format('%d', math.max(now, latest))
     local size = #value > PIECE * MOST and #value or PIECE

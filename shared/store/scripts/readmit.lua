@@ -1,16 +1,17 @@
--- Admits, by hand, requests that were held back: in quarantine, or as suppressed copies. All or nothing.
+-- Admits by hand requests in quarantine, or suppressed copies, all or nothing.
 --   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of events, ms
---   ARGV[5] where they stand: `quarantine`, or `duplicates` (these are admitted whatever they are copies of)
---   ARGV[6] how many bodies; then for each the id of its request, and the body: of copies, which need not keep one
---   then for each request what admission.lua says
--- Writes what admission.lua says. Returns what `admit_all` there does. What is still unreadable stays where it is.
--- If repeated: a request is no longer where it stood, so it is `gone`.
+--   ARGV[5] where they stand: `quarantine`, or `duplicates` (admitted though they are copies)
+--   ARGV[6] how many bodies; then for each the id of its request, and the body (for copies only)
+--   then for each request the arguments that admission.lua names
+-- Writes the keys that admission.lua names. Returns the list of its `admit_all`. What is still unreadable stays where
+-- it is.
+-- If repeated: each request has left its place, so it is `gone`.
 local prefix = KEYS[#KEYS]
 local source, window, resend, retention, place, count = unpack(ARGV, 1, 6)
 window, resend = tonumber(window), tonumber(resend)
 local HEAD = 6 + 2 * (tonumber(count) or 0)
 
--- By id. The first's own may be packed, which a script cannot read.
+-- By id. A copy may have no body of its own, and that of its first may be packed: a script cannot read that.
 local bodies = {}
 for i = 7, HEAD, 2 do
     bodies[ARGV[i]] = ARGV[i + 1]
@@ -18,7 +19,7 @@ end
 
 -- include: copies.lua
 
--- By place: how a request is found there, and how it leaves.
+-- By place: `find` and `leave` for admission.lua.
 local finds, leaves = {}, {}
 
 function finds.quarantine(_, id)

@@ -1,11 +1,11 @@
--- Puts back what a dead worker had claimed: leases that ran out become due at once, uncharged.
+-- Puts back what a dead worker claimed: if a lease ran out, the delivery is due at once, and no attempt is charged.
 --   KEYS[1] leased:<target>   KEYS[2] due:<target>
---   ARGV[1] target   ARGV[2] how many at most   ARGV[3] how often a lease may run out uncharged
+--   ARGV[1] target   ARGV[2] how many at most   ARGV[3] N: each Nth lapse of a delivery is charged
 --   ARGV[4] a new lease, ms
 -- Writes event:*.
--- Returns {how many came back, those past ARGV[3] as {event id, failed attempts, age in ms, token}}: these are
--- leased anew, for the caller to settle as a failed attempt.
--- If repeated: what was handed back is no longer leased.
+-- Returns {how many are due again, those to charge as {event id, failed attempts, age in ms, token}}: these are leased
+-- again, for the caller to settle as a failed attempt.
+-- If repeated: what was put back is no longer leased.
 local prefix = KEYS[#KEYS]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -28,8 +28,8 @@ local function replay(id)
     redis.call('ZREM', KEYS[3], id)
     local known = string.find(',' .. targets .. ',', ',' .. target .. ',', 1, true)
     local ended = redis.call('HGET', event, 'end:' .. target)
-    -- A dead letter in Redis still counts as open, and so does what never ended; what ended otherwise or is new to
-    -- this target does not.
+    -- `open` counts this delivery already if it is a dead letter in Redis or never ended. It does not if it ended
+    -- otherwise, or if the event was not for this target.
     if not known or (ended and ended ~= 'dead') then
         if redis.call('HINCRBY', event, 'open', 1) == 1 then
             redis.call('ZREM', prefix .. 'finished', id)
@@ -43,8 +43,8 @@ local function replay(id)
     for _, name in ipairs({'end:', 'why:', 'failed:', 'age:', 'lapsed:', 'since:'}) do
         redis.call('HDEL', event, name .. target)
     end
-    -- In an ordered target it takes its turn in its transaction's lane: where it stands already (a dead
-    -- letter that holds the rest), else behind all others.
+    -- In an ordered target it waits in its transaction's lane: at its place, if it is there already (a dead letter that
+    -- holds the rest), else behind all others.
     local lane = redis.call('HMGET', event, 'ordered', 'transaction')
     if in_lane(target, lane[1]) then
         local key = prefix .. 'lane:' .. target .. ':' .. lane[2]

@@ -1,11 +1,12 @@
 -- Removes what retention no longer keeps, oldest first: a bounded number in one call.
 --   ARGV[1] how many at most, of all kinds together
---   ARGV[2] finished events and recorded duplicates received before this go (ms; '+inf' for any)
---   ARGV[3] dead letters from before this, and quarantine received before this, go   then target names
--- An event leaves the index of its transaction (transaction:*) too.
--- An event with a delivery that is not done is never removed: only `finished` and `packed` are looked at, and only
--- a count of zero puts an event there. (If a version that packs nothing replays it, it stays in `packed`: so the
--- count is looked at again.) Returns {events, dead letters, quarantined, duplicates} removed.
+--   ARGV[2] removes finished events and recorded duplicates that were received before this (ms; '+inf' for any)
+--   ARGV[3] removes dead letters that died before this, and requests in quarantine that were received before it (ms)
+--   then target names
+-- Removes an event from the index of its transaction (transaction:*), too.
+-- An event that is open is never removed: only `finished` and `packed` are read, and an event gets there when its
+-- `open` is 0. (A version that packs nothing leaves an event that it replays in `packed`, so `open` is read again.)
+-- Returns {events, dead letters, quarantined, duplicates} removed.
 -- If repeated: what was removed is gone.
 local prefix = KEYS[#KEYS]
 local left, received_before, dead_before = tonumber(ARGV[1]), ARGV[2], ARGV[3]
@@ -27,7 +28,7 @@ for i = 4, #ARGV do
         if redis.call('HGET', event, 'end:' .. target) == 'dead' then
             redis.call('HSET', event, 'end:' .. target, 'expired')
             local known = redis.call('HMGET', event, 'ordered', 'transaction')
-            -- One that held the rest of its transaction holds it no more.
+            -- If it held the rest of its transaction, that goes on.
             if in_lane(target, known[1]) then
                 advance(target, id, known[2])
             end
@@ -50,7 +51,7 @@ if #unread > 0 then
     redis.call('ZREM', prefix .. 'quarantine', unpack(unread))
 end
 
--- Finished events and duplicates fill the same memory: the oldest goes first, whichever it is. Ids sort by receipt.
+-- Finished events and duplicates share the memory, so the oldest of both goes first. Ids sort by receipt.
 local PACKED, COPIES = 2, 3
 local sets = {prefix .. 'finished', prefix .. 'packed', prefix .. 'duplicates'}
 local ids, gone, garbage, events = {}, {}, {}, 0
@@ -64,7 +65,7 @@ local function remove_event(id, set)
         return
     end
     if known[2] then
-        redis.call('ZREM', prefix .. 'transaction:' .. known[2], id)  -- the last one takes the key along
+        redis.call('ZREM', prefix .. 'transaction:' .. known[2], id)  -- Redis deletes an empty key
     end
     garbage[#garbage + 1] = prefix .. 'event:' .. id
     garbage[#garbage + 1] = prefix .. 'attempts:' .. id

@@ -1,7 +1,7 @@
--- Makes due now what waits for a target's next attempt, and lets one delivery try an open breaker at once.
+-- Makes deliveries due now that wait for their next attempt, and with them the probe of an open breaker.
 --   KEYS[1] due:<target>   KEYS[2] target:<target>   then ARGV: event ids
 -- Returns how many were not due yet, and are now.
--- If repeated: they are due.
+-- If repeated: they are due already.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local made_due = 0

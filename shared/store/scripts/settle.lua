@@ -1,21 +1,21 @@
 -- Settles claimed deliveries: done, to be tried again, dead, dead because the target is gone, or handed back.
 --   ARGV[1] how many targets; for each of them: name, how many failures in a row open its breaker, the first
---   and the longest time that it stays open, ms, after how long a time of failures it is disabled, ms, what is
---   then said to be the reason, and `hold` if a dead letter holds the rest of its transaction (else '')
+--   and the longest time that it stays open, ms, after how long a time of failures it is disabled, ms, the reason
+--   to record then, and `hold` if a dead letter holds the rest of its transaction (else '')
 --   then for each delivery: target, event id, token, outcome (`done`, `retry`, `dead`, `gone`, `back`),
 --   the delay before the next attempt in ms (`retry`; else ''), the attempt as JSON ('' for none), what went
 --   wrong ('' for nothing), and how old the delivery is at its next attempt, in ms (`retry`), or why it was given
 --   up, as a word and a sentence (`dead`, `gone`; else '')
 -- Writes leased:*, due:*, dead:*, lane:*, held:*, event:*, attempts:*, open,
 -- finished, target:*.
--- Returns {for each delivery 1 if it changed something, else 0; for each target what changed with it:
--- '', `opened`, `closed` or `disabled`}.
--- All but success need the claim's token; success always counts, once. So if repeated, nothing changes:
--- the token is spent, or the end is written. The first write (of what was leased) frees memory, which lets
--- Redis finish a script when it is full.
+-- Returns two lists: for each delivery 1 if it changed something, else 0; for each target what happened to it:
+-- '', `opened`, `closed` or `disabled`.
+-- Each outcome but `done` needs the claim's token; `done` always counts, once. So if repeated, nothing changes:
+-- the token is spent, or the end is written. The first write removes leases: it frees memory, which lets Redis
+-- finish a script when it is full.
 local prefix = KEYS[#KEYS]
 
--- What stands where in the arguments, of a target and of a delivery.
+-- The places of the arguments, of a target and of a delivery.
 local RULES_WIDTH = 7
 local NAME, FAILURES, FIRST_MS, LONGEST_MS, DISABLE_AFTER_MS, DISABLE_REASON, HOLD = 0, 1, 2, 3, 4, 5, 6
 local WIDTH = 8
@@ -35,7 +35,7 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- What the batch says of each target; written once a target, below.
+-- The results of the batch for each target; breaker.lua writes them, once for each target.
 local news, order = {}, {}
 for i = 2, first - 1, RULES_WIDTH do
     local name = ARGV[i + NAME]
@@ -52,7 +52,7 @@ end
 
 -- include: lanes.lua
 
--- Which claims count, by delivery: those whose token still holds, and successes that were never written.
+-- Which deliveries count: those whose token is still valid, and those that are `done` if that was never written.
 local HOLDS, WAS_LOST = 1, 2
 local counts, ended, spent, tried = {}, {}, {}, {}
 local asked, leases, place = {}, {}, {}
@@ -74,8 +74,8 @@ for i = first, #ARGV, WIDTH do
         counts[i] = HOLDS
         spent[claim] = true
         tried[claim] = outcome ~= 'back' and token
-    -- A success said again after its reply was lost: a replay may have come in between, and is another delivery.
-    -- Attempts from before the event was packed stand there no more.
+    -- `done` without a valid token counts unless it was written before: after a lost reply it is repeated, and a replay
+    -- in between is another delivery. It was written if its attempt is there, or was packed with the event.
     elseif outcome == 'done' and tried[claim] ~= token
         and redis.call('HEXISTS', prefix .. 'attempts:' .. id, target .. ' ' .. token) == 0
         and tonumber(token) > tonumber(redis.call('HGET', prefix .. 'event:' .. id, 'packed') or 0) then
@@ -122,7 +122,7 @@ local function settle(count, i)
             return 0
         end
         if count == WAS_LOST then
-            -- Its lease ran out meanwhile: it waits again, or is a dead letter.
+            -- Its lease ran out meanwhile, so it waits again, or is a dead letter.
             redis.call('ZREM', due, id)
             redis.call('ZREM', prefix .. 'dead:' .. target, id)
             redis.call('HDEL', event, 'why:' .. target)
@@ -156,7 +156,7 @@ end
 if #finished > 0 then
     local received, hex, ms = {}, nil, nil
     for i, id in ipairs(finished) do
-        -- As text, and once for all of one moment: Redis would write each number out.
+        -- As text, once for all of one millisecond: Redis would convert each number.
         if string.sub(id, 5, 15) ~= hex then
             hex = string.sub(id, 5, 15)
             ms = string.format('%d', tonumber(hex, 16))

@@ -1,13 +1,13 @@
--- Estimates how much memory what is open takes, by target, and what is held back, by source.
---   ARGV[1] how many of each set to look at: the rest counts as much as these do on average
+-- Estimates the memory that open events take, by target, and that quarantine and duplicates take, by source.
+--   ARGV[1] how many members of each set to measure; each of the others counts as their average
 -- Reads open, event:*, attempts:*, quarantine, quarantined:*, duplicates, duplicate:*.
 -- Writes nothing. Returns {target, bytes, …}, and {source, bytes, …} of quarantine and of duplicates.
--- What waits for a target, stands in its lanes, or is its dead letter keeps an event in `open`: one set tells of all.
+-- An event is in `open` while any delivery of it waits, stands in a lane, or is a dead letter: one set has them all.
 local prefix = KEYS[#KEYS]
-local ENTRY = 160  -- of a member of two sorted sets, about
+local ENTRY = 160  -- about what a member of two sorted sets takes, bytes
 
 local function bytes_of(key)
-    -- SAMPLES 0: all fields. Of five, the one with the body may be any.
+    -- SAMPLES 0: all fields. The default, five fields, may miss the one with the body.
     return redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) or 0
 end
 

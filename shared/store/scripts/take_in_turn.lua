@@ -1,15 +1,17 @@
--- Takes the oldest entries of an inbox in their order, for whoever admits in turn: one that was taken before and
--- never admitted, alone, and counts it; else those that nobody has taken. If there are none, the turn ends.
+-- Takes the oldest entries of an inbox, in their order, for the worker that has the source's turn.
+-- If an entry was taken before and never admitted, takes that one alone, and counts it; else takes entries that nobody
+-- has taken. If there are none, ends the turn.
 --   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
---   KEYS[4] rung:<doorbell>: its flag goes down as the turn begins and as it ends, so that what comes then rings anew
---   ARGV[1] group   ARGV[2] the consumer of all who admit in turn
---   ARGV[3] how long what another consumer holds must have lain, ms   ARGV[4] how many at most
---   ARGV[5] who must have the turn: nobody else gets anything
---   ARGV[6] for how long it begins one, if nobody has it, ms ('' if it has begun one)
--- Returns -1 if it has not the turn: whoever has it takes what comes meanwhile. Else how often what it got was taken
--- alone (0: they are new), then for each entry its id, body, and headers as JSON ('' for none); all in one list: each
+--   KEYS[4] rung:<doorbell>: deleted when the turn begins and when it ends, so that what comes then rings again
+--   ARGV[1] group   ARGV[2] the consumer that all who admit in turn share
+--   ARGV[3] how long an entry of another consumer must have been pending, ms   ARGV[4] how many at most
+--   ARGV[5] the worker
+--   ARGV[6] how long its turn lasts if it begins one now, ms ('' if it has begun one)
+-- Returns {-1} if another has the turn, and takes what comes meanwhile. Else one list: how often the entry was taken
+-- alone (0: the entries are new), then for each entry its id, body, and headers as JSON ('' for none). It is flat: each
 -- list within a script's reply costs Redis a block and two writes of its own.
--- If repeated: the first of those entries, counted; or -1 until the turn is over, if it was to begin.
+-- If repeated: takes the first of those entries alone, and counts it. If the first call began the turn, returns {-1}
+-- until that turn is over.
 local function oldest(rows, other)
     local row = rows[1]
     if not row or not other then
@@ -65,7 +67,7 @@ while true do
     if claimed[1] then
         return flat(redis.call('HINCRBY', KEYS[2], id, 1), claimed)
     end
-    -- The entry is gone from the stream: Redis 6.2 says nil and keeps it pending for ever.
+    -- The entry is gone from the stream: Redis 6.2 returns nil and keeps it pending for ever.
     redis.call('XACK', KEYS[1], ARGV[1], id)
     redis.call('HDEL', KEYS[2], id)
 end

@@ -1,7 +1,7 @@
 -- Removes consumers of an inbox that are long idle and hold nothing.
---   KEYS[1] inbox:<source>   ARGV[1] group   ARGV[2] how long idle, ms
--- DELCONSUMER drops what is pending for good: so the check and the removal are one script.
--- Returns how many went. If repeated: they are gone.
+--   KEYS[1] inbox:<source>   ARGV[1] group   ARGV[2] how long they must have been idle, ms
+-- DELCONSUMER drops what is pending for good, so check and removal are one script.
+-- Returns how many it removed. If repeated: they are gone.
 local removed = 0
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 if consumers.err then
