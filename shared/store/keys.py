@@ -1,59 +1,60 @@
 """The layout of Redis: every key that Headrace owns, documented here and nowhere else.
 
 Times are milliseconds since 1970 by Redis's own clock. All keys but Celery's start with the gateway's prefix
-(`redis.prefix`), here `hr:`, which is the default. Under any other prefix, all of Celery's start with it too.
+(`redis.prefix`): here with the default, `hr:`. Under any other prefix, Celery's keys start with it, too.
 
 What came in
     hr:inbox:<source>       stream: `body`, and `headers` (JSON) if any were kept; group `workers`.
-                            Admission removes an entry, so what is here is not admitted yet.
+                            Admission removes an entry: what is here is not admitted yet
     hr:alone:<source>       hash: inbox entry id → how often it was taken alone, after a crash
     hr:dedupe:<source>      string: `<until> <n>:<bits>:<ends> …`: the tables of its dedupe keys, newest
-                            first: number, how many hashes it has (2^bits), when it ends (0: it takes new
-                            keys). At <until> no key of an earlier version (below) is left
+                            first. <n>: a table's number; it has 2^<bits> hashes; <ends>: when it ends (0: it
+                            takes new keys). After <until> there is no key of an earlier version (below)
     hr:dedupe:<source>:<n>:<place>
-                            hash: dedupe key → the event that holds it; expires a window after the last came,
-                            or up to a third later. A key is `k` and half the SHA-256 of its parts (and its
-                            counter's count), `b` and half that of the body if there are no parts, or `r`
-                            and that half, of an event whose key counts; its place is from the first bytes of
-                            that. An event is the milliseconds of its id (6 bytes), the id's last part, and
-                            `+` and by how many milliseconds (hexadecimal) it was admitted late, if it was
-    hr:dedupe:<source>:<d>  string, by earlier versions: the id of the event that holds this dedupe key
-    hr:count:<source>:<d>   string: a counter of DedupeKey; expires by the window
+                            hash: dedupe key → the event that holds it; expires between a window and four
+                            thirds of one after its last key came. A key is a letter and half a SHA-256: `k`
+                            and that of its parts (then the count of its counter, if it has one); `b` and that
+                            of the body, if there are no parts; `r` and that of the body, if the event has a
+                            key with a counter, too. <place> is from the first bytes of the SHA-256. An event
+                            is written as the milliseconds of its id (6 bytes), the id's last part, and, if it
+                            was admitted late, `+` and by how many milliseconds (hexadecimal)
+    hr:dedupe:<source>:<d>  string, of earlier versions: the id of the event that holds this dedupe key
+    hr:count:<source>:<d>   string: a counter of DedupeKey; expires after the window
     hr:event:<id>           hash: attributes, data, body (shared.event.record), digest (of the body),
                             type (content type, if it is not JSON's), targets (names, with commas),
-                            open (how many of its deliveries are neither done nor out of here),
-                            transaction (the end of its index's key, if it has one), copies (suppressed
-                            ones), differing (how many of these had another body), copy_of (of a copy that was
-                            admitted by hand);
+                            ordered (`,names,` of the ordered ones among them),
+                            open (how many of its deliveries wait, are leased or are dead letters in Redis),
+                            transaction (the end of the key of its transaction's index, if it has one),
+                            copies (how many were suppressed), differing (how many of these had another body),
+                            copy_of (if it is a copy that was admitted by hand: its first);
                             and for each target that has been tried or settled:
                             failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
-                            ordered (`,names,` of the ordered targets among its targets),
                             age:<target> (ms: its attempts and the waits between them, up to the next one),
-                            end:<target> (`done`, `dead`, `disk`: a dead letter that was moved to the disk
-                            (shared.archive), `expired`: a dead letter past retention, `discarded`, or
-                            `ended`: a replay brought the record back, and nobody knew how it had ended),
-                            why:<target> (of what was given up: a word and a sentence,
+                            end:<target> (`done`; `dead`: a dead letter; `disk`: one that was moved to disk
+                            (shared.archive); `expired`: one past retention; `discarded`; `ended`: a replay
+                            restored the record without knowing how this delivery ended),
+                            why:<target> (why it was given up: a word and a sentence,
                             shared.delivery.verdicts.Reason)
-    hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt)
-                            An event that has finished is packed when it is a minute old: attributes, data,
-                            body, type and its attempts are one compressed value then (shared.event.packing),
-                            which hr:event:<id> holds in pieces `0`, `1`, …; `packed` says when (ms; not
-                            before the leases of these attempts ended). The other fields stay, and may change.
-                            If it is sent again, the attempts from then on stand in hr:attempts:<id>
-    hr:open                 zset: event id by receipt, while a delivery of it is not done
-    hr:finished             zset: event id by receipt, once none is and while it is not packed
-    hr:packed               zset: event id by receipt, of those that are finished and packed
-    hr:unknown              hash: source → how many events of a type that no mapping knows came from it
+    hr:attempts:<id>        hash: `<target> <lease>` → JSON of one attempt (shared.store.due.Attempt).
+                            A finished event is packed when it is a minute old. Then attributes, data, body,
+                            type and its attempts are one compressed value (shared.event.packing), in the
+                            fields `0`, `1`, … of hr:event:<id>; its field `packed` says when (ms; not before
+                            the leases of these attempts ended). The other fields stay, and may change.
+                            If the event is sent again, hr:attempts:<id> has the attempts from then on
+    hr:open                 zset: event id by receipt: the events whose `open` is not 0
+    hr:finished             zset: event id by receipt: those whose `open` is 0, until they are packed
+    hr:packed               zset: event id by receipt: those whose `open` is 0 and that are packed
+    hr:unknown              hash: source → how many of its events have a type that no mapping knows
     hr:transaction:<provider>:<d>, hr:transaction:<provider>:<source>:<d>
-                            zset: event id by receipt: the events of one transaction. <d> is a short digest
-                            of its id: who reads compares the id. An event leaves it with retention. The
-                            source is there if ids mean something only within it (standard-webhooks); events
-                            that were admitted before it was stand under the provider's key
+                            zset: event id by receipt: the events of one transaction. <d> is a short digest of
+                            the transaction's id: two may share it, so a reader compares the ids. Retention
+                            removes an event from it. <source> is there if ids are unique only within a source
+                            (standard-webhooks); events of versions without it stand under the provider's key
     hr:duplicates           zset: receipt id by receipt;  hr:duplicate:<id>  hash: of, source, digest,
                             headers (JSON) if any were kept, body if the first's is another or gone,
                             differs (if it is another)
     hr:quarantine           zset: receipt id by receipt;  hr:quarantined:<id>  hash: source, code,
-                            detail, body, digest, headers, copies and differing as of an event
+                            detail, body, digest, headers; copies and differing as in hr:event:<id>
 
 What goes out
     hr:due:<target>         zset: event id by when it is due
@@ -62,30 +63,32 @@ What goes out
     hr:lane:<target>:<t>    list: event ids of one transaction in an ordered target, in inbox order; only the
                             first of them is due, leased or (if it holds the others) dead
     hr:held:<target>        set: the <t> of those lanes whose first is a dead letter that holds the others
-    hr:turn:<source>        string: who admits from a source that feeds an ordered target; expires
+    hr:turn:<source>        string: which worker admits from a source that feeds an ordered target; expires
     hr:target:<target>      hash: state (`paused`, `disabled`; absent: active), reason, state_since;
                             failures (in a row), failing_since, trips, open_until (the breaker);
-                            hour, done, failed, done_before, failed_before (this hour and the last);
-                            last_error, last_failed
-    hr:rate:<target>        string: microseconds at which the next delivery may go, for a target with a
-                            rate; expires when it says no more than none
+                            hour, done, failed, done_before, failed_before (attempts of this hour and of the
+                            last); last_error, last_failed
+    hr:rate:<target>        string: when the next delivery may go (microseconds), for a target with a rate;
+                            expires when it limits nothing any more
     hr:targets              zset: target names by when a live process last had them in its configuration
-    hr:sources              zset: source names by the same
+    hr:sources              zset: source names, in the same way
 
 How work is announced and kept
-    hr:layout               string: the version of all that stands here (shared.store.layout)
-    hr:rung:<doorbell>      string: a doorbell is outstanding; expires after a second
+    hr:layout               string: the version of this layout (shared.store.layout)
+    hr:rung:<doorbell>      string: this doorbell is outstanding; expires after a second
     headrace                list: Celery's queue, of doorbells
-    hr:sweeper:<d>          string: which worker sweeps now, of those that know the same names (<d> is a short
-                            digest of them); expires after a second
-    hr:duty:<duty>:<d>      string: which worker has a duty, of those that know the same names: `shares`
-                            (measures them, moves dead letters to disk) or `retention`; expires after seconds
-    hr:shares               hash: those names' digest → JSON (shared.store.shares.Verdict): which targets and
-                            sources are past their share of memory, and which unknown source has left what
+    hr:sweeper:<d>          string: which worker sweeps now, of those whose configuration has the same names
+                            of sources and targets (<d> is a short digest of them); expires after a second
+    hr:duty:<duty>:<d>      string: which worker has a duty, of those whose configuration has the same names:
+                            `shares` (measures them, moves dead letters to disk) or `retention`; expires after
+                            seconds
+    hr:shares               hash: <d> → JSON (shared.store.shares.Verdict): which targets and sources are past
+                            their share of memory, and what sources that left the configuration have in their
+                            inboxes
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
     hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
                             (`replay`, `admit`), `user`, `selected` (JSON), and how many (JSON):
-                            `deliveries` (of a replay: by target), `requests` (admitted: by source)
+                            `deliveries` (of a replay: by target) or `requests` (admitted: by source)
 """
 
 from collections.abc import Iterable
@@ -109,7 +112,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def celery(self) -> str:
-        """What all of Celery's keys start with: nothing under the default prefix, as it always was."""
+        """The prefix of Celery's keys: empty under the default prefix, as in earlier versions."""
         return "" if self.prefix == PREFIX else self.prefix
 
     @property
@@ -119,17 +122,17 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def open(self) -> str:
-        """The events with a delivery that is not done."""
+        """The events that are open."""
         return f"{self.prefix}open"
 
     @property
     def finished(self) -> str:
-        """The events with none, as far as they are not packed."""
+        """The events that are finished and not packed."""
         return f"{self.prefix}finished"
 
     @property
     def packed(self) -> str:
-        """The events with none that are packed."""
+        """The events that are finished and packed."""
         return f"{self.prefix}packed"
 
     @property
@@ -159,26 +162,26 @@ class Keys(msgspec.Struct, frozen=True):
 
     @property
     def unknown(self) -> str:
-        """How many events of unknown types came."""
+        """How many events of unknown types each source has sent."""
         return f"{self.prefix}unknown"
 
     @property
     def targets(self) -> str:
-        """When each target's name was last in use."""
+        """When each target's name was last in a live process's configuration."""
         return f"{self.prefix}targets"
 
     @property
     def sources(self) -> str:
-        """When each source's name was."""
+        """When each source's name was last in a live process's configuration."""
         return f"{self.prefix}sources"
 
     @property
     def shares(self) -> str:
-        """Who is past their share of memory."""
+        """Which targets and sources are past their share of memory."""
         return f"{self.prefix}shares"
 
     def inbox(self, source: str) -> str:
-        """The stream of what was received for a source."""
+        """The stream of requests that a source has received."""
         return f"{self.prefix}inbox:{source}"
 
     def alone(self, source: str) -> str:
@@ -210,11 +213,11 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.prefix}quarantined:{event_id}"
 
     def due(self, target: str) -> str:
-        """The set of what waits for a target."""
+        """The set of events that wait for a target."""
         return f"{self.prefix}due:{target}"
 
     def leased(self, target: str) -> str:
-        """The set of what is on its way to a target."""
+        """The set of events that are on their way to a target."""
         return f"{self.prefix}leased:{target}"
 
     def dead(self, target: str) -> str:
@@ -226,15 +229,15 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.prefix}lane:{target}:{transaction}"
 
     def held(self, target: str) -> str:
-        """The set of a target's transactions that a dead letter holds."""
+        """The set of a target's transactions that dead letters hold."""
         return f"{self.prefix}held:{target}"
 
     def target(self, name: str) -> str:
-        """The hash of what is known of a target."""
+        """The hash of a target: its state, its breaker, its counts."""
         return f"{self.prefix}target:{name}"
 
     def turn(self, source: str) -> str:
-        """Who admits from a source whose events must stay in order."""
+        """The worker that admits from a source whose events must stay in order."""
         return f"{self.prefix}turn:{source}"
 
     def rate(self, target: str) -> str:
@@ -242,29 +245,29 @@ class Keys(msgspec.Struct, frozen=True):
         return f"{self.prefix}rate:{target}"
 
     def sweeper(self, sources: Iterable[str], targets: Iterable[str]) -> str:
-        """Who sweeps now, among the workers that have these names in their configuration."""
+        """The worker that sweeps now, of those with these names in their configuration."""
         return f"{self.prefix}sweeper:{names_digest(sources, targets)}"
 
     def duty(self, name: str, digest: str) -> str:
-        """Which worker has a duty, of those that know the same names."""
+        """The worker that has a duty, of those with the same names in their configuration."""
         return f"{self.prefix}duty:{name}:{digest}"
 
     def rung(self, doorbell: str) -> str:
-        """The flag that a doorbell is outstanding."""
+        """The flag of a doorbell that is outstanding."""
         return f"{self.prefix}rung:{doorbell}"
 
 
 def transaction(provider: str, transaction_id: str, source: str | None = None) -> str:
-    """Return where a transaction's events are indexed, as the end of that key.
+    """Return the end of the key of a transaction's index: what `Keys.transaction_index` takes.
 
-    `source` is given if ids of this provider mean something only within their source.
+    `source` is given if ids of this provider are unique only within their source.
     """
-    # A quarter of SHA-256: two that met would share an index, and a reader tells them apart by their ids.
+    # A quarter of SHA-256: two transactions may share an index, so readers compare the ids.
     digest = sha256(transaction_id.encode()).hexdigest()[:16]
     return f"{provider}:{digest}" if source is None else f"{provider}:{source}:{digest}"
 
 
 def names_digest(sources: Iterable[str], targets: Iterable[str]) -> str:
-    """A short digest of the names in a configuration."""
+    """Return a short digest of the names in a configuration."""
     names = f"{','.join(sorted(sources))};{','.join(sorted(targets))}"
     return sha256(names.encode()).hexdigest()[:16]
