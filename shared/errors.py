@@ -56,7 +56,15 @@ class StoreUnfit(HeadraceError):
 
 
 class ArchiveUnavailable(HeadraceError):
-    """The file of dead letters cannot be read or written now: the disk is full, read-only or away."""
+    """The archive, or the file of dead letters, cannot be read or written now."""
+
+
+class ArchiveRefused(ArchiveUnavailable):
+    """The archive's database does not take one of the rows that it was given, and never will."""
+
+
+class ArchiveUnfit(ArchiveUnavailable):
+    """A later version of Headrace made the archive, or its user has not the rights that it needs."""
 
 
 class EgressError(HeadraceError):

@@ -95,8 +95,13 @@ class DedupeSettings(Section, frozen=True):
 
 
 class RetentionSettings(Section, frozen=True):
-    """How long finished events and dead letters are kept, and how many bytes of answers and errors."""
+    """How long finished events and dead letters are kept, and how many bytes of answers and errors.
 
+    `hot` is how long a finished event stays in Redis before it is moved to the archive, if there is one;
+    `events` says nothing then.
+    """
+
+    hot: Duration = Duration.parse("1h")
     events: Duration = Duration.parse("7d")
     dead_letters: Duration = Duration.parse("30d")
     max_answer_bytes: Annotated[int, Meta(ge=0, le=65536)] = 1024
@@ -115,9 +120,12 @@ class LimitsSettings(Section, frozen=True):
 class ArchiveSettings(Section, frozen=True):
     """What is kept outside of Redis.
 
-    `dead_letters` is the URL of a SQLite file; the check of the configuration fills it in if it is empty.
+    `url` is that of the archive's database, SQLite's or PostgreSQL's; without one, events leave with
+    `retention.events`. `dead_letters` is the URL of a SQLite file; the check of the configuration fills it in
+    if it is empty.
     """
 
+    url: str = ""
     dead_letters: str = ""
 
 

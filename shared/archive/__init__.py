@@ -1,4 +1,6 @@
-"""Dead letters that are kept on disk, because the target's share of Redis's memory had no room for them.
+"""What is kept outside of Redis, in SQL. Only this package speaks it, and it knows nothing of Redis:
+`shared.operations` reads the two as one.
 
-Only this package speaks SQL. It knows nothing of Redis: `shared.operations` reads the two as one.
+The archive (`database`, `writer`, `reader`) has finished events, month by month; `dead_letters` is a file of
+those that had no room in their target's share of Redis's memory.
 """

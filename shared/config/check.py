@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,11 +19,11 @@ from shared.http.tls import check_ca_file, check_client_cert
 from shared.process.folder import data_folder
 from shared.providers import ADAPTERS
 from shared.routing.matching import Filter
-from shared.settings import EMBEDDED, Config, IngressSettings, SourceSettings, Target
+from shared.settings import EMBEDDED, ArchiveSettings, Config, IngressSettings, SourceSettings, Target
 from shared.store.address import parse_address
 from shared.values import decode_value, parse_network
 
-SQLITE = "sqlite:///"
+SQLITE, POSTGRESQL = "sqlite:///", "postgresql+psycopg://"
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ def parse_config(tree: dict[str, Any], folder: Path = Path()) -> Config:
     )
     config = _convert(tree, Config, "")
     targets = tuple(_with_files(target, folder) for target in config.targets)
-    archive = msgspec.structs.replace(config.archive, dead_letters=_sqlite_url(config, folder))
+    archive = _archive(config.archive, folder)
     config = msgspec.structs.replace(config, sources=sources, targets=targets, archive=archive)
     _check(config)
     return config
@@ -55,17 +56,32 @@ def _with_files(target: Target, folder: Path) -> Target:
     return msgspec.structs.replace(target, ca_file=ca_file, client_cert=client_cert)
 
 
-def _sqlite_url(config: Config, folder: Path) -> str:
-    """Return the URL of the file of dead letters, its path made absolute; by default in the data folder.
+def _archive(given: ArchiveSettings, folder: Path) -> ArchiveSettings:
+    """Return the settings with complete URLs: paths are absolute, and what is not given is in the data
+    folder.
 
     Raises: ConfigError.
     """
-    given = config.archive.dead_letters
-    if not given:
-        return f"{SQLITE}{data_folder(folder / 'headrace.toml') / 'dead-letters.db'}"
-    path = given.removeprefix(SQLITE)
-    if path == given or not path or path.endswith("/") or set(path) & set("?#"):
-        raise ConfigError("archive.dead_letters", "must be the URL of a file: sqlite:///dead-letters.db")
+    data = data_folder(folder / "headrace.toml")
+    dead_letters = given.dead_letters or f"{SQLITE}{data / 'dead-letters.db'}"
+    dead_letters = _file_url(dead_letters, folder, "archive.dead_letters", "sqlite:///dead-letters.db")
+    url = f"{SQLITE}{data / 'archive.db'}" if given.url == EMBEDDED else given.url
+    if url and not url.startswith(POSTGRESQL):
+        wanted = f'sqlite:///archive.db, {POSTGRESQL}USER@HOST/DATABASE, or "{EMBEDDED}"'
+        url = _file_url(url, folder, "archive.url", wanted)
+    elif url and find_spec("psycopg") is None:
+        raise ConfigError(
+            "archive.url", "needs the driver for PostgreSQL: pip install 'headrace[postgresql]'"
+        )
+    if url == dead_letters:
+        raise ConfigError("archive.url", "is the file of dead letters: give each its own")
+    return msgspec.structs.replace(given, url=url, dead_letters=dead_letters)
+
+
+def _file_url(url: str, folder: Path, key: str, wanted: str) -> str:
+    path = url.removeprefix(SQLITE)
+    if path == url or not path or path.endswith("/") or set(path) & set("?#"):
+        raise ConfigError(key, f"must be the URL of a file: {wanted}")
     return f"{SQLITE}{(folder / path).absolute()}"
 
 

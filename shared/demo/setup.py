@@ -17,6 +17,9 @@ _CONFIG = """\
 [redis]
 url = "embedded"
 
+[archive]
+url = "embedded"
+
 [ingress]
 host = "{host}"
 port = {port}

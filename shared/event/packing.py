@@ -36,8 +36,7 @@ _decode = msgspec.msgpack.Decoder(Packed).decode
 
 def pack(event_id: str, event: Packed) -> bytes:
     """Return the compressed value."""
-    deflate = zlib.compressobj(wbits=_RAW, zdict=_dictionary(DICTIONARY) + _own(event_id))
-    return bytes([DICTIONARY]) + deflate.compress(_encode(event)) + deflate.flush()
+    return compress(event_id, _encode(event))
 
 
 def unpack(event_id: str, value: bytes) -> Packed:
@@ -46,10 +45,31 @@ def unpack(event_id: str, value: bytes) -> Packed:
     Raises: ValueError if neither this version nor an earlier one wrote it.
     """
     try:
+        return _decode(decompress(event_id, value))
+    except msgspec.MsgspecError:
+        raise _later(event_id) from None
+
+
+def compress(event_id: str, value: bytes) -> bytes:
+    """Return something of an event compressed, with a dictionary of what events have."""
+    deflate = zlib.compressobj(wbits=_RAW, zdict=_dictionary(DICTIONARY) + _own(event_id))
+    return bytes([DICTIONARY]) + deflate.compress(value) + deflate.flush()
+
+
+def decompress(event_id: str, value: bytes) -> bytes:
+    """Return what `compress` was given.
+
+    Raises: ValueError if neither this version nor an earlier one wrote it.
+    """
+    try:
         inflate = zlib.decompressobj(wbits=_RAW, zdict=_dictionary(value[0]) + _own(event_id))
-        return _decode(inflate.decompress(value[1:]))
-    except (FileNotFoundError, zlib.error, msgspec.MsgspecError):
-        raise ValueError(f"{event_id} was packed by a later version of Headrace") from None
+        return inflate.decompress(value[1:])
+    except (FileNotFoundError, zlib.error):
+        raise _later(event_id) from None
+
+
+def _later(event_id: str) -> ValueError:
+    return ValueError(f"{event_id} was packed by a later version of Headrace")
 
 
 @cache

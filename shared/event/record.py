@@ -67,6 +67,19 @@ class Data(msgspec.Struct, frozen=True):
     details: dict[str, Any]
 
 
+class Shown(msgspec.Struct, frozen=True):
+    """The part of an event's `data` that names nobody."""
+
+    provider: str
+    provider_event: str | None = None
+    transaction_id: str | None = None
+    payment_id: str | None = None
+    money: Money | None = None
+    status: str | None = None
+    provider_status: str | None = None
+    occurred_at: str | None = None
+
+
 def attributes_of(event: Event, *, id: str, source: str, received_ms: int) -> Attributes:
     """Return the context attributes of an event of a source."""
     return Attributes(

@@ -7,13 +7,13 @@ import msgspec
 
 from shared.event.canonical import Money
 from shared.event.ids import received_ms
+from shared.event.record import Shown
 from shared.event.timeline import Happened
 from shared.event.times import rfc3339_ms
 from shared.store import keys
 from shared.store.client import RedisClient, translated
 from shared.store.context import Context
 from shared.store.events import read_fields
-from shared.store.views import Shown
 
 AT_ONCE = 50  # `data` may be as large as a body
 

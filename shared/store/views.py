@@ -11,6 +11,7 @@ import msgspec
 from shared.archive.letter import ENDED
 from shared.event.canonical import Money
 from shared.event.ids import received_ms
+from shared.event.record import Shown
 from shared.event.times import rfc3339_ms
 from shared.store.context import read_context
 from shared.store.due import Attempt
@@ -60,6 +61,10 @@ class EventView(Kept, frozen=True, kw_only=True, tag="admitted"):
     copies: int
     differing: int
     copy_of: str | None
+
+    def state_for(self, target: str, state: str) -> bool:
+        """Tell whether the delivery to a target, one of the event's, is in this state."""
+        return target in self.held if state == HELD else self.deliveries[target] == state
 
     def is_in(self, state: str) -> bool:
         """Tell whether one of its deliveries is in this state; for `unmatched`, whether it has none."""
@@ -149,19 +154,6 @@ class DeadLetter(msgspec.Struct, frozen=True):
 HEAD = ["attributes", "targets", "copies", "differing", "copy_of", "ordered", "transaction"]
 COPY = ["source", "of", "differs"]
 QUARANTINED = ["source", "code", "detail"]
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """The part of an event's `data` that names nobody."""
-
-    provider: str
-    provider_event: str | None = None
-    transaction_id: str | None = None
-    payment_id: str | None = None
-    money: Money | None = None
-    status: str | None = None
-    provider_status: str | None = None
-    occurred_at: str | None = None
 
 
 _shown = msgspec.json.Decoder(Shown).decode

@@ -29,6 +29,7 @@ VALUES: dict[str, list[Any]] = {
     "ingress.host": ["127.0.0.1", "127.0.0.2"],
     "ingress.public_url": ["https://a.example.com", "https://b.example.com"],
     "ingress.trusted_proxies": [[], ["10.0.0.0/8"], ["10.0.0.0/16"]],
+    "archive.url": [None, "sqlite:///archive.db", "sqlite:///other.db", "embedded"],
     "archive.dead_letters": [None, "sqlite:///a.db", "sqlite:///b.db", "sqlite:////a.db"],
     "egress.proxy": ["http://proxy:3128", "http://other:3128", "http://user:one@proxy:3128"],
     "sources.name": ["one", "two"],

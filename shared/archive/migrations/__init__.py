@@ -1,0 +1,1 @@
+"""The steps by which Alembic brings the schema of the archive up to date."""
