@@ -49,6 +49,7 @@ class Retention:
     def configure(self, config: Config) -> None:
         """Apply a configuration from the next round on."""
         self._events_ms = config.retention.events.ms
+        self._archives = bool(config.archive.url)  # then it moves finished events, and none is removed before
         self._dead_letters_ms = config.retention.dead_letters.ms
         self._sources = [source.name for source in config.sources]
         self._known = [target.name for target in config.targets]
@@ -85,6 +86,7 @@ class Retention:
                 events_ms=self._events_ms,
                 dead_letters_ms=self._dead_letters_ms,
                 under_pressure=self._under_pressure,
+                archives=self._archives,
             )
             removed += part
             more = part.total == REMOVE_AT_ONCE

@@ -6,7 +6,7 @@ import socket
 from uuid import uuid4
 
 from shared.config.reload import ConfigFile
-from shared.errors import StoreUnavailable, StoreUnfit
+from shared.errors import ArchiveUnfit, StoreUnavailable, StoreUnfit
 from shared.http import Egress
 from shared.process import garbage
 from shared.process.background import BackgroundTasks, end_process
@@ -20,6 +20,7 @@ from shared.store.lanes import Lanes
 from shared.store.targets import Targets
 from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
+from workers.archiving import Archivist
 from workers.deliver import Deliverer
 from workers.loop import LoopThread
 from workers.packing import Packing
@@ -77,11 +78,13 @@ class Runtime:
         self._shares = ShareKeeper(config, self.name, self._client)
         self._retention = Retention(config, self.name, self._client)
         self._packing = Packing(config, self.name, self._client)
+        self._archivist = Archivist(config, self.name, self._client)
         self._background = BackgroundTasks()
         self._sweeping = self._background.start("sweep", self._sweeper.run())
         self._background.start("shares", self._shares.run())
         self._background.start("retention", self._retention.run())
         self._background.start("packing", self._pack())
+        self._background.start("archive", self._archive())
         self._background.start("configuration file", self._follow_file())
         self._watching = self._background.start("watch", self._watchdog.run())
 
@@ -89,6 +92,12 @@ class Runtime:
         try:
             await self._packing.run()
         except StoreUnfit as error:
+            end_refused(error)
+
+    async def _archive(self) -> None:
+        try:
+            await self._archivist.run()
+        except ArchiveUnfit as error:
             end_refused(error)
 
     def reload_soon(self) -> None:
@@ -109,6 +118,7 @@ class Runtime:
                 self._shares,
                 self._retention,
                 self._packing,
+                self._archivist,
             ):
                 part.configure(self._file.config)
 
@@ -163,4 +173,5 @@ class Runtime:
         await asyncio.wait([self._sweeping], timeout=1.0)  # it may be waiting for a Redis that is away
         await self._background.stop()
         await self._egress.close()
+        self._archivist.close()
         await self._client.close()

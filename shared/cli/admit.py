@@ -12,6 +12,8 @@ from shared.cli.running import ask, running_config
 from shared.cli.wording import counted
 from shared.errors import CommandFailed
 from shared.nearest import nearest_first
+from shared.operations.archived import Archived
+from shared.operations.disk import archive_of
 from shared.operations.readmissions import Held, ReadmissionPlan, Readmissions, Readmitted
 from shared.routing.reading import POISON, Reader
 from shared.settings import Config
@@ -96,7 +98,9 @@ def _check_code(config: Config, code: str | None) -> None:
 
 
 def _readmissions(client: RedisClient, config: Config) -> Readmissions:
-    return Readmissions(client, Reader(config), retention_ms=config.retention.events.ms)
+    reader = archive_of(config)
+    archive = None if reader is None else Archived(reader)
+    return Readmissions(client, Reader(config), retention_ms=config.retention.events.ms, archive=archive)
 
 
 def _is_held(config: Config, receipt: str) -> bool:

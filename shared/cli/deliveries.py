@@ -9,8 +9,7 @@ from shared.cli.printing import print_json, print_table
 from shared.cli.running import ask, running_config
 from shared.cli.wording import seconds
 from shared.errors import CommandFailed
-from shared.operations.disk import dead_letter_file
-from shared.operations.events import Events
+from shared.operations.events import events_of
 from shared.settings import Config
 from shared.store.views import AttemptView, CopyView, DeadLetter, DeliveryView, EventView, InboxView
 
@@ -32,10 +31,11 @@ def command(event: str, answers: bool, config: str | None, as_json: bool) -> Non
     if isinstance(kept, EventView):
         id = kept.id
         concurrency = {target.name: target.concurrency for target in settings.targets}
-        file = dead_letter_file(settings)
         views = ask(
             settings,
-            lambda client: Events(client, file).deliveries(id, answers=answers, concurrency=concurrency),
+            lambda client: events_of(client, settings).deliveries(
+                id, answers=answers, concurrency=concurrency
+            ),
         )
         if views is None:
             raise CommandFailed(f"{id} was removed by retention")

@@ -1,35 +1,34 @@
 """`headrace events`: list events, or show what one receipt stands for."""
 
 from collections import Counter
+from typing import Any
 
 import click
 import msgspec
 
 from shared.cli import config_option, json_option
 from shared.cli.names import check_narrowing
-from shared.cli.parameters import EVENT_ID, Moment, limit_option, span, span_options
+from shared.cli.parameters import EVENT_ID, limit_option
 from shared.cli.printing import print_bytes, print_fields, print_json, print_table
 from shared.cli.running import ask, running_config
+from shared.cli.searching import search, search_options
 from shared.cli.wording import amount, copies_suppressed, seconds
 from shared.delivery.formats import compose
 from shared.errors import CommandFailed
 from shared.event.record import EventRecord
-from shared.operations.disk import dead_letter_file
-from shared.operations.events import Events
+from shared.operations.events import events_of
 from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
-from shared.store.records import Records, Selected
 from shared.store.views import HELD, STATES, CopyView, EventView, InboxView, Kept, QuarantineView
+from shared.store.walk import Span
 
 
 @click.command("events")
 @click.argument("event", type=EVENT_ID, required=False)
 @limit_option
-@click.option("--source", help="Only events of this source.")
-@click.option("--type", "type_", metavar="GLOB", help="Only events of these canonical types: payment.*")
-@click.option("--state", type=click.Choice(STATES), help="Only events with a delivery in this state.")
-@span_options("came in")
+@search_options
+@click.option("--before", type=EVENT_ID, metavar="EVENT", help="Only what comes after EVENT in the list.")
 @click.option("--duplicates", is_flag=True, help="List recorded duplicates instead.")
 @click.option("--payload", is_flag=True, help="With EVENT: print the event as it is delivered.")
 @config_option
@@ -37,15 +36,12 @@ from shared.store.views import HELD, STATES, CopyView, EventView, InboxView, Kep
 def command(
     event: str | None,
     limit: int,
-    source: str | None,
-    type_: str | None,
-    state: str | None,
-    since: Moment | None,
-    until: Moment | None,
+    before: str | None,
     duplicates: bool,
     payload: bool,
     config: str | None,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """List events, newest first; or show what became of EVENT, the id that the provider's 200 carried.
 
@@ -56,23 +52,21 @@ def command(
         return
     if payload:
         raise click.UsageError("--payload needs an EVENT")
-    if duplicates and (type_ or state):
-        raise click.UsageError("--duplicates takes neither --type nor --state: a duplicate was never read")
-
+    given = {name for name, value in options.items() if value is not None}
+    if duplicates and (unfit := given - {"source", "since", "until"}):
+        option = min(unfit).replace("_", "-")
+        raise click.UsageError(f"--duplicates does not take --{option}: a duplicate was never read")
     settings = running_config(config)
 
     async def read(client: RedisClient) -> list[EventView] | list[CopyView]:
-        records = Records(client)
-        within = span(since, until, await now_ms(client))
+        events, wanted = events_of(client, settings), search(await now_ms(client), **options)
         if duplicates:
-            return await records.duplicates(within, source, limit)
-        return await Events(client, dead_letter_file(settings)).events(
-            Selected(within, source, type_, state), limit
-        )
+            return await events.copies(Span(wanted.since_ms, wanted.until_ms), wanted.source, limit, before)
+        return await events.events(wanted, limit, before)
 
     found = ask(settings, read)
     if not found:
-        check_narrowing(settings, source, type_)
+        check_narrowing(settings, options["source"], options["type"])
     if as_json:
         print_json({"duplicates" if duplicates else "events": found})
     elif not found:
@@ -88,7 +82,7 @@ def command(
             [_event_row(view) for view in found if isinstance(view, EventView)],
         )
     if len(found) == limit and not as_json:
-        click.echo(f"\nThe newest {limit}; there may be more: --limit, --until")
+        click.echo(f"\nThe first {limit}; there may be more: --limit, or --before {found[-1].id}")
     if duplicates and found and not as_json:
         click.echo("\nAdmit one as an event of its own: headrace admit RECEIPT")
 
@@ -117,7 +111,7 @@ def summary(view: EventView) -> str:
 def find(config: Config, event: str) -> Kept:
     """Return what an id stands for. Raises: CommandFailed if nothing is known of it."""
     sources = [source.name for source in config.sources]
-    found = ask(config, lambda client: Events(client, dead_letter_file(config)).find(event, sources))
+    found = ask(config, lambda client: events_of(client, config).find(event, sources))
     if found is None:
         raise CommandFailed(
             f"{event} is not here: never received by this gateway, or removed by retention (retention.events)"
@@ -140,11 +134,7 @@ def admitted(config: Config, event: str) -> str:
 def show(config: Config, event: str, *, payload: bool, as_json: bool) -> None:
     """Print what an id stands for. Raises: CommandFailed."""
     kept = find(config, event)
-    body = (
-        ask(config, lambda client: Events(client, dead_letter_file(config)).payload(kept))
-        if payload
-        else None
-    )
+    body = ask(config, lambda client: events_of(client, config).payload(kept)) if payload else None
     if payload and body is None:
         of = f": it is the same as that of {kept.of}" if isinstance(kept, CopyView) else ""
         raise CommandFailed(f"the payload of {event} is not kept{of}")

@@ -13,7 +13,7 @@ from shared.cli.printing import print_json
 from shared.cli.running import ask, running_config
 from shared.cli.wording import counted
 from shared.errors import CommandFailed
-from shared.operations.disk import dead_letter_file
+from shared.operations.disk import archive_of, dead_letter_file
 from shared.operations.replays import Replayed, ReplayPlan, Replays, Selection
 from shared.settings import Config
 from shared.store.client import RedisClient
@@ -59,7 +59,7 @@ def command(
     names = [target.name for target in settings.targets]
     _check_targets(names, dead_letters, to)
     ids = tuple(admitted(settings, event) for event in events)
-    file = dead_letter_file(settings)
+    file, archive = dead_letter_file(settings), archive_of(settings)
 
     async def count(client: RedisClient) -> tuple[Selection, ReplayPlan]:
         selection = Selection(
@@ -70,7 +70,7 @@ def command(
             type=type_,
             to=to,
         )
-        return selection, await Replays(client, names, file).plan(selection)
+        return selection, await Replays(client, names, file, archive).plan(selection)
 
     selection, plan = ask(settings, count)
     if not plan.total and not plan.waiting and not plan.unserved:
@@ -117,10 +117,12 @@ def _announce(plan: ReplayPlan, *, dry_run: bool, err: bool) -> None:
 
 
 def _run(config: Config, names: Sequence[str], selection: Selection, plan: ReplayPlan) -> Replayed:
-    file = dead_letter_file(config)
+    file, archive = dead_letter_file(config), archive_of(config)
     return run_showing(
         config,
-        lambda client, done: Replays(client, names, file).run(selection, plan, user=user(), done=done),
+        lambda client, done: Replays(client, names, file, archive).run(
+            selection, plan, user=user(), done=done
+        ),
         "deliveries",
         plan.total,
         then="Those are on their way",

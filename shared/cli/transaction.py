@@ -8,8 +8,7 @@ from shared.cli.running import ask, running_config
 from shared.cli.wording import amount, copies_suppressed, counted, seconds
 from shared.errors import CommandFailed
 from shared.event.timeline import Happened, Sum, Timeline, TimelineStep, timeline
-from shared.operations.disk import dead_letter_file
-from shared.operations.events import Events
+from shared.operations.events import events_of
 from shared.providers import ADAPTERS
 from shared.settings import Config
 from shared.store.client import RedisClient
@@ -33,10 +32,8 @@ def command(provider: str, transaction: str, source: str | None, config: str | N
     settings = running_config(config)
     source = _source(settings, provider, source)
 
-    file = dead_letter_file(settings)
-
     async def read(client: RedisClient) -> list[Happened]:
-        return await Events(client, file).transaction(provider, transaction, source)
+        return await events_of(client, settings).transaction(provider, transaction, source)
 
     events = ask(settings, read)
     if not events:

@@ -1,4 +1,6 @@
-"""The dead letters on disk. The file is opened only if it exists."""
+"""What is kept outside of Redis: the archive, and the dead letters on disk, whose file is opened only if it
+exists.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from shared.store.letters import Letters
 
 if TYPE_CHECKING:  # SQLAlchemy takes a third of a second to import, and most gateways never need it
     from shared.archive.dead_letters import DeadLetterFile
+    from shared.archive.reader import Reader
 
 
 def dead_letter_file(config: Config) -> DeadLetterFile | None:
@@ -23,6 +26,16 @@ def dead_letter_file(config: Config) -> DeadLetterFile | None:
     from shared.archive.dead_letters import DeadLetterFile
 
     return DeadLetterFile(url)
+
+
+def archive_of(config: Config) -> Reader | None:
+    """Return a reader of the archive, None if there is none."""
+    if not config.archive.url:
+        return None
+    from shared.archive.database import Database
+    from shared.archive.reader import Reader
+
+    return Reader(Database(config.archive.url))
 
 
 def path_of(url: str) -> Path:

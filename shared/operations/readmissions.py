@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.event.ids import stream_id
+from shared.operations.archived import Archived
 from shared.routing.reading import POISON, Reader
 from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Place, Quarantine, admit
 from shared.store.audit import named, note
@@ -19,6 +20,7 @@ from shared.store.client import RedisClient, translated
 from shared.store.context import of_source
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.events import read_fields
+from shared.store.finished import put_back
 from shared.store.walk import Span, walk
 
 AT_ONCE = 50  # with their bodies
@@ -88,11 +90,14 @@ class _Batch(msgspec.Struct, frozen=True):
 class Readmissions:
     """Admits requests that were held back."""
 
-    def __init__(self, client: RedisClient, reader: Reader, *, retention_ms: int) -> None:
+    def __init__(
+        self, client: RedisClient, reader: Reader, *, retention_ms: int, archive: Archived | None = None
+    ) -> None:
         self._client = client
         self._keys = client.keys
         self._reader = reader
         self._retention_ms = retention_ms
+        self._archive = archive
 
     async def plan(self, held: Held) -> ReadmissionPlan:
         """Read what is selected, and count what could be admitted. Raises: StoreUnavailable."""
@@ -223,8 +228,14 @@ class Readmissions:
         )
 
     async def _copy(self, id: str) -> Entry | None:
-        """Return a suppressed copy; if it has no body of its own, with the first's."""
+        """Return a suppressed copy; if it has no body of its own, with the first's.
+
+        An archived one is put back: it can be admitted from Redis alone.
+        """
         redis: Any = self._client.redis
+        archived = None if self._archive is None else await self._archive.copy(id)
+        if archived is not None:
+            await put_back(self._client, archived)
         with translated():
             source, headers = await redis.hmget(self._keys.duplicate(id), ["source", "headers"])
             at = id
@@ -237,6 +248,8 @@ class Readmissions:
                     [[body]] = await read_fields(self._client, [(at, ["body"])])
                 if body is None:
                     body = await redis.hget(self._keys.quarantined(at), "body")
+                if body is None and self._archive is not None:
+                    body = next((event.body for event in await self._archive.events([at])), None)
                 if body is not None:
                     return _entry(id, source, body, headers)
         return None

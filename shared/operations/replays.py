@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from shared.archive.letter import StoredLetter
+from shared.archive.months import first_id
 from shared.operations.disk import certain
 from shared.store.audit import named, note
 from shared.store.bells import Bells
@@ -29,6 +30,7 @@ from shared.store.walk import Span, walk
 
 if TYPE_CHECKING:
     from shared.archive.dead_letters import DeadLetterFile
+    from shared.archive.reader import Reader
     from shared.operations.returns import Returns
 
 AT_ONCE = 500
@@ -91,18 +93,23 @@ class Replays:
     """Sends recorded events again."""
 
     def __init__(
-        self, client: RedisClient, targets: Sequence[str], file: DeadLetterFile | None = None
+        self,
+        client: RedisClient,
+        targets: Sequence[str],
+        file: DeadLetterFile | None = None,
+        archive: Reader | None = None,
     ) -> None:
         """`targets` are the names of the configured targets: nothing is sent to any other."""
         self._client = client
         self._keys = client.keys
         self._letters = Letters(client)
         self._file = file
+        self._archive = archive
         self._returns: Returns | None = None
-        if file is not None:
+        if file is not None or archive is not None:
             from shared.operations.returns import Returns
 
-            self._returns = Returns(client, file)
+            self._returns = Returns(client, file, archive)
         self._targets = tuple(targets)
 
     async def plan(self, selection: Selection) -> ReplayPlan:
@@ -184,12 +191,40 @@ class Replays:
             else [self._keys.dead(dead)]
         )
         # What a replay sends, and what dies again, is then outside of the span or behind the walk.
+        after = first_id(selection.span.since_ms)
         async for members in walk(self._client, sets, selection.span, newest_first=False, page=AT_ONCE):
-            yield [member.id for member in members if of_source(member.id, selection.source)]
-        async for page in self._on_disk(selection.span, dead):
-            ids = list(dict.fromkeys(letter.id for letter in page if of_source(letter.id, selection.source)))
-            # The walk has found events that Redis still holds, unless dead letters are selected.
-            yield ids if dead is not None else await self._letters.gone(ids)
+            page = [member.id for member in members]
+            if dead is None:
+                # Between two of Redis's pages: what is archived meanwhile is found, and nothing twice.
+                async for archived in self._in_archive(after, page[-1]):
+                    yield self._of_source([id for id in archived if id not in page], selection)
+                after = page[-1]
+            yield self._of_source(page, selection)
+        if dead is None:
+            async for archived in self._in_archive(after, first_id(selection.span.until_ms + 1)):
+                yield self._of_source(archived, selection)
+        async for letters in self._on_disk(selection.span, dead):
+            ids = self._of_source(list(dict.fromkeys(letter.id for letter in letters)), selection)
+            # Events that Redis or the archive have were found above, unless dead letters are selected.
+            yield ids if dead is not None else await self._only_on_disk(ids)
+
+    def _of_source(self, ids: Sequence[str], selection: Selection) -> list[str]:
+        return [id for id in ids if of_source(id, selection.source)]
+
+    async def _in_archive(self, after: str, until: str) -> AsyncIterator[list[str]]:
+        """Yield the ids of archived events after one id, up to another one, oldest first."""
+        if self._archive is None:
+            return
+        while page := await asyncio.to_thread(self._archive.ids, after, until, AT_ONCE):
+            after = page[-1]
+            yield page
+
+    async def _only_on_disk(self, ids: Sequence[str]) -> list[str]:
+        gone = await self._letters.gone(ids)
+        if self._archive is None or not gone:
+            return gone
+        archived = {known.id for known in await asyncio.to_thread(self._archive.known, gone)}
+        return [id for id in gone if id not in archived]
 
     async def _on_disk(self, span: Span, dead: str | None) -> AsyncIterator[list[StoredLetter]]:
         """Yield the letters on the disk, oldest first: of one target by when they died, or all by receipt."""
@@ -220,8 +255,16 @@ class Replays:
         fields = ["attributes", "targets", *(f"end:{name}" for name in candidates)]
         replies = await read_fields(self._client, [(id, fields) for id in ids])
         heads = dict(zip(ids, replies, strict=True))
-        if self._file is not None:
+        gone = [id for id, head in heads.items() if head[0] is None]
+        if self._archive is not None and gone:
+            for event in await asyncio.to_thread(self._archive.events, gone):
+                heads[event.id] = [
+                    event.attributes,
+                    event.fields["targets"],
+                    *(b"disk" for _ in candidates),  # none of them waits
+                ]
             gone = [id for id, head in heads.items() if head[0] is None]
+        if self._file is not None:
             for letter in await asyncio.to_thread(self._file.of_events, gone) if gone else []:
                 heads[letter.id] = [
                     letter.attributes,

@@ -27,13 +27,14 @@ class Whole(msgspec.Struct, frozen=True):
     """All that Redis holds of an event: its fields as if it were not packed, and its attempts.
 
     `packed` is the field of that name: when it was packed; None if it is not. `apart` are the attempts that
-    are not packed with it.
+    are not packed with it. `count` is how many fields its hash has.
     """
 
     fields: dict[bytes, bytes]
     attempts: Attempts
-    packed: bytes | None = None
-    apart: tuple[bytes, ...] = ()
+    packed: bytes | None
+    apart: tuple[bytes, ...]
+    count: int
 
 
 async def read_fields(client: RedisClient, wanted: Sequence[tuple[str, Sequence[str]]]) -> list[list[Any]]:
@@ -161,9 +162,9 @@ def _attempts(packed: Packed) -> Attempts:
 def _whole(id: str, fields: Mapping[bytes, bytes], apart: Attempts) -> Whole:
     found = _unpacked(id, [fields.get(name.encode()) for name in PIECES])
     if found is None:
-        return Whole(dict(fields), apart, apart=tuple(apart))
+        return Whole(dict(fields), apart, None, tuple(apart), len(fields))
     own = {name: value for name, value in fields.items() if name not in _NOT_ITS_OWN}
-    return Whole(own | _fields(found), _attempts(found) | apart, fields[b"packed"], tuple(apart))
+    return Whole(own | _fields(found), _attempts(found) | apart, fields[b"packed"], tuple(apart), len(fields))
 
 
 _NOT_ITS_OWN = frozenset({b"packed", *(name.encode() for name in PIECES)})

@@ -80,11 +80,13 @@ How work is announced and kept
     hr:sweeper:<d>          string: which worker sweeps now, of those whose configuration has the same names
                             of sources and targets (<d> is a short digest of them); expires after a second
     hr:duty:<duty>:<d>      string: which worker has a duty, of those whose configuration has the same names:
-                            `shares` (measures them, moves dead letters to disk) or `retention`; expires after
-                            seconds
+                            `shares` (measures them, moves dead letters to disk), `retention`, `packing` or
+                            `archive`; expires after seconds
     hr:shares               hash: <d> → JSON (shared.store.shares.Verdict): which targets and sources are past
                             their share of memory, and what sources that left the configuration have in their
                             inboxes
+    hr:archive              string: JSON (shared.store.archive_state.ArchiveState): how the archive takes up
+                            what is finished; expires after a minute
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
     hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
                             (`replay`, `admit`), `user`, `selected` (JSON), and how many (JSON):
@@ -179,6 +181,11 @@ class Keys(msgspec.Struct, frozen=True):
     def shares(self) -> str:
         """Which targets and sources are past their share of memory."""
         return f"{self.prefix}shares"
+
+    @property
+    def archive(self) -> str:
+        """How moving to the archive goes."""
+        return f"{self.prefix}archive"
 
     def inbox(self, source: str) -> str:
         """The stream of requests that a source has received."""

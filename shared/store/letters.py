@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from shared.archive.event import ArchivedEvent
 from shared.archive.letter import StoredLetter, ends_of
 from shared.delivery.verdicts import Reason
 from shared.event.ids import received_ms
+from shared.event.record import JSON
 from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.context import read_context
 from shared.store.events import fitting, read_whole
@@ -134,17 +136,17 @@ class Letters:
         return [result.decode() for result in await self._client.run("discard", [], args)]
 
     async def put_back_and_replay(
-        self, target: str, ids: Sequence[str], letters: Sequence[Sequence[StoredLetter]]
+        self, target: str, ids: Sequence[str], records: Sequence[Sequence[str | bytes | int | float]]
     ) -> list[str]:
         """Put the records of events back that are gone, and send events to a target again.
 
-        `letters` are complete, those of one event together. It is one transaction: retention could remove a
+        `records` are of `record_of` or `archived_record`. It is one transaction: retention could remove a
         record that is back and not yet open again. Returns the reply of `replay.lua` for each of `ids`.
 
         Raises: StoreUnavailable.
         """
         places = [self._keys.due(target), self._keys.leased(target), self._keys.dead(target)]
-        back: list[NamedCall] = [("come_back", [], _record(each)) for each in letters]
+        back: list[NamedCall] = [("come_back", [], record) for record in records]
         replies = await self._client.run_as_one([*back, ("replay", places, [target, *ids])])
         return [result.decode() for result in replies[-1]]
 
@@ -222,8 +224,26 @@ def _letter(target: str, id: str, event: dict[bytes, bytes], attempts: dict[byte
     )
 
 
-def _record(letters: Sequence[StoredLetter]) -> list[str | bytes | int | float]:
-    """Return the arguments of `come_back.lua`: the record of an event, from all its letters."""
+def archived_record(event: ArchivedEvent, letters: Sequence[StoredLetter]) -> list[str | bytes | int | float]:
+    """Return the arguments of `come_back.lua`: the record of an event, from the archive.
+
+    `letters` are those of its dead letters that are on the disk, complete.
+    """
+    attempts: dict[str, bytes] = dict(event.attempts)
+    fields = event.fields | {"attributes": event.attributes, "data": event.data, "body": event.body}
+    fields |= {"type": event.content_type.encode()} if event.content_type != JSON else {}
+    for letter in letters:
+        made = msgspec.json.decode(letter.attempts, type=dict[str, msgspec.Raw])
+        attempts |= {field: bytes(attempt) for field, attempt in made.items()}
+        fields |= {f"why:{letter.target}": letter.why.encode()} if letter.why else {}
+    args: list[str | bytes | int | float] = [event.id, len(attempts)]
+    for name, value in (*attempts.items(), *fields.items()):
+        args += [name, value]
+    return [*args, "open", 0]
+
+
+def record_of(letters: Sequence[StoredLetter]) -> list[str | bytes | int | float]:
+    """Return the arguments of `come_back.lua`: the record of an event, from all its letters, complete."""
     first = letters[0]
     ends = ends_of(letters) | dict.fromkeys((letter.target for letter in letters), "disk")
     attempts: dict[str, msgspec.Raw] = {}

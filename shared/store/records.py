@@ -1,17 +1,16 @@
 """Reads requests and events for operators: what came in, and what became of it."""
 
-import fnmatch
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
-
-from shared.event.ids import stream_id
+from shared.archive.search import Search
+from shared.event.ids import received_ms, stream_id
 from shared.event.record import EventRecord
 from shared.store.client import RedisClient, translated
 from shared.store.context import of_source, read_context
-from shared.store.events import read_fields, read_records
+from shared.store.events import read_attempts, read_fields, read_records
+from shared.store.searching import takes, takes_attempts, takes_payload
 from shared.store.views import (
     COPY,
     HEAD,
@@ -30,17 +29,9 @@ from shared.store.views import (
 )
 from shared.store.walk import ALWAYS, Member, Span, walk
 
+ALL = Search()
 READ_AT_ONCE = 200
 DATA_AT_ONCE = 50  # `data` may be as large as a body
-
-
-class Selected(msgspec.Struct, frozen=True):
-    """Which events to list: those of a span with this source, type (a glob) and state, as far as given."""
-
-    span: Span
-    source: str | None = None
-    type: str | None = None
-    state: str | None = None
 
 
 class Records:
@@ -69,7 +60,7 @@ class Records:
             pipe.hget(self._keys.alone(source), entry)
             admitted, copy, own_body, quarantined, size, waiting, takes = await pipe.execute()
         if admitted:
-            found = await self._views([event_id], None, None)
+            found = await self._views([event_id])
             return found[0] if found else None  # retention may come between
         if copy[0] is not None:
             return copy_view(event_id, copy, own_body=bool(own_body))
@@ -100,8 +91,11 @@ class Records:
                 body = await redis.hget(key(kept.id), "body")
         return None if body is None else bytes(body)
 
-    async def events(self, wanted: Selected, limit: int) -> list[EventView]:
-        """Return up to `limit` events, newest first. Raises: StoreUnavailable."""
+    async def events(self, wanted: Search, limit: int, before: str | None = None) -> list[EventView]:
+        """Return up to `limit` events, newest first; with `before`, only those whose ids are smaller.
+
+        Raises: StoreUnavailable.
+        """
         # An event with a delivery that waits, or a dead letter, is open.
         sets = (
             [self._keys.open]
@@ -109,17 +103,30 @@ class Records:
             else [self._keys.open, self._keys.finished, self._keys.packed]
         )
         views: list[EventView] = []
-        async for members in walk(self._client, sets, wanted.span, newest_first=True, page=READ_AT_ONCE):
-            ids = [member.id for member in members if of_source(member.id, wanted.source)]
-            views += await self._views(ids, wanted.type, wanted.state, limit - len(views))
+        span = Span(wanted.since_ms, received_ms(before) if before else wanted.until_ms)
+        async for members in walk(self._client, sets, span, newest_first=True, page=READ_AT_ONCE):
+            ids = [
+                member.id
+                for member in members
+                if of_source(member.id, wanted.source) and (before is None or member.id < before)
+            ]
+            views += await self._views(ids, wanted, limit - len(views))
             if len(views) >= limit:
                 break
         return views
 
-    async def duplicates(self, span: Span, source: str | None, limit: int) -> list[CopyView]:
-        """Return up to `limit` recorded duplicates, newest first. Raises: StoreUnavailable."""
+    async def duplicates(
+        self, span: Span, source: str | None, limit: int, before: str | None = None
+    ) -> list[CopyView]:
+        """Return up to `limit` recorded duplicates, newest first; `before` as of `events`.
+
+        Raises: StoreUnavailable.
+        """
         views: list[CopyView] = []
-        async for members in self._newest(self._keys.duplicates, span, source):
+        if before is not None:
+            span = Span(span.since_ms, received_ms(before))
+        async for page in self._newest(self._keys.duplicates, span, source):
+            members = [member for member in page if before is None or member.id < before]
             with translated():
                 pipe = self._client.redis.pipeline(transaction=False)
                 for member in members:
@@ -166,34 +173,40 @@ class Records:
                 codes.update(code.decode() for code in await pipe.execute() if code is not None)
         return dict(codes)
 
-    async def views(self, ids: Sequence[str]) -> list[EventView]:
-        """Return the events among `ids` that are there. Raises: StoreUnavailable."""
-        return await self._views(ids, None, None, len(ids))
+    async def views(self, ids: Sequence[str], wanted: Search = ALL) -> list[EventView]:
+        """Return the events among `ids` that are there and searched for. Raises: StoreUnavailable."""
+        return await self._views(ids, wanted, len(ids))
 
     async def _newest(self, key: str, span: Span, source: str | None) -> AsyncIterator[list[Member]]:
         async for members in walk(self._client, [key], span, newest_first=True, page=READ_AT_ONCE):
             yield [member for member in members if of_source(member.id, source)]
 
-    async def _views(
-        self, ids: Sequence[str], type: str | None, state: str | None, limit: int = 1
-    ) -> list[EventView]:
-        """Return the events among `ids` that are there and have this type and state."""
+    async def _views(self, ids: Sequence[str], wanted: Search = ALL, limit: int = 1) -> list[EventView]:
+        """Return up to `limit` of the events among `ids` that are there and searched for."""
         heads = await read_fields(self._client, [(id, HEAD) for id in ids])
-        wanted = [
+        rows = [
             (id, head)
             for id, head in zip(ids, heads, strict=True)
-            if head[0] is not None and (type is None or fnmatch.fnmatchcase(read_context(head[0]).type, type))
+            if head[0] is not None and wanted.takes_type(read_context(head[0]).type)
         ]
         views: list[EventView] = []
-        for start in range(0, len(wanted), DATA_AT_ONCE):
-            views += [
-                view
-                for view in await self._complete(wanted[start : start + DATA_AT_ONCE])
-                if state is None or view.is_in(state)
-            ]
+        for start in range(0, len(rows), DATA_AT_ONCE):
+            part = await self._complete(rows[start : start + DATA_AT_ONCE])
+            views += await self._searched([view for view in part if takes(wanted, view)], wanted)
             if len(views) >= limit:
                 break
         return views[:limit]
+
+    async def _searched(self, views: list[EventView], wanted: Search) -> list[EventView]:
+        """Return those of these events whose attempts and payloads are searched for, too."""
+        if wanted.of_attempts:
+            attempts = await read_attempts(self._client, [view.id for view in views])
+            views = [view for view, made in zip(views, attempts, strict=True) if takes_attempts(wanted, made)]
+        if wanted.of_payload:
+            records = await read_records(self._client, [view.id for view in views])
+            pairs = zip(views, records, strict=True)
+            views = [view for view, record in pairs if record is not None and takes_payload(wanted, record)]
+        return views
 
     async def _complete(self, heads: Sequence[tuple[str, list[Any]]]) -> list[EventView]:
         """Return events from their `heads` (id, fields of `HEAD`), reading the rest."""

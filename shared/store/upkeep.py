@@ -117,17 +117,25 @@ class Upkeep:
         return await now_ms(self._client)
 
     async def retain(
-        self, targets: Sequence[str], *, events_ms: int, dead_letters_ms: int, under_pressure: bool
+        self,
+        targets: Sequence[str],
+        *,
+        events_ms: int,
+        dead_letters_ms: int,
+        under_pressure: bool,
+        archives: bool = False,
     ) -> Removed:
         """Remove at most REMOVE_AT_ONCE records that are older than retention keeps, the oldest first.
 
         `events_ms` and `dead_letters_ms` are their ages; under pressure, finished events and recorded
-        duplicates are removed at any age.
+        duplicates are removed at any age. `archives`: they are left to the archive.
 
         Raises: StoreUnavailable.
         """
         now = await now_ms(self._client)
-        received_before = "+inf" if under_pressure else now - events_ms
+        received_before: str | int = "+inf" if under_pressure else now - events_ms
+        if archives:
+            received_before = "-inf"
         counts = await self._client.run(
             "retain", [], [REMOVE_AT_ONCE, received_before, now - dead_letters_ms, *targets]
         )

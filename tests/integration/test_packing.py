@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from shared.archive.search import Search
 from shared.errors import StoreUnavailable, StoreUnfit
 from shared.event.ids import received_ms
 from shared.operations.readmissions import Held, Readmissions
@@ -25,7 +26,7 @@ from shared.store.keys import Keys
 from shared.store.layout import LAYOUT
 from shared.store.letters import Letters
 from shared.store.packer import AT_ONCE, Packer
-from shared.store.records import Records, Selected
+from shared.store.records import Records
 from shared.store.transactions import Transactions
 from shared.store.upkeep import Upkeep
 from shared.store.views import CopyView, EventView
@@ -77,7 +78,7 @@ async def shown(store: Filled, id: str) -> list[Any]:
     records = Records(store.client)
     found = await records.find(id, SOURCES)
     assert isinstance(found, EventView)
-    [listed] = await records.events(Selected(ALL, source="trustshare", type="payment.*"), 10)
+    [listed] = await records.events(Search(source="trustshare", type="payment.*"), 10)
     assert listed == found
     return [
         found,
@@ -263,7 +264,7 @@ def test_an_event_whose_record_is_gone_holds_up_no_other(redis_url: str) -> None
         await store.client.redis.delete(KEYS.event(gone), KEYS.attempts(gone))
         await pack(store)
         assert await store.client.redis.zcard(KEYS.finished) == 0
-        assert [view.id for view in await Records(store.client).events(Selected(ALL), 10)] == [kept]
+        assert [view.id for view in await Records(store.client).events(Search(), 10)] == [kept]
 
     with_redis(redis_url, check)
 
@@ -308,10 +309,10 @@ def test_finished_events_of_earlier_versions_are_packed_too(file: Path, folder: 
         redis: Any = store.client.redis
         ids = [id.decode() for id in await redis.zrange(KEYS.finished, 0, -1)]
         assert ids
-        listed, before = await Records(store.client).events(Selected(ALL), 100), await read(store, ids)
+        listed, before = await Records(store.client).events(Search(), 100), await read(store, ids)
         assert await pack(store) == len(ids)
         assert await read(store, ids) == before
-        assert await Records(store.client).events(Selected(ALL), 100) == listed
+        assert await Records(store.client).events(Search(), 100) == listed
         assert await redis.hget(KEYS.event(ids[0]), "body") is None
 
     async def read(store: Filled, ids: Sequence[str]) -> list[tuple[Any, Any]]:

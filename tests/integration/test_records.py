@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.archive.search import Search
 from shared.event.ids import event_id, received_ms
 from shared.operations.replays import Replayed, Replays, Selection
 from shared.store.dead_letters import DeadLetterList
@@ -15,7 +16,7 @@ from shared.store.deliveries import Deliveries
 from shared.store.doorbell import DELIVER, Doorbell
 from shared.store.due import End
 from shared.store.keys import Keys
-from shared.store.records import Records, Selected
+from shared.store.records import Records
 from shared.store.views import CopyView, EventView, InboxView, QuarantineView
 from shared.store.walk import Member, Span, walk
 
@@ -95,7 +96,7 @@ def test_no_view_holds_what_the_payload_says_of_people(redis_url: str) -> None:
         views = msgspec.json.encode(
             [
                 await records.find(id, SOURCES),
-                await records.events(Selected(ALL), 10),
+                await records.events(Search(), 10),
                 await records.duplicates(ALL, None, 10),
                 await records.quarantined(ALL, None, 10),
                 await deliveries.of_event(id),
@@ -120,12 +121,14 @@ def test_events_are_listed_newest_first_over_open_and_finished_ones(redis_url: s
             ids += await store.receive(PAID | {"paymentToken": f"p{n}"})
             await store.admit(*(["ledger"] if n % 2 else []))
         records = Records(store.client)
-        listed = await records.events(Selected(ALL), 100)
+        listed = await records.events(Search(), 100)
         assert [view.id for view in listed] == ids[::-1]
-        assert [view.id for view in await records.events(Selected(ALL), 2)] == ids[:-3:-1]
+        assert [view.id for view in await records.events(Search(), 2)] == ids[:-3:-1]
         third = received_ms(ids[2])
-        assert [view.id for view in await records.events(Selected(Span(third, third)), 9)] == [ids[2]]
-        nowhere = await records.events(Selected(ALL, state="unmatched"), 9)
+        assert [view.id for view in await records.events(Search(since_ms=third, until_ms=third), 9)] == [
+            ids[2]
+        ]
+        nowhere = await records.events(Search(state="unmatched"), 9)
         assert [view.id for view in nowhere] == ids[::2][::-1]
 
     with_redis(redis_url, body)
@@ -141,8 +144,8 @@ def test_events_are_selected_by_source_type_and_state(redis_url: str) -> None:
         await store.admit("ledger")
         records = Records(store.client)
 
-        async def listed(**wanted: str) -> set[str]:
-            return {view.id for view in await records.events(Selected(ALL, **wanted), 9)}
+        async def listed(**wanted: Any) -> set[str]:
+            return {view.id for view in await records.events(Search(**wanted), 9)}
 
         assert await listed(source="other") == {other}
         assert await listed(type="dispute.*") == {raised}

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.schema import VERSION
+from shared.archive.search import Search
 from shared.config.check import parse_config
 from shared.delivery.verdicts import GivenUp, Reason
 from shared.errors import ArchiveUnavailable
@@ -24,8 +25,7 @@ from shared.operations.replays import Replays, Selection
 from shared.store.clock import now_ms
 from shared.store.due import End
 from shared.store.keys import Keys
-from shared.store.letters import Letters
-from shared.store.records import Selected
+from shared.store.letters import Letters, record_of
 from shared.store.shares import Shares, Verdict
 from shared.store.views import EventView
 from shared.store.walk import Span
@@ -115,9 +115,7 @@ def test_dead_letters_that_moved_are_listed_shown_and_replayed_as_before(
             assert await events.deliveries(ids[0], answers=True) == tried
             assert await events.payload(shown) == payload
             for state in (None, "dead"):
-                assert [view.id for view in await events.events(Selected(ALWAYS, state=state), 10)] == ids[
-                    ::-1
-                ]
+                assert [view.id for view in await events.events(Search(state=state), 10)] == ids[::-1]
             assert await stage.redis.zcard(KEYS.finished) == left
             assert await stage.finish() == 0
         assert await stage.redis.keys("hr:event:*") == []
@@ -276,7 +274,9 @@ def test_a_move_that_was_broken_off_leaves_each_letter_shown_once(
             await stage.finish()
             letters = stage.file.leave("down", ids, move)
             if broken_off == "replay after":
-                await stage.letters.put_back_and_replay("down", ids, [[letter] for letter in letters])
+                await stage.letters.put_back_and_replay(
+                    "down", ids, [record_of([letter]) for letter in letters]
+                )
                 listed = []
         for _ in range(2):
             assert await stage.listed() == listed

@@ -28,6 +28,8 @@ __all__ = ["files"]
 
 # Of a target that is gone the breaker's figures stay, for what is under way.
 KEPT = re.compile(r"\._breaker_policies\.")
+OPENED_LATER = {"_writer", "_taken_up"}
+"""What is made of what stands beside it when it is first needed."""
 AGAIN = 5
 READ_BY_COMMANDS_ONLY = {"ingress.public_url"}
 """Keys that no running process asks for."""
@@ -82,7 +84,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((name, cell.cell_contents) for name, cell in cells)
     elif type(value).__module__.startswith((*OURS, "starlette.", "ipaddress")):
         names = {name for each in type(value).__mro__ for name in getattr(each, "__slots__", ())}
-        for name in sorted({*names, *getattr(value, "__dict__", ())}):
+        for name in sorted({*names, *getattr(value, "__dict__", ())} - OPENED_LATER):
             # The file itself always has the new configuration, and a connection to Redis has none of it.
             if hasattr(value, name) and not isinstance(value, (ConfigFile, ScriptConnection)):
                 yield name, getattr(value, name)

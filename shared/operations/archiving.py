@@ -1,0 +1,84 @@
+"""Moves finished events, with their deliveries, attempts and copies, from Redis to the archive.
+
+They are first written to the archive, under their ids. Then one script removes from Redis those that have not
+changed since they were read. If the process is killed between, they are in both: Redis then says what is
+shown, and the next round writes them again. Nothing is removed from Redis that the archive has not confirmed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shared.store.client import RedisClient
+from shared.store.finished import Batch, Finished
+
+if TYPE_CHECKING:  # see Archiving._opened
+    from shared.archive.writer import Refused, Writer
+
+AT_ONCE = 500
+REFUSED_MOST = 10_000
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """How many events and copies are archived. `more`: there may be more to move."""
+
+    count: int
+    more: bool
+
+
+class Archiving:
+    """Moves events to one archive. All methods raise StoreUnavailable and ArchiveUnavailable."""
+
+    def __init__(self, client: RedisClient, url: str) -> None:
+        self._finished = Finished(client)
+        self._url = url
+        self._writer: Writer | None = None
+        self.refused: dict[str, str] = {}
+        """Events that the archive cannot take, which stay in Redis, and why. They are tried again at a
+        restart.
+        """
+
+    async def _opened(self) -> Writer:
+        # Importing SQLAlchemy takes a quarter of a second, and only the worker with the duty needs it.
+        if self._writer is None:
+            self._writer = await asyncio.to_thread(_open, self._url)
+        return self._writer
+
+    async def take_up(self) -> None:
+        """Bring the archive's schema up to date. Raises: ArchiveUnfit, if a later version of Headrace made
+        it.
+        """
+        writer = await self._opened()
+        await asyncio.to_thread(writer.take_up)
+
+    async def move(self, before_ms: int) -> Moved:
+        """Move the oldest events and copies that came in before a time, about AT_ONCE."""
+        batch = await self._finished.oldest(before_ms, AT_ONCE, frozenset(self.refused))
+        if not batch.read:
+            return Moved(0, False)
+        writer = await self._opened()
+        refused = await asyncio.to_thread(writer.write, batch.events, batch.copies)
+        self._note(refused)
+        names = {each.id for each in refused}
+        written = Batch(read=[args for args in batch.read if args[0] not in names])
+        return Moved(await self._finished.remove(written), True)
+
+    def _note(self, refused: list[Refused]) -> None:
+        self.refused |= {each.id: each.why for each in refused}
+        while len(self.refused) > REFUSED_MOST:
+            self.refused.pop(next(iter(self.refused)))
+
+    def close(self) -> None:
+        """Close the connections to the archive."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _open(url: str) -> Writer:
+    from shared.archive.database import Database
+    from shared.archive.writer import Writer
+
+    return Writer(Database(url))
