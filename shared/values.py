@@ -9,6 +9,8 @@ from shared.secrets import Secret
 Network = IPv4Network | IPv6Network
 
 ALL_NETWORKS: tuple[Network, ...] = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+_ANYWHERE = "**."
+_NO_NAME = re.compile(r"[*\[\]]|^/")
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -91,6 +93,39 @@ class Rate(float):
     def burst(self) -> int:
         """How many deliveries may go at once after a pause: those of one second, at least one."""
         return max(1, int(self))
+
+
+class MemberPath(str):
+    """Where a member stands in a JSON body: names joined by dots, beginning at the outermost object.
+
+    Lists, and strings that hold JSON, are gone through: `items.name` is that of every item. `**.` at the
+    beginning means at any depth.
+    """
+
+    __slots__ = ("anywhere", "names")
+
+    names: tuple[str, ...]
+    anywhere: bool
+
+    def __new__(cls, text: str) -> Self:
+        """Read a path. Raises: ValueError."""
+        path = super().__new__(cls, text)
+        names = text.removeprefix(_ANYWHERE)
+        path.names, path.anywhere = tuple(names.split(".")), names != text
+        for name in path.names:
+            if not name or name != name.strip() or name.isdigit() or name == "$" or _NO_NAME.search(name):
+                raise ValueError(
+                    'is not a path: write names joined by dots, as in "payin.card". It takes no index (all'
+                    ' items of a list are meant), and no wildcard but "**." at its beginning, for any depth'
+                )
+        return path
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a path. Raises: ValueError."""
+        if not isinstance(value, str):
+            raise ValueError("must be a string")
+        return cls(value)
 
 
 def parse_network(value: object) -> Network:

@@ -30,6 +30,11 @@ def _beginning(source: str, ms: str) -> str:
     return f"{PREFIX}{int(ms):011x}{source_tag(source)}"
 
 
+def tag_of(event_id: str) -> str:
+    """Return the `source_tag` of the source that an event came from."""
+    return event_id[15:23]
+
+
 def received_ms(event_id: str) -> int:
     """Return when Redis took the event, in milliseconds since 1970. Raises: ValueError."""
     if not EVENT_ID.fullmatch(event_id):

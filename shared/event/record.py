@@ -29,13 +29,23 @@ class EventRecord(msgspec.Struct, frozen=True):
         """The name of the source that it came from."""
         return _SOURCE.decode(self.attributes).source.removeprefix(SOURCE_PREFIX)
 
+    @property
+    def provider(self) -> str:
+        """The provider of that source."""
+        return _PROVIDER.decode(self.data).provider
+
 
 class _Source(msgspec.Struct):
     source: str
 
 
+class _Provider(msgspec.Struct):
+    provider: str
+
+
 SOURCE_PREFIX = "/sources/"
 _SOURCE = msgspec.json.Decoder(_Source)
+_PROVIDER = msgspec.json.Decoder(_Provider)
 
 
 class Attributes(msgspec.Struct, frozen=True, omit_defaults=True):
