@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from shared.event.jsonbody import MAX_DEPTH
 from shared.secrets import Secret
-from shared.values import Duration, Private, Rate, RequestTimeout, Secrets
+from shared.values import Duration, MemberPath, Private, Rate, RequestTimeout, Secrets
 
 EMBEDDED = "embedded"
 WILDCARDS = ("*",)
@@ -188,6 +188,7 @@ class Target(Section, frozen=True):
     ordering: Literal["none", "transaction"] = "none"
     on_dead: Literal["continue", "hold"] = "continue"
     share: Share | None = None
+    redact: tuple[MemberPath, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -200,7 +201,8 @@ class SourceSettings(Section, frozen=True):
 
     `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
     `dedupe.window` and `dedupe.resend_window`. `share` is the fraction of Redis's memory that this source's
-    requests may take while they wait, instead of `limits.memory_share`.
+    requests may take while they wait, instead of `limits.memory_share`. `redact` says what no target gets of
+    its events.
     """
 
     name: Name
@@ -209,6 +211,7 @@ class SourceSettings(Section, frozen=True):
     window: Duration | None = None
     resend_window: Duration | None = None
     share: Share | None = None
+    redact: tuple[MemberPath, ...] = ()
 
 
 class Config(Section, frozen=True):

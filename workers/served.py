@@ -5,6 +5,7 @@ import asyncio
 from shared.delivery.backoff import Backoff
 from shared.delivery.outgoing import Outgoing
 from shared.delivery.verdicts import Policy
+from shared.routing.redactions import Redactions
 from shared.settings import Config, Target
 from shared.store.due import LEASE_BEYOND_TIMEOUT_MS, BreakerPolicy, Limits
 from shared.values import duration_text
@@ -34,7 +35,7 @@ class ServedTarget:
         """Apply the target's settings, from the next attempt on."""
         self.settings = target
         self.ordered = target.ordering == "transaction"
-        self.outgoing = Outgoing(config, target)
+        self.outgoing = Outgoing(config, target, Redactions(config, target))
         backoff = Backoff(target.retry)
         self.policy = Policy(
             backoff,

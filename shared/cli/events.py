@@ -30,7 +30,11 @@ from shared.store.walk import Span
 @search_options
 @click.option("--before", type=EVENT_ID, metavar="EVENT", help="Only what comes after EVENT in the list.")
 @click.option("--duplicates", is_flag=True, help="List recorded duplicates instead.")
-@click.option("--payload", is_flag=True, help="With EVENT: print the event as it is delivered.")
+@click.option(
+    "--payload",
+    is_flag=True,
+    help="With EVENT: print it whole, as it is delivered where nothing is redacted.",
+)
 @config_option
 @json_option
 def command(

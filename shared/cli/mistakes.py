@@ -1,6 +1,6 @@
 """What `headrace check` warns of: mistakes in a configuration that is valid all the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -10,6 +10,7 @@ from shared.http import Endpoint
 from shared.http.addresses import refusal
 from shared.secrets import Secret
 from shared.settings import Config, SourceSettings, Target
+from shared.values import MemberPath
 
 SHORTEST_SECRET = 16
 
@@ -57,6 +58,7 @@ def address_note(endpoint: Endpoint) -> str | None:
 
 
 def _of_source(source: SourceSettings) -> Iterator[str]:
+    yield from _misplaced(source.redact)
     for key, secrets in credentials(source).items():
         short = sum(len(secret.reveal()) < SHORTEST_SECRET for secret in secrets)
         if short:
@@ -64,9 +66,16 @@ def _of_source(source: SourceSettings) -> Iterator[str]:
             yield f"{key} {what} shorter than {SHORTEST_SECRET} characters, which can be guessed"
 
 
+def _misplaced(redact: Iterable[MemberPath]) -> Iterator[str]:
+    for path in redact:
+        if path.startswith(("original.", "data.original.")):
+            yield f"redact: {str(path)!r} is looked for inside of data.original, the provider's JSON"
+
+
 def _of_target(config: Config, target: Target, tried: Samples) -> Iterator[str]:
     yield from glob_mistakes(config, target)
     yield from filter_mistakes(config, target, tried)
+    yield from _misplaced(target.redact)
     endpoint = endpoint_of(config, target)
     note = address_note(endpoint)
     if note is not None:

@@ -23,6 +23,7 @@ from shared.event.times import rfc3339_ms
 from shared.event.types import TEST_PROVIDER, TEST_TYPE
 from shared.http import Egress
 from shared.operations.disk import counts_of, dead_letter_file
+from shared.routing.redactions import Redactions
 from shared.settings import Config, Target
 from shared.store.client import RedisClient
 from shared.store.lanes import Lanes
@@ -234,7 +235,7 @@ def test(name: str, show_secrets: bool, config: str | None, as_json: bool) -> No
     """Send a signed test event now, past all queues, and show the whole exchange; with --json the answer."""
     settings = running_config(config)
     target = _target(settings, name)
-    outgoing = Outgoing(settings, target)
+    outgoing = Outgoing(settings, target, Redactions(settings, target))
     now_ms = int(time.time() * 1000)
     request = outgoing.request(_test_event(now_ms), now_ms)
 

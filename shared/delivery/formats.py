@@ -8,8 +8,8 @@ from shared.event.record import JSON, EventRecord
 def compose(record: EventRecord, format: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Return the headers and the body of a delivery in one of the four forms.
 
-    The provider's bytes stand in the envelope unchanged. Source: CloudEvents 1.0, HTTP binding (structured
-    and binary mode); Standard Webhooks, payload structure.
+    The record's body stands in the envelope unchanged; `raw` is that body alone. Source: CloudEvents 1.0,
+    HTTP binding (structured and binary mode); Standard Webhooks, payload structure.
     """
     if format == "raw":
         return [(b"content-type", record.content_type.encode("latin-1", "replace"))], record.body

@@ -1,5 +1,7 @@
 """The signed request of one delivery, and the endpoint that it goes to."""
 
+from collections.abc import Callable
+
 from shared import __version__
 from shared.delivery.formats import compose
 from shared.delivery.headers import own_headers
@@ -18,7 +20,11 @@ class Outgoing:
     They go to `endpoint`. `private` names the headers whose values must not be shown.
     """
 
-    def __init__(self, config: Config, target: Target) -> None:
+    def __init__(
+        self, config: Config, target: Target, redacted: Callable[[EventRecord], EventRecord]
+    ) -> None:
+        """`redacted` returns an event as this target may get it."""
+        self._redacted = redacted
         self.endpoint = endpoint_of(config, target)
         self._format = target.format
         self._keys = [signing_key(secret) for secret in target.secret]
@@ -28,7 +34,9 @@ class Outgoing:
 
     def request(self, event: EventRecord, at_ms: int) -> bytes:
         """Return the whole request: the bytes that are signed are the bytes that are sent."""
-        headers, body = compose(event, self._format)
+        # Redacted whatever the form is, `raw` too: a target that is not to have a value is not to have it in
+        # another form. To refuse `raw` beside redaction would leave its users no choice but the value.
+        headers, body = compose(self._redacted(event), self._format)
         timestamp = at_ms // 1000
         # Our own ids and signatures hold no line break.
         lines = b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: %b\r\n%b" % (

@@ -41,7 +41,7 @@ class Redaction:
         """Return an event without what is at the paths.
 
         Its `data.redacted` lists those of the paths that took something away. If none did, the event itself
-        is returned. All that stays is the same, byte for byte.
+        is returned. All that stays is the same, byte for byte; a string that held JSON is written anew.
         """
         taken = _Taken()
         body = self._original.cut(record.body, taken)

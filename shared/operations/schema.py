@@ -68,7 +68,15 @@ def event_schema(type: str | None = None) -> dict[str, Any]:
     for struct, notes in ((attributes, _ATTRIBUTES), (data, _DATA), (money, _MONEY)):
         _annotate(struct, notes)
     _never_null(attributes)
-    data["properties"]["original"] = {"description": "The provider's own JSON, byte for byte."}
+    data["properties"]["redacted"] = {
+        "type": "array",
+        "items": {"type": "string"},
+        "minItems": 1,
+        "description": "What was taken out, as the configuration names it; absent if nothing was.",
+    }
+    data["properties"]["original"] = {
+        "description": "The provider's own JSON, byte for byte, without what `redacted` names."
+    }
     data["required"].append("original")
     properties = attributes["properties"] | {"data": {"$ref": "#/$defs/Data"}}
     schema = {

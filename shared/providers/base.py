@@ -5,7 +5,7 @@ configuration) and its adapter class, and names that class `ADAPTER`; nothing el
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -15,6 +15,7 @@ from shared.event.canonical import Event
 from shared.event.jsonbody import MAX_DEPTH
 from shared.event.lifecycle import ANY, Lifecycle
 from shared.settings import SourceSettings
+from shared.values import MemberPath
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,13 @@ class Adapter(ABC, Generic[S]):
     """
     names_own_types: ClassVar[bool] = False
     """Whether its events may have types outside the table of canonical ones."""
+    read_from: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Each field of an event's `parties` and `details` → the places in the body that it may be read from.
+
+    Who redacts one has the other redacted with it. All are paths as `MemberPath` reads them.
+    """
+    redacted_by_default: ClassVar[tuple[str, ...]] = ()
+    """What no target gets, unless a key of the source opens it: what someone could pay with."""
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -130,6 +138,10 @@ class Adapter(ABC, Generic[S]):
     def proof(self) -> list[str]:
         """Return, as text without secrets, what a request must carry besides its URL."""
         return [f"header {name}" for name, _ in self.credential_headers(b"", id="", now=0)]
+
+    def redacted(self) -> tuple[MemberPath, ...]:
+        """Return what no target gets of this source's events."""
+        return (*map(MemberPath, self.redacted_by_default), *self.settings.redact)
 
     def bound(self, event: str) -> bool | None:
         """Tell whether this source is bound to this event, a key of `mapping`; None if it has no binding."""

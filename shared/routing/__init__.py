@@ -1,1 +1,1 @@
-"""Which targets get an event: a request read by its provider's adapter, and matched."""
+"""Which targets get an event, and what of it: a request read by its provider's adapter, matched, redacted."""

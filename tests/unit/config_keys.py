@@ -37,6 +37,7 @@ VALUES: dict[str, list[Any]] = {
     "sources.username": ["one", "two"],
     "sources.event": [None, "Order Published", "Order Released"],
     "sources.share": [None, 0.1, 0.2],
+    "sources.redact": [[], ["from"], ["from", "to"]],
     "sources.currency": ["GBP", "EUR"],
     "targets.name": ["one", "two"],
     "targets.url": ["https://example.com/a", "https://example.com/b", "http://example.com/a"],
@@ -50,6 +51,7 @@ VALUES: dict[str, list[Any]] = {
     "targets.headers": [{}, {"x-a": "1"}, {"x-a": "2"}, {"x-b": "1"}],
     "targets.give_up_on": [[], [400], [400, 422]],
     "targets.share": [None, 0.1, 0.2],
+    "targets.redact": [[], ["from"], ["**.from"], ["from", "to"]],
 }
 """Key (without its place in a list) → valid values, None for no such key."""
 

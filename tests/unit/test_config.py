@@ -158,6 +158,13 @@ def test_an_empty_configuration_has_the_documented_defaults() -> None:
         (TARGET + 'headers = { "x-a" = "" }', "targets[0].headers"),
         (TARGET + "headers = 1", "targets[0].headers"),
         (TARGET + 'auth = "x"', "targets[0].auth"),
+        (TARGET + 'redact = "from"', "targets[0].redact"),
+        (TARGET + 'redact = ["from", ""]', "targets[0].redact[1]"),
+        (TARGET + 'redact = ["items.0.name"]', "targets[0].redact[0]"),
+        (TARGET + 'redact = ["items.*.name"]', "targets[0].redact[0]"),
+        (TARGET + "redact = [1]", "targets[0].redact[0]"),
+        ('[[sources]]\nname = "a"\nprovider = "trustshare"\nsecrets = ["s"]\nredact = ["a", ".b"]', "sources[0].redact[1]"),
+        ('[[sources]]\nname = "a"\nprovider = "truust"\npath_tokens = ["t"]\nkeep_card_details = 1', "sources[0].keep_card_details"),
         (TARGET + "auth = {}", "targets[0].auth"),
         (TARGET + 'auth = { token = "x" }', "targets[0].auth.token"),
         (TARGET + 'auth = { bearer = "" }', "targets[0].auth.bearer"),
@@ -284,6 +291,15 @@ def test_what_may_come_in_but_not_be_admitted_is_warned_of() -> None:
     ]
     assert "admission.max_json_bytes" in warning
     assert not any("max_body_bytes" in text for text in warnings_of(parse("")))
+
+
+def test_a_path_that_begins_at_the_event_is_warned_of() -> None:
+    one = TARGET + 'redact = ["original.from", "data.original.from", "data.from", "from"]'
+    warned = [text for text in warnings_of(parse(one)) if "redact" in text]
+    assert [text.partition(" is ")[0] for text in warned] == [
+        "targets[0] (t): redact: 'original.from'",
+        "targets[0] (t): redact: 'data.original.from'",
+    ]
 
 
 def test_a_list_of_secrets_signs_with_each_and_a_bad_one_is_named() -> None:

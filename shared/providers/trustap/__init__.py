@@ -144,6 +144,17 @@ _BY: dict[str, str | None] = {
 """Who confirmed a handover; v2 does not say."""
 
 
+READ_FROM: dict[str, tuple[str, ...]] = {
+    "parties.buyer": ("target_preview.buyer_id", "target_preview.buyer.id"),
+    "parties.seller": ("target_preview.seller_id", "target_preview.seller.id"),
+    "details.actor": ("user_id",),
+    "details.failure_code": ("metadata.failure_code",),
+    "details.reason": ("target_preview.complaint.description",),
+    "details.tracking.carrier": ("target_preview.tracking.carrier",),
+    "details.tracking.code": ("target_preview.tracking.tracking_code",),
+}
+
+
 class Settings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A Trustap source: the credentials agreed with Trustap. Any of `passwords` is accepted."""
 
@@ -158,6 +169,7 @@ class Trustap(Adapter[Settings]):
     Settings: ClassVar[type[SourceSettings]] = Settings
     mapping = TYPES
     lifecycle = LIFECYCLE
+    read_from = READ_FROM
 
     def verify_head(self, head: RequestHead) -> HeadVerdict:
         """Check the Basic credentials."""

@@ -40,6 +40,14 @@ LIFECYCLE = Lifecycle(stages=stages("pending", "failed", "paid"), final=frozense
 _STATUS_ALIASES = {"COMPLETED": "COMPLETE", "CREATED": "PENDING"}
 
 
+READ_FROM: dict[str, tuple[str, ...]] = {
+    "parties.merchant": ("merchantId",),
+    "details.payment_created": ("created",),
+    "details.organisation": ("orgId",),
+    "details.reference": ("reference",),
+}
+
+
 class Settings(PathTokenSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A Trustist source. `currency` is that of its amounts, which mostly come without one."""
 
@@ -60,6 +68,7 @@ class Trustist(Adapter[Settings]):
     provider = "trustist"
     Settings: ClassVar[type[SourceSettings]] = Settings
     lifecycle = LIFECYCLE
+    read_from = READ_FROM
     mapping: ClassVar[Mapping[str, str]] = {
         " ".join(word for word in kind if word): type for kind, type in TYPES.items()
     }

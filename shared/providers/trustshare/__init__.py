@@ -77,6 +77,17 @@ _HANDSHAKE_BYTES = 1024
 _HANDSHAKE = re.compile(_WS.join([b"", rb"\{", b'"type"', b":", b'"handshake"', rb"\}", b""]))
 
 
+READ_FROM: dict[str, tuple[str, ...]] = {
+    "parties.buyer": ("from", "payload.from"),
+    "parties.seller": ("to", "payload.to"),
+    "details.balance": ("balance", "payload.balance"),
+    "details.verification.buyer": ("verification.from", "payload.verification.from"),
+    "details.verification.seller": ("verification.to", "payload.verification.to"),
+    "details.payment_type": ("paymentType", "payload.paymentType"),
+    "details.reason": ("reason", "payload.reason"),
+}
+
+
 class Settings(SourceSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A trustshare source. Any of `secrets` is accepted."""
 
@@ -90,6 +101,7 @@ class Trustshare(Adapter[Settings]):
     Settings: ClassVar[type[SourceSettings]] = Settings
     mapping = TYPES
     lifecycle = LIFECYCLE
+    read_from = READ_FROM
     in_turn = True
 
     def verify_head(self, head: RequestHead) -> HeadVerdict:

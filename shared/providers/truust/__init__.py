@@ -29,6 +29,7 @@ from shared.providers.truust.notifications import (
     plain_name,
 )
 from shared.settings import SourceSettings
+from shared.values import MemberPath
 
 LIFECYCLE = Lifecycle(
     stages=stages("failed", "funded", "accepted", "payout_pending", "released cancelled rejected"),
@@ -44,10 +45,34 @@ _KNOWN_STATUSES = frozenset().union(*ESCROW_STATUSES.values())
 _SUBJECTS = frozenset(plain.partition("_")[0] for plain in NOTIFICATIONS)
 
 
+CARD_DETAILS = (
+    "**.card",
+    "**.card_id",
+    "**.Ds_CardNumber",
+    "**.Ds_Card_Number",
+    "**.Ds_ExpiryDate",
+    # With these two, a card can be charged again.
+    "**.Ds_Merchant_Identifier",
+    "**.Ds_Merchant_Cof_Txnid",
+)
+"""Card details, at any depth: most of Truust's bodies are not published, and all may come in an envelope."""
+
+READ_FROM: dict[str, tuple[str, ...]] = {
+    "details.auto_settled": ("**.escrow.auto_settled", "**.order.auto_settled"),
+    "details.payin_status": ("**.payin.status",),
+    "details.payout_status": ("**.payout.status",),
+}
+
+
 class Settings(PathTokenSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A Truust source. `event` binds its URL to the one notification that Truust was told to send there."""
+    """A Truust source.
+
+    `event` binds its URL to the one notification that Truust was told to send there. With `keep_card_details`
+    targets get masked card numbers, and what a card can be charged with again.
+    """
 
     event: str | None = None
+    keep_card_details: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a binding to no known notification."""
@@ -63,6 +88,8 @@ class Truust(Adapter[Settings]):
     Settings: ClassVar[type[SourceSettings]] = Settings
     mapping = TYPES
     lifecycle = LIFECYCLE
+    read_from = READ_FROM
+    redacted_by_default = CARD_DETAILS
 
     def verify_head(self, head: RequestHead) -> HeadVerdict:
         """Check the path token."""
@@ -98,6 +125,10 @@ class Truust(Adapter[Settings]):
             ),
             dedupe=_dedupe(notification, body) if notification else None,
         )
+
+    def redacted(self) -> tuple[MemberPath, ...]:
+        """Return what no target gets: card details too, unless the source keeps them."""
+        return self.settings.redact if self.settings.keep_card_details else super().redacted()
 
     def bound(self, event: str) -> bool | None:
         """Tell whether this is the notification that the source's URL is bound to; None without a binding."""
