@@ -10,10 +10,10 @@ from starlette.types import ASGIApp, Message
 
 from ingress.server.connection import Connection
 from ingress.server.gate import Gate
+from shared.process.listening import BACKLOG
 
 log = structlog.get_logger()
 
-BACKLOG = 2048
 GRACE_S = 6.0
 
 

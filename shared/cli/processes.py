@@ -11,33 +11,13 @@ import structlog
 from shared.cli import config_option
 from shared.config.file import find_config, given, read_config
 from shared.config.reload import is_empty
-from shared.errors import CommandFailed
 from shared.http.authority import join_authority
 from shared.process import logs
+from shared.process.listening import listen
 from shared.process.supervisor import Child, Supervisor
 from shared.settings import Config
 
 log = structlog.get_logger()
-
-BACKLOG = 2048
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket. Raises: CommandFailed.
-
-    The supervisor holds it, so that while an ingress process is started again connections wait in the
-    backlog and none is refused.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        raise CommandFailed(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    listener.set_inheritable(True)
-    return listener
 
 
 def say_listening(listener: socket.socket) -> None:

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 
 from shared.cli import config_option
-from shared.cli.processes import ingress_child, listen, say_listening, worker_child
+from shared.cli.processes import ingress_child, say_listening, worker_child
 from shared.config.file import find_config, is_embedded, read_config
 from shared.config.reload import is_empty
 from shared.errors import CommandFailed
@@ -21,6 +21,7 @@ from shared.http.authority import reachable
 from shared.process import logs
 from shared.process.embedded import EmbeddedRedis
 from shared.process.folder import data_folder
+from shared.process.listening import listen
 from shared.process.supervisor import Child, Supervisor
 
 READY_WITHIN_S = 30.0

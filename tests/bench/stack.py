@@ -17,8 +17,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from shared.cli.processes import listen
 from shared.process.embedded import find_server
+from shared.process.listening import listen
 from tests.acceptance.gateway import SOURCES, clean_env, free_port
 
 START_S = 20.0
