@@ -250,7 +250,8 @@ def _print(report: Report) -> None:
 def _print_redis(redis: RedisReport) -> None:
     fitness = redis.fitness
     if fitness is None:
-        print_fields([("address", redis.address), ("unreachable", redis.error)])
+        error = (redis.error or "").removeprefix(f"Redis at {redis.address}: ")
+        print_fields([("address", redis.address), ("unreachable", error)])
         return
     memory = f"{fitness.maxmemory / 2**20:,.0f} MiB" if fitness.maxmemory else "not set"
     aof = f"on, appendfsync {fitness.fsync}" if fitness.aof else "off"

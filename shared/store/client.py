@@ -56,6 +56,9 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 
 def reason(error: BaseException) -> str:
     """Return an error of redis-py as one line, without our addresses and without arguments."""
+    cause = error.__context__ or error
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"  # redis-py and asyncio each name the address again
     text = str(error).splitlines()[0] if str(error) else ""
     return f"{type(error).__name__}: {text[:120]}".rstrip(": ")
 
@@ -83,9 +86,10 @@ def enough(replies: list[Any], replicas: int) -> list[Any]:
 class BlockingSentinelPool(SentinelConnectionPool, BlockingConnectionPool):
     """Connections to the master that Sentinel names; if all are in use, a command waits for one.
 
-    redis-py has a pool for Sentinel and a pool that waits, and no pool that is both. Without waiting, a burst
-    opens hundreds of connections, each asks Sentinel for the master, and redis-py refuses that past 100.
-    tests/integration/test_redis_releases.py holds that the two fit together.
+    It only joins two documented classes of redis-py: one finds the master by Sentinel, the other waits, and
+    no class does both. Without waiting, a burst of commands opens hundreds of connections: each asks Sentinel
+    for the master, and redis-py refuses more than 100. tests/integration/test_redis_releases.py shows that
+    the two fit together.
     """
 
 

@@ -661,7 +661,8 @@ def test_check_fails_where_redis_is_away_and_shows_no_password(tmp_path: Path) -
     config = write(tmp_path, f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0")
     result = run(config, "check")
     assert result.exit_code == 1
-    assert "unreachable" in result.stdout
+    assert "unreachable  connection refused\n" in result.stdout
+    assert result.stdout.count("127.0.0.1:1/") == 1, "the address is said once"
     assert "https://hooks.example.com/webhooks/trustshare" in result.stdout
     assert REDIS_PASSWORD not in result.output
     listing = run(config, "events")
