@@ -10,10 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
+import structlog
 from rich.console import Console
 
 from shared.cli import config_option
 from shared.cli.processes import ingress_child, say_listening, worker_child
+from shared.cli.wording import counted
 from shared.config.file import find_config, is_embedded, read_config
 from shared.config.reload import is_empty
 from shared.errors import CommandFailed
@@ -23,6 +25,8 @@ from shared.process.embedded import EmbeddedRedis
 from shared.process.folder import data_folder
 from shared.process.listening import listen
 from shared.process.supervisor import Child, Supervisor
+
+log = structlog.get_logger()
 
 READY_WITHIN_S = 30.0
 PIPE_COLUMNS = 160
@@ -70,9 +74,11 @@ def command(
             *(ingress_child(path, listener, number=i + 1, may_be_empty=empty) for i in range(ingress)),
             *(worker_child(path, number=i + 1, may_be_empty=empty) for i in range(workers)),
         )
-        sys.exit(supervisor.run())
+        code = supervisor.run()
     finally:
         supervisor.stop()
+    log.info("stopped")
+    sys.exit(code)
 
 
 def start_redis(supervisor: Supervisor, config: Path) -> None:
@@ -126,7 +132,7 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
 
     supervisor = Supervisor()
     try:
-        say(f"[bold]Headrace[/bold] starts: Redis, ingress, {workers} worker(s), a demo receiver …")
+        say(f"[bold]Headrace[/bold] starts: Redis, ingress, {counted(workers, 'worker')}, a demo receiver …")
         start_redis(supervisor, path)
         supervisor.start(receiver_child(path, receiver, output=log("receiver")))
         supervisor.start(
@@ -137,11 +143,14 @@ def run_demo(host: str, port: int, ingress: int, workers: int, receiver_port: in
             *(worker_child(path, number=i + 1, output=log(f"worker-{i + 1}")) for i in range(workers)),
         )
         threading.Thread(target=show, name="demo", daemon=True).start()
-        return supervisor.run(until=failed.is_set) or int(failed.is_set())
+        code = supervisor.run(until=failed.is_set) or int(failed.is_set())
     finally:
         say("\nstopping …")
         console.quiet = True  # the demo may still be reading Redis, which stops now
         supervisor.stop()
+    with suppress(OSError):
+        click.echo("stopped")
+    return code
 
 
 def wait_until_ready(host: str, port: int) -> None:

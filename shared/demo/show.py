@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
 from shared.config.file import read_config
 from shared.demo.samples import Sample, fresh_samples
@@ -75,7 +76,7 @@ def play(console: Console, path: Path, *, host: str, port: int, receiver_port: i
     finally:
         connection.close()
     seen = asyncio.run(_watch(config, [request.receipt for request in sent]))
-    console.print(_table(sent, seen))
+    _print(console, _table(sent, seen))
     console.print(_totals(sent, seen))
     next_steps = _next_steps(adapters["trustshare"], path, host, port, receiver_port)
     console.print(next_steps, highlight=False, soft_wrap=True)
@@ -114,6 +115,15 @@ async def _watch(config: Config, receipts: list[str]) -> dict[str, Seen]:
     finally:
         await client.close()
     return seen
+
+
+def _print(console: Console, table: Table) -> None:
+    """Print a table without the blanks that fill its lines."""
+    with console.capture() as captured:
+        console.print(table)
+    for line in Text.from_ansi(captured.get()).split():
+        line.rstrip()
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _table(sent: list[Sent], seen: Mapping[str, Seen]) -> Table:

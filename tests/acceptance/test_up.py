@@ -15,11 +15,18 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from shared.demo.samples import fresh_samples
+from shared.demo.show import SENT_TWICE_EVERY
 from shared.process.embedded import SERVER_ENV
 from shared.process.folder import data_folder, socket_path
 from tests.acceptance.gateway import HEADRACE, Gateway, children_of, clean_env, free_port, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
+
+_ROUNDS = fresh_samples(), fresh_samples()
+SAMPLES = len(_ROUNDS[0])
+SENT_TWICE = len(range(0, SAMPLES, SENT_TWICE_EVERY))
+WITHOUT_IDS = sum(one.body == other.body for one, other in zip(*_ROUNDS, strict=True))
 
 
 class Demo:
@@ -69,7 +76,11 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
 ) -> None:
     demos.append(first := Demo(folder))
     text = first.wait_until_shown()
-    assert "24 requests, all answered 200: 19 events and 5 duplicates" in text
+    totals = (
+        f"{SAMPLES + SENT_TWICE} requests, all answered 200: {SAMPLES} events and {SENT_TWICE} duplicates"
+    )
+    assert totals in text
+    assert not re.search(r" $", text, re.MULTILINE), "no blanks at the end of a line"
     done, of = re.search(r"(\d+) of (\d+) deliveries done", text).groups()  # type: ignore[union-attr]
     assert done == of
     row = r"^ *payment_received +payment\.received +1,500\.00 GBP +all, ledger *$"
@@ -102,8 +113,8 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
 
     demos.append(second := Demo(folder))
     again = second.wait_until_shown()
-    # Fresh ids: nothing is a copy of the first run's but the handshake, which has none.
-    assert "18 events and 6 duplicates" in again
+    # Fresh ids: nothing is a copy of the first run's but what has none, such as the handshake.
+    assert f"{SAMPLES - WITHOUT_IDS} events and {SENT_TWICE + WITHOUT_IDS} duplicates" in again
     listing = subprocess.run(
         [HEADRACE, "events", "--json", "--limit", "100"],
         cwd=folder,
@@ -113,7 +124,7 @@ def test_the_demo_plays_the_samples_and_stops_all_it_started_on_ctrl_c(
         check=True,
     )
     assert receipt[0] in listing.stdout, "the first run's events are kept"
-    assert listing.stdout.count('"id"') >= 38
+    assert listing.stdout.count('"id"') >= SAMPLES + 1 + SAMPLES - WITHOUT_IDS
     second.stop()
 
 
@@ -122,11 +133,15 @@ def test_a_demo_that_is_stopped_while_it_plays_says_nothing_after_that(
 ) -> None:
     demos.append(demo := Demo(folder))
     log = folder / ".headrace/logs/ingress-1.log"
-    wait_for(lambda: log.exists() and log.read_text().count("evt_") == 24, "all to be sent", within_s=60)
+    wait_for(
+        lambda: log.exists() and log.read_text().count("evt_") == SAMPLES + SENT_TWICE,
+        "all to be sent",
+        within_s=60,
+    )
     assert demo.stop() == 0
     first, *rest = [line for line in demo.text().splitlines() if line.strip()]
     assert first.startswith("Headrace starts")
-    assert rest[-1] == "stopping …"
+    assert rest[-2:] == ["stopping …", "stopped"]
 
 
 def test_what_the_demo_says_about_a_configuration_of_your_own_works_when_it_is_pasted(
