@@ -96,7 +96,7 @@ def _event_row(view: EventView) -> list[str]:
     return [
         f"{view.id}\n{seconds(view.received_at)}",
         f"{view.type}\n{view.source}",
-        f"{view.transaction_id or '–'}\n{amount(view.money) or ''}",
+        f"{view.transaction_id or ''}\n{amount(view.money) or ''}",
         summary(view) + copies,
     ]
 

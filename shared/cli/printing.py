@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 STACKED = " / "
+UNKNOWN = "–"
 GAP = 2
 
 
@@ -38,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     """Print a table: one line a row if that fits, as it always does in a pipe.
 
     A cell of a column such as `EVENT / RECEIVED` has two lines, an id and a time. They are a column each, or
-    stand one below the other on a terminal that is not wide enough.
+    stand one below the other on a terminal that is not wide enough. What is not there, None or "", is a dash.
     """
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     head, *body = table(columns, list(rows), width).split("\n")
@@ -50,20 +51,26 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None) -> str:
     """Return a table at most `width` columns wide; None: as wide as it must be for one line a row."""
     names = [name for column in columns for name in column.split(STACKED)]
-    flat = [list(chain.from_iterable(map(_flat, columns, row))) for row in rows]
-    widths = [max(map(cell_len, cells)) for cells in zip(names, *flat, strict=True)]
+    cells = [[_cell(column, cell) for column, cell in zip(columns, row, strict=True)] for row in rows]
+    flat = [list(chain.from_iterable(map(_flat, columns, row))) for row in cells]
+    widths = [max(map(cell_len, column)) for column in zip(names, *flat, strict=True)]
     needed = sum(widths) + GAP * len(widths)
     if width is None or needed <= width:
         return _drawn(names, flat, needed)
-    return _drawn(columns, [[_lines(cell) for cell in row] for row in rows], width)
+    return _drawn(columns, cells, width)
 
 
-def _flat(column: str, cell: object) -> list[str]:
+def _cell(column: str, cell: object) -> str:
+    """Return a cell's lines, at least as many as its column has names; of these, an empty one is a dash."""
+    lines, names = _lines(cell).split("\n"), column.count(STACKED) + 1
+    named = [line or UNKNOWN for line in lines[:names]]
+    return "\n".join([*named, *[UNKNOWN] * (names - len(lines)), *lines[names:]])
+
+
+def _flat(column: str, cell: str) -> list[str]:
     """Return a cell's lines as cells of one line, as many as its column has names."""
-    lines = _lines(cell).split("\n")
-    more = column.count(STACKED)
-    parts = [*lines[:more], "; ".join(line for line in lines[more:] if line)]
-    return [*parts, *[""] * (more + 1 - len(parts))]
+    lines, more = cell.split("\n"), column.count(STACKED)
+    return [*lines[:more], "; ".join(line for line in lines[more:] if line)]
 
 
 def _drawn(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:

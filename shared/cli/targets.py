@@ -77,7 +77,7 @@ def _fields(view: TargetView, *, configured: bool) -> dict[str, object]:
     }
 
 
-def _row(view: TargetView, *, configured: bool) -> list[str]:
+def _row(view: TargetView, *, configured: bool) -> list[str | None]:
     state = view.state if configured else "removed"
     if view.reason:
         state += f"\n{view.reason}"
@@ -95,7 +95,7 @@ def _row(view: TargetView, *, configured: bool) -> list[str]:
         waiting += f"\n{view.held:,} held"
     if view.oldest_wait_s:
         waiting += f"\noldest {_span(view.oldest_wait_s)}"
-    rate = f"{view.success_rate:.1%}" if view.success_rate is not None else "–"
+    rate = None if view.success_rate is None else f"{view.success_rate:.1%}"
     return [
         *(view.name, state, waiting, f"{view.in_flight:,}", dead, rate, view.last_error),
     ]

@@ -89,8 +89,8 @@ def _print(provider: str, source: str | None, transaction: str, found: Timeline)
             [
                 f"{step.event.id}\n{seconds(step.at)}{'' if step.occurred else RECEIVED}",
                 f"{step.event.type}\n{step.event.source}",
-                f"{amount(step.event.money) or '–'}\n{step.event.payment_id or ''}",
-                step.stands or "–",
+                f"{amount(step.event.money) or ''}\n{step.event.payment_id or ''}",
+                step.stands,
                 _notes(step),
             ]
             for step in found.steps
