@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection
 
+from shared.archive.audit_table import AuditTable
 from shared.archive.candidates import Candidates
 from shared.archive.database import Database, months_of
 from shared.archive.event import ArchivedCopy, ArchivedEvent, Known, copy_of, event_of
@@ -26,6 +27,7 @@ class Reader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.audit = AuditTable(database)
 
     def close(self) -> None:
         """Close the connections."""

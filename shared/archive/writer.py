@@ -10,6 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from shared.archive import texts
+from shared.archive.audit_table import AuditTable
 from shared.archive.database import Database, months_of
 from shared.archive.event import ArchivedCopy, ArchivedEvent, to_payload
 from shared.archive.months import Month, month_of
@@ -33,6 +34,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.audit = AuditTable(database)
 
     def write(self, events: Sequence[ArchivedEvent], copies: Sequence[ArchivedCopy]) -> list[Refused]:
         """Write events and copies under their ids; what is there already is replaced.

@@ -1,8 +1,9 @@
-"""Moves finished events, with their deliveries, attempts and copies, from Redis to the archive.
+"""Moves finished events (with their deliveries, attempts and copies) and the audit from Redis to the archive.
 
-They are first written to the archive, under their ids. Then one script removes from Redis those that have not
-changed since they were read. If the process is killed between, they are in both: Redis then says what is
-shown, and the next round writes them again. Nothing is removed from Redis that the archive has not confirmed.
+They are first written to the archive, under their ids. Then they are removed from Redis: events by a script
+that leaves those that have changed since they were read. If the process is killed between, they are in both:
+Redis then says what is shown, and the next round writes them again. Nothing is removed from Redis that the
+archive has not confirmed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.store.audit import oldest, remove
 from shared.store.client import RedisClient
 from shared.store.finished import Batch, Finished
 
@@ -33,6 +35,7 @@ class Archiving:
     """Moves events to one archive. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
     def __init__(self, client: RedisClient, url: str) -> None:
+        self._client = client
         self._finished = Finished(client)
         self._url = url
         self._writer: Writer | None = None
@@ -55,16 +58,30 @@ class Archiving:
         await asyncio.to_thread(writer.take_up)
 
     async def move(self, before_ms: int) -> Moved:
-        """Move the oldest events and copies that came in before a time, about AT_ONCE."""
+        """Move the oldest events and copies that came in before a time, about AT_ONCE, and the oldest entries
+        of the audit.
+        """
         batch = await self._finished.oldest(before_ms, AT_ONCE, frozenset(self.refused))
-        if not batch.read:
-            return Moved(0, False)
+        count = await self._move_events(batch) if batch.read else 0
+        audited = await self._move_audit(before_ms)
+        return Moved(count, bool(batch.read) or audited)
+
+    async def _move_events(self, batch: Batch) -> int:
         writer = await self._opened()
         refused = await asyncio.to_thread(writer.write, batch.events, batch.copies)
         self._note(refused)
         names = {each.id for each in refused}
         written = Batch(read=[args for args in batch.read if args[0] not in names])
-        return Moved(await self._finished.remove(written), True)
+        return await self._finished.remove(written)
+
+    async def _move_audit(self, before_ms: int) -> bool:
+        """Move the oldest entries of the audit. Returns whether there were any."""
+        entries = await oldest(self._client, before_ms)
+        if entries:
+            writer = await self._opened()
+            await asyncio.to_thread(writer.audit.write, entries)
+            await remove(self._client, entries)
+        return bool(entries)
 
     def _note(self, refused: list[Refused]) -> None:
         self.refused |= {each.id: each.why for each in refused}

@@ -88,7 +88,8 @@ How work is announced and kept
     hr:archive              string: JSON (shared.store.archive_state.ArchiveState): how the archive takes up
                             what is finished; expires after a minute
     hr:ready                string: what the last readiness check wrote; expires after ten seconds
-    hr:audit                stream: what operators did, the newest 10,000 or a few more: `action`
+    hr:audit                stream: what operators did, the newest 10,000 or a few more, until the archive
+                            has them (if there is one): `action`
                             (`replay`, `admit`), `user`, `selected` (JSON), and how many (JSON):
                             `deliveries` (of a replay: by target) or `requests` (admitted: by source)
 """
