@@ -91,8 +91,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+WITHOUT_LOG = ("--appendonly", "no")
+"""Options of a Redis whose memory is measured: the buffers of its log count as memory in use."""
+
+
 class RedisServer:
-    """A Redis of the tests' own, on a Unix socket, as strict as production's."""
+    """A Redis of the tests' own, on a Unix socket, as strict as production's. `with` starts it, and ends it."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.socket = folder / "redis.sock"
@@ -104,6 +108,13 @@ class RedisServer:
             *("--loglevel", "warning", *options),
         ]
         self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "RedisServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def start(self) -> None:
         self.process = subprocess.Popen(self.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

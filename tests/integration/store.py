@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shared.event.canonical import DedupeKey
 from shared.settings import PREFIX
@@ -76,6 +76,11 @@ async def open_store(url: str) -> AsyncIterator[Store]:
         yield Store(client)
     finally:
         await client.close()
+
+
+async def used_memory(redis: Any) -> int:
+    """Return how many bytes of memory a Redis uses."""
+    return int((await redis.info("memory"))["used_memory"])
 
 
 def with_store(url: str, test: Callable[[Store], Awaitable[T]]) -> T:

@@ -13,7 +13,7 @@ from shared.event.ids import stream_id
 from shared.store.admission import Admission, AdmissionOptions, Entry, Place
 from shared.store.admission import admit as admit_from
 from shared.store.clock import now_ms
-from tests.conftest import RedisServer
+from tests.conftest import WITHOUT_LOG, RedisServer
 from tests.integration.store import (
     ATTRIBUTES,
     DATA,
@@ -22,6 +22,7 @@ from tests.integration.store import (
     WINDOW_MS,
     WORKER,
     Store,
+    used_memory,
     with_store,
 )
 
@@ -58,9 +59,6 @@ def test_a_dedupe_key_takes_at_most_40_bytes_and_is_found_among_all_others(folde
         return [(b"%d" % number, DedupeKey((str(number),))) for number in numbers]
 
     async def check(store: Store) -> None:
-        async def used() -> int:
-            return int((await store.redis.info("memory"))["used_memory"])
-
         async def new(first: int) -> None:
             batch = sent(first)
             assert await admit(store, batch, AdmissionOptions(7 * DAY_MS, RETENTION_MS)) == [
@@ -69,24 +67,20 @@ def test_a_dedupe_key_takes_at_most_40_bytes_and_is_found_among_all_others(folde
             await store.upkeep.retain([], events_ms=DAY_MS, dead_letters_ms=DAY_MS, under_pressure=True)
 
         await new(0)
-        before = await used()
+        before = await used_memory(store.redis)
         for first in range(AT_ONCE, KEYS, AT_ONCE):
             await new(first)
         assert await store.redis.exists("hr:finished", "hr:open") == 0
         assert len((await store.redis.get("hr:dedupe:trustshare") or b"").split()) > 2, "one table is full"
-        assert (await used() - before) / (KEYS - AT_ONCE) <= 40
+        assert (await used_memory(store.redis) - before) / (KEYS - AT_ONCE) <= 40
         for first in range(0, KEYS, AT_ONCE * 50):
             batch = sent(first)
             assert await admit(store, batch, AdmissionOptions(7 * DAY_MS, RETENTION_MS)) == [
                 "duplicate"
             ] * len(batch)
 
-    server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use
-    server.start()
-    try:
+    with RedisServer(folder, *WITHOUT_LOG) as server:
         with_store(server.url, check)
-    finally:
-        server.kill()
 
 
 @pytest.mark.case(n=16)

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from shared.store.due import End
-from tests.conftest import RedisServer
+from tests.conftest import WITHOUT_LOG, RedisServer
 from tests.documents import memory
 from tests.integration.filled import Filled, with_redis
+from tests.integration.store import used_memory
 from tests.integration.test_packing import pack
 from tests.unit.sources import SAMPLES
 
@@ -70,7 +71,7 @@ async def used(store: Filled) -> int:
     """
     least, looks = None, 0
     while looks < 4:
-        now = int((await store.client.redis.info("memory"))["used_memory"])
+        now = await used_memory(store.client.redis)
         least, looks = (now, 0) if least is None or now < 0.999 * least else (min(now, least), looks + 1)
         await asyncio.sleep(0.75)
     return least or 0
@@ -102,9 +103,5 @@ def test_an_event_takes_what_the_formula_says(folder: Path, count: int, size: in
             assert body == 342
             assert packed <= 900
 
-    server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use
-    server.start()
-    try:
+    with RedisServer(folder, *WITHOUT_LOG) as server:
         with_redis(server.url, check)
-    finally:
-        server.kill()

@@ -319,14 +319,10 @@ def test_finished_events_of_earlier_versions_are_packed_too(file: Path, folder: 
         events = await read_whole(store.client, ids)
         return [(event.fields, event.attempts) for event in events if event is not None]
 
-    server = RedisServer(folder)
-    server.start()
-    try:
+    with RedisServer(folder) as server:
         with server.client() as redis:
             load(redis, json.loads(file.read_text()))
         with_redis(server.url, check)
-    finally:
-        server.kill()
 
 
 def test_a_worker_packs_what_has_finished_until_nothing_is_left(

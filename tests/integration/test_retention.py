@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from shared.settings import Config, SourceSettings
 from shared.store.upkeep import REMOVE_AT_ONCE
-from tests.conftest import RedisServer
-from tests.integration.store import Store, with_store
+from tests.conftest import WITHOUT_LOG, RedisServer
+from tests.integration.store import Store, used_memory, with_store
 from workers.retention import Retention
 
 COUNT = 5 * REMOVE_AT_ONCE + 1
@@ -27,7 +27,7 @@ def test_under_pressure_all_that_may_go_goes_and_what_holds_the_rest_is_said(
     async def check(store: Store) -> None:
         await receive(store, COUNT)
         await receive(store, 300, "away")
-        used = int((await store.redis.info("memory"))["used_memory"])
+        used = await used_memory(store.redis)
         await store.redis.config_set("maxmemory", used // 2)  # it is more than full
         source = SourceSettings(name="trustshare", provider="trustshare")
         with capture_logs() as logs:
@@ -40,18 +40,14 @@ def test_under_pressure_all_that_may_go_goes_and_what_holds_the_rest_is_said(
         assert (said["waiting"], said["inbox"], said["quarantined"]) == (300, 0, 0)
         assert 300 < said["dedupe_keys"] < 10 * COUNT, "about as many as there are events"
 
-    server = RedisServer(folder)
-    server.start()
-    try:
+    with RedisServer(folder) as server:
         with_store(server.url, check)
-    finally:
-        server.kill()
 
 
 def test_memory_that_is_relieved_leaves_what_is_finished_alone(folder: Path) -> None:
     async def check(store: Store) -> None:
         await receive(store, 3 * COUNT)  # enough to tell: what connections and scripts take does not count
-        used = int((await store.redis.info("memory"))["used_memory"])
+        used = await used_memory(store.redis)
         await store.redis.config_set("maxmemory", int(used / 0.72))
         retention = Retention(Config(), "w", store.client)
         for _ in range(20):
@@ -59,9 +55,5 @@ def test_memory_that_is_relieved_leaves_what_is_finished_alone(folder: Path) -> 
         assert 0 < await store.redis.zcard("hr:finished") < 3 * COUNT
         assert await store.upkeep.memory_used() <= 0.70
 
-    server = RedisServer(folder, "--appendonly", "no")  # the buffers of its log count as memory in use
-    server.start()
-    try:
+    with RedisServer(folder, *WITHOUT_LOG) as server:
         with_store(server.url, check)
-    finally:
-        server.kill()
