@@ -98,15 +98,6 @@ class Finished:
         args = [arg for each in batch.read for arg in each]
         return sum(await self._client.run("archived", [], args)) if args else 0
 
-    async def gone(self, ids: Sequence[str]) -> list[str]:
-        """Return those of these events whose records Redis does not have."""
-        with translated():
-            pipe = self._client.redis.pipeline(transaction=False)
-            for id in ids:
-                pipe.exists(self._keys.event(id))
-            there = await pipe.execute() if ids else []
-        return [id for id, exists in zip(ids, there, strict=True) if not exists]
-
     async def backlog(self, before_ms: int) -> Backlog:
         """Return how much that came in before a time the archive has yet to take."""
         keys = [self._keys.finished, self._keys.packed, self._keys.duplicates]
