@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.abuse.wire import HEAD, TRUSTED, said, statuses
-from tests.acceptance.gateway import BASIC, TRUSTAP_PASSWORD, TRUSTSHARE_SECRET, Answer, target
+from tests.acceptance.gateway import BASIC, REQUESTS, TRUSTAP_PASSWORD, TRUSTSHARE_SECRET, Answer, target
 from tests.acceptance.sink import Sink
 from tests.faults.watched import Watched, body
 from tests.waiting import wait_for
@@ -146,7 +146,7 @@ def test_bodies_of_every_wrong_kind_are_kept_and_the_worker_lives(folder: Path, 
     ]
     with Watched(folder, target("all", sink.port), sink) as gateway:
         workers = gateway.children("workers")
-        for provider in ("trustshare", "trustap", "truust", "trustist"):
+        for provider in REQUESTS:
             for each in bodies:
                 assert (each[:60], gateway.post(provider, each).status) == (each[:60], 200)
         gateway.post("trustshare", body())
