@@ -138,7 +138,10 @@ def nothing_is_lost(
 
 
 def deliveries_hold_what_was_sent(sink: Sink, receipts: Iterable[Receipt]) -> None:
-    """I1, to its end: the provider's JSON is in each delivery, byte for byte, whatever the format."""
+    """I1, to its end: the provider's JSON is in each delivery, byte for byte, whatever the format.
+
+    So the configuration may redact nothing of what was sent.
+    """
     bodies = {receipt.id: receipt.body.strip() for receipt in receipts if receipt.body is not None}
     changed = [each.id for each in sink.deliveries if bodies.get(each.id, b"") not in each.body]
     assert not changed, f"{len(changed)} were delivered with another body: {changed[:5]}"
