@@ -63,6 +63,10 @@ class ArchiveRefused(ArchiveUnavailable):
     """The archive's database does not take one of the rows that it was given, and never will."""
 
 
+class ArchiveSealed(ArchiveUnavailable):
+    """What is asked for is encrypted, and cannot be read or searched with the keys of the configuration."""
+
+
 class ArchiveUnfit(ArchiveUnavailable):
     """A later version of Headrace made the archive, or its user has not the rights that it needs."""
 

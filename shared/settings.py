@@ -122,11 +122,13 @@ class ArchiveSettings(Section, frozen=True):
 
     `url` is that of the archive's database, SQLite's or PostgreSQL's; without one, events leave with
     `retention.events`. `dead_letters` is the URL of a SQLite file; the check of the configuration fills it in
-    if it is empty.
+    if it is empty. With `encryption_keys` (32 bytes in base64, the newest first), the archive keeps payloads
+    encrypted.
     """
 
     url: str = ""
     dead_letters: str = ""
+    encryption_keys: tuple[Secret, ...] = ()
 
 
 class EgressSettings(Section, frozen=True):

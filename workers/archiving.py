@@ -7,7 +7,7 @@ import structlog
 
 from shared.errors import ArchiveUnavailable, ArchiveUnfit, StoreUnavailable, StoreUnreadable
 from shared.operations.archiving import Archiving
-from shared.settings import Config
+from shared.settings import ArchiveSettings, Config
 from shared.store.archive_state import NAMED, ArchiveState, publish
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
@@ -35,7 +35,7 @@ class Archivist:
         self._upkeep = Upkeep(client)
         self._archiving: Archiving | None = None
         self._taken_up: Archiving | None = None
-        self._url = ""
+        self._settings = ArchiveSettings()
         self._error, self._since_ms, self._errors = "", 0, 0
         self.configure(config)
 
@@ -45,10 +45,11 @@ class Archivist:
             [source.name for source in config.sources], [target.name for target in config.targets]
         )
         self._hot_ms = config.retention.hot.ms
-        if config.archive.url != self._url:
+        if config.archive != self._settings:
             self.close()
-            self._url = config.archive.url
-            self._archiving = Archiving(self._client, self._url) if self._url else None
+            self._settings = config.archive
+            url, keys = config.archive.url, config.archive.encryption_keys
+            self._archiving = Archiving(self._client, url, keys) if url else None
 
     async def run(self) -> None:
         """Move what may be moved, until cancelled. Raises: ArchiveUnfit if this version cannot use the

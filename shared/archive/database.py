@@ -1,6 +1,6 @@
 """The archive's database: its connections, its months, and its errors as ours. All calls block."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from shared.archive import texts
 from shared.archive.months import Month, named
+from shared.archive.sealing import Sealer
 from shared.archive.tables import INDEXES, tables
 from shared.archive.versions import take_up
 from shared.errors import ArchiveRefused, ArchiveUnavailable, ArchiveUnfit
+from shared.secrets import Secret
 
 WAIT_S = 10
 POOLED = 2
@@ -26,7 +28,9 @@ _DENIED, _TOO_LONG = ("42501", "28000", "28P01", "3D000"), "54000"
 class Database:
     """The database that a URL names. All methods raise ArchiveUnavailable, also ArchiveUnfit."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keys: Sequence[Secret] = ()) -> None:
+        """`keys` are `archive.encryption_keys`."""
+        self.sealer = Sealer(keys)
         self.shown = sql.make_url(url).set(password=None).render_as_string()
         self._engine = _engine(url)
         self._path = Path(self._engine.url.database or "") if self._engine.dialect.name == "sqlite" else None
@@ -44,6 +48,19 @@ class Database:
         """Open a connection whose work is on the disk when this ends, or undone if it raises."""
         with self._translated(), self._connected(writes=True) as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def alone(self) -> Iterator[Connection]:
+        """Open a connection for statements that run outside of any transaction."""
+        with self._translated(), self._connected() as connection:
+            if self.is_postgresql:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection.execution_options(alone=True)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether it is PostgreSQL, and not SQLite."""
+        return self._path is None
 
     @contextmanager
     def _connected(self, *, writes: bool = False) -> Iterator[Connection]:
@@ -155,5 +172,6 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 def _begin_in_sqlite(connection: Connection) -> None:
     # A transaction that has read could not write if another one has written since.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("alone"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes") else "BEGIN")

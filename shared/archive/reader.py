@@ -17,7 +17,7 @@ from shared.archive.rows import known_of, party_hash
 from shared.archive.search import FOR_EVER_MS, Search
 from shared.archive.settings import known_party_key
 from shared.archive.tables import tables
-from shared.errors import ArchiveRefused
+from shared.errors import ArchiveRefused, ArchiveSealed
 
 AT_ONCE, AT_MOST = 200, 2000
 
@@ -28,6 +28,7 @@ class Reader:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.audit = AuditTable(database)
+        self._sealer = database.sealer
 
     def close(self) -> None:
         """Close the connections."""
@@ -39,9 +40,13 @@ class Reader:
         with self._database.reading() as connection:
             for month, part in _by_month(connection, ids).items():
                 events = tables(month).events.c
-                rows = connection.execute(sql.select(events.id, events.payload).where(events.id.in_(part)))
-                found += [event_of(row.id, row.payload) for row in rows]
+                columns = (events.id, events.payload_key, events.payload)
+                rows = connection.execute(sql.select(*columns).where(events.id.in_(part)))
+                found += [event_of(row.id, self._opened(*row)) for row in rows]
         return found
+
+    def _opened(self, id: str, key_id: str, payload: bytes) -> bytes:
+        return self._sealer.open(id, key_id, payload)
 
     def known(self, ids: Sequence[str]) -> list[Known]:
         """Return those of these events that are archived, as a listing shows them, in order."""
@@ -65,8 +70,14 @@ class Reader:
     def page(self, search: Search, limit: int, before: str | None = None) -> list[Known]:
         """Return up to `limit` events, newest first; with `before`, only those whose ids are smaller.
 
-        If they are fewer, there are no more.
+        If they are fewer, there are no more. Raises: ArchiveSealed, for a search by text if payloads are
+        encrypted.
         """
+        if search.text is not None and self._sealer.newest:
+            raise ArchiveSealed(
+                "nothing is found by its text in this archive: payloads are encrypted"
+                " (archive.encryption_keys), so their words are not kept"
+            )
         try:
             return self._page(search, limit, before)
         except ArchiveRefused:  # what the database does not take, it does not have
@@ -75,7 +86,7 @@ class Reader:
     def _page(self, search: Search, limit: int, before: str | None) -> list[Known]:
         found: list[Known] = []
         with self._database.reading() as connection:
-            key = known_party_key(connection) if search.party is not None else b""
+            key = known_party_key(connection, self._sealer) if search.party is not None else b""
             if key is None:
                 return []
             party = party_hash(key, search.party) if search.party is not None else None
@@ -101,13 +112,14 @@ class Reader:
             for month in reversed(months_of(connection)):
                 events = tables(month).events.c
                 statement = (
-                    sql.select(events.id, events.payload)
+                    sql.select(events.id, events.payload_key, events.payload)
                     .where(events.transaction_id == transaction_id, events.provider == provider)
                     .order_by(events.id)
                 )
                 if source is not None:
                     statement = statement.where(events.source == source)
-                found += [event_of(row.id, row.payload) for row in connection.execute(statement)]
+                rows = connection.execute(statement)
+                found += [event_of(row.id, self._opened(*row)) for row in rows]
         return found
 
     def copy(self, id: str) -> ArchivedCopy | None:
@@ -116,10 +128,11 @@ class Reader:
             for month in _by_month(connection, [id]):
                 copies = tables(month).copies.c
                 row = connection.execute(
-                    sql.select(copies.payload, copies.differs).where(copies.id == id)
+                    sql.select(copies.payload_key, copies.payload, copies.differs).where(copies.id == id)
                 ).one_or_none()
                 if row is not None:
-                    return msgspec.structs.replace(copy_of(id, row.payload), differs=row.differs)
+                    payload = self._opened(id, row.payload_key, row.payload)
+                    return msgspec.structs.replace(copy_of(id, payload), differs=row.differs)
         return None
 
     def copies(

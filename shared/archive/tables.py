@@ -148,5 +148,6 @@ settings = sql.Table(
     "settings",
     common,
     sql.Column("name", Text, primary_key=True),
+    sql.Column("payload_key", Text, nullable=False),
     sql.Column("value", sql.LargeBinary, nullable=False),
 )

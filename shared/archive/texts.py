@@ -73,6 +73,27 @@ def add(connection: Connection, month: Month, events: Sequence[tuple[str, list[s
     )
 
 
+def clear(connection: Connection, month: Month) -> None:
+    """Remove the words of all events of a month."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sql.text(f"TRUNCATE {table(month).name}"))
+        return
+    texts, words = _in_sqlite(month)
+    _tell(connection, words, "delete-all")
+    connection.execute(sql.delete(texts))
+
+
+def optimize_in_sqlite(connection: Connection, month: Month) -> None:
+    """Write the index of a month's words anew: until then, it holds what was removed from it."""
+    _tell(connection, _in_sqlite(month)[1], "optimize")
+
+
+def _tell(connection: Connection, words: sql.TableClause, command: str) -> None:
+    """Give one of FTS5's commands to an index."""
+    index = sql.table(words.name, sql.column(words.name))
+    connection.execute(sql.insert(index).values({words.name: command}))
+
+
 def matching(connection: Connection, month: Month, query: str, since: str, until: str) -> sql.Select[Any]:
     """Return a statement for the ids of events between two ids (the second excluded) that have the words of
     a text.

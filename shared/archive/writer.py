@@ -15,6 +15,7 @@ from shared.archive.database import Database, months_of
 from shared.archive.event import ArchivedCopy, ArchivedEvent, to_payload
 from shared.archive.months import Month, month_of
 from shared.archive.rows import Row, Rows, copy_row, party_hash, rows_of
+from shared.archive.sealing import Sealer
 from shared.archive.settings import party_key
 from shared.archive.tables import tables
 from shared.errors import ArchiveRefused, Unreadable
@@ -66,13 +67,13 @@ class Writer:
             return []
         try:
             with self._database.writing() as connection:
-                key = party_key(connection)
+                key = party_key(connection, self._database.sealer)
                 by_month: dict[Month, list[_Prepared]] = defaultdict(list)
                 for each in prepared:
                     by_month[month_of(each.id)].append(each)
                 for month, part in by_month.items():
                     self._database.make_month(connection, month)
-                    _write_month(connection, month, part, key)
+                    _write_month(connection, month, part, key, self._database.sealer)
         except ArchiveRefused as error:
             if len(prepared) == 1:
                 return [Refused(prepared[0].id, str(error))]
@@ -100,7 +101,9 @@ def _prepare(event: ArchivedEvent) -> _Prepared:
     return _Prepared(event.id, rows.event, to_payload(event), rows, words)
 
 
-def _write_month(connection: Connection, month: Month, part: Sequence[_Prepared], key: bytes) -> None:
+def _write_month(
+    connection: Connection, month: Month, part: Sequence[_Prepared], key: bytes, sealer: Sealer
+) -> None:
     here = tables(month)
     events = {each.id: each for each in part if each.rows is not None}
     copies = [each for each in part if each.rows is None]
@@ -108,11 +111,11 @@ def _write_month(connection: Connection, month: Month, part: Sequence[_Prepared]
     for table in (here.deliveries, here.attempts, here.parties):
         if known:
             connection.execute(sql.delete(table).where(table.c.id.in_(known)))
-    _upsert(connection, here.events, [_sealed(each) for each in events.values()])
+    _upsert(connection, here.events, [_sealed(each, sealer) for each in events.values()])
     # A copy that was admitted by hand is an event now.
     connection.execute(sql.delete(here.copies).where(here.copies.c.id.in_([*events])))
     digests = _digests(connection, {each.row["copy_of"] for each in copies if each.row["late"]})
-    _upsert(connection, here.copies, [_compared(_sealed(each), digests) for each in copies])
+    _upsert(connection, here.copies, [_compared(_sealed(each, sealer), digests) for each in copies])
     rows = [each.rows for each in events.values() if each.rows is not None]
     for table, found in (
         (here.deliveries, [row for each in rows for row in each.deliveries]),
@@ -128,7 +131,8 @@ def _write_month(connection: Connection, month: Month, part: Sequence[_Prepared]
     ):
         if found:
             connection.execute(sql.insert(table), found)
-    texts.add(connection, month, [(id, each.words) for id, each in events.items() if id not in known])
+    if not sealer.newest:  # the words of what is encrypted are kept nowhere
+        texts.add(connection, month, [(id, each.words) for id, each in events.items() if id not in known])
 
 
 def _digests(connection: Connection, ids: Collection[str]) -> dict[str, str]:
@@ -148,8 +152,9 @@ def _compared(copy: Row, digests: Mapping[str, str]) -> Row:
     return copy if digest is None else copy | {"differs": copy["digest"] != digest}
 
 
-def _sealed(each: _Prepared) -> Row:
-    return each.row | {"payload_key": "", "payload": each.payload}
+def _sealed(each: _Prepared, sealer: Sealer) -> Row:
+    key_id, payload = sealer.seal(each.id, each.payload)
+    return each.row | {"payload_key": key_id, "payload": payload}
 
 
 def _upsert(connection: Connection, table: sql.Table, rows: Sequence[Row]) -> None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "simulate": ("simulate", "command", "Play a provider against a running ingress."),
     "schema": ("schema", "command", "Print the JSON Schema of the canonical event."),
     "targets": ("targets", "command", "List targets; pause, resume, enable, disable or test one."),
+    "archive": ("archive", "command", "Encrypt the archive with a new key."),
     "migrate": ("migrate", "command", "Bring records of an earlier version up to this one."),
     "secret": ("secret", "command", "Make a signing secret for a target."),
     "ingress": ("processes", "ingress_command", "Run an ingress process, and again when it dies."),

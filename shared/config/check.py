@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from shared.archive.sealing import key_of
 from shared.config.errors import from_msgspec, one_of
 from shared.delivery.headers import own_headers
 from shared.delivery.outgoing import endpoint_of, proxy_of
@@ -73,6 +74,8 @@ def _archive(given: ArchiveSettings, folder: Path) -> ArchiveSettings:
         raise ConfigError(
             "archive.url", "needs the driver for PostgreSQL: pip install 'headrace[postgresql]'"
         )
+    for i, secret in enumerate(given.encryption_keys):
+        _value(key_of, secret, f"archive.encryption_keys[{i}]")
     if url == dead_letters:
         raise ConfigError("archive.url", "is the file of dead letters: give each its own")
     return msgspec.structs.replace(given, url=url, dead_letters=dead_letters)

@@ -9,10 +9,12 @@ archive has not confirmed.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.secrets import Secret
 from shared.store.audit import oldest, remove
 from shared.store.client import RedisClient
 from shared.store.finished import Batch, Finished
@@ -34,10 +36,11 @@ class Moved(msgspec.Struct, frozen=True):
 class Archiving:
     """Moves events to one archive. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
-    def __init__(self, client: RedisClient, url: str) -> None:
+    def __init__(self, client: RedisClient, url: str, keys: Sequence[Secret] = ()) -> None:
+        """`keys` are `archive.encryption_keys`."""
         self._client = client
         self._finished = Finished(client)
-        self._url = url
+        self._url, self._keys = url, keys
         self._writer: Writer | None = None
         self.refused: dict[str, str] = {}
         """Events that the archive cannot take, which stay in Redis, and why. They are tried again at a
@@ -47,7 +50,7 @@ class Archiving:
     async def _opened(self) -> Writer:
         # Importing SQLAlchemy takes a quarter of a second, and only the worker with the duty needs it.
         if self._writer is None:
-            self._writer = await asyncio.to_thread(_open, self._url)
+            self._writer = await asyncio.to_thread(_open, self._url, self._keys)
         return self._writer
 
     async def take_up(self) -> None:
@@ -94,8 +97,8 @@ class Archiving:
             self._writer.close()
 
 
-def _open(url: str) -> Writer:
+def _open(url: str, keys: Sequence[Secret]) -> Writer:
     from shared.archive.database import Database
     from shared.archive.writer import Writer
 
-    return Writer(Database(url))
+    return Writer(Database(url, keys))

@@ -35,7 +35,7 @@ def archive_of(config: Config) -> Reader | None:
     from shared.archive.database import Database
     from shared.archive.reader import Reader
 
-    return Reader(Database(config.archive.url))
+    return Reader(Database(config.archive.url, config.archive.encryption_keys))
 
 
 def path_of(url: str) -> Path:

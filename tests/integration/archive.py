@@ -1,6 +1,7 @@
 """A store with an archive: what was filled in is moved there, and read from both as operators do."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from shared.archive.database import Database
@@ -10,6 +11,7 @@ from shared.operations.archiving import Archiving
 from shared.operations.dead_letters import Chosen, DeadLetters
 from shared.operations.events import Events
 from shared.operations.replays import Replays, Selection
+from shared.secrets import Secret
 from shared.store.clock import now_ms
 from shared.store.due import End
 from shared.store.walk import ALWAYS
@@ -19,12 +21,12 @@ from tests.integration.filled import PAID, Filled, with_redis
 class Stage:
     """A store, its archive, and what an operator sees of both."""
 
-    def __init__(self, store: Filled, url: str) -> None:
+    def __init__(self, store: Filled, url: str, keys: Sequence[Secret] = ()) -> None:
         self.store = store
         self.redis: Any = store.client.redis
         self.url = url
-        self.reader = Reader(Database(url))
-        self.archiving = Archiving(store.client, url)
+        self.reader = Reader(Database(url, keys))
+        self.archiving = Archiving(store.client, url, keys)
         self.events = Events(store.client, None, self.reader)
 
     async def done(self, *targets: str, **fields: Any) -> str:
@@ -45,6 +47,20 @@ class Stage:
     async def listed(self, limit: int = 100, before: str | None = None, **wanted: Any) -> list[str]:
         """Return the ids of the events that are searched for, newest first."""
         return [view.id for view in await self.events.events(Search(**wanted), limit, before)]
+
+    @contextmanager
+    def with_keys(self, *keys: Secret) -> Iterator[None]:
+        """Have other processes take over, whose configuration has these keys."""
+        before = self.reader, self.archiving, self.events
+        self.reader = Reader(Database(self.url, keys))
+        self.archiving = Archiving(self.store.client, self.url, keys)
+        self.events = Events(self.store.client, None, self.reader)
+        try:
+            yield
+        finally:
+            self.archiving.close()
+            self.reader.close()
+            self.reader, self.archiving, self.events = before
 
     async def shown(self, id: str) -> list[Any]:
         """Return all that anybody can be told of an event."""
@@ -82,11 +98,17 @@ class Stage:
         return {key for key in found if "evt_" in key or key.startswith(("hr:transaction:", "hr:packed"))}
 
 
-def on_stage(redis_url: str, archive_url: str, play: Callable[[Stage], Awaitable[None]]) -> None:
+def on_stage(
+    redis_url: str,
+    archive_url: str,
+    play: Callable[[Stage], Awaitable[None]],
+    *,
+    keys: Sequence[Secret] = (),
+) -> None:
     """Run a play with a store and an archive, and close both."""
 
     async def body(store: Filled) -> None:
-        stage = Stage(store, archive_url)
+        stage = Stage(store, archive_url, keys)
         try:
             await play(stage)
         finally:

@@ -31,6 +31,7 @@ VALUES: dict[str, list[Any]] = {
     "ingress.trusted_proxies": [[], ["10.0.0.0/8"], ["10.0.0.0/16"]],
     "archive.url": [None, "sqlite:///archive.db", "sqlite:///other.db", "embedded"],
     "archive.dead_letters": [None, "sqlite:///a.db", "sqlite:///b.db", "sqlite:////a.db"],
+    "archive.encryption_keys": [[], ["MTIz" * 10 + "MTI="], ["QUFB" * 10 + "QUE="]],
     "egress.proxy": ["http://proxy:3128", "http://other:3128", "http://user:one@proxy:3128"],
     "sources.name": ["one", "two"],
     "sources.allow_ips": [[], ["10.0.0.0/8"], ["10.0.0.0/16"]],
