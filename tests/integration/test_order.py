@@ -8,6 +8,8 @@ from shared.delivery.verdicts import REMOVED
 from shared.errors import StoreUnavailable
 from shared.store.deliveries import Deliveries
 from shared.store.due import Attempt, BreakerPolicy, Claimed, End, Limits, Settlement
+from shared.store.inbox import LEFT_BEHIND_MS
+from shared.store.keys import GROUP
 from shared.store.lanes import Lanes
 from tests.integration.store import SOURCE, WORKER, Store, with_store
 
@@ -183,6 +185,24 @@ def test_what_an_earlier_version_held_is_found_by_its_dead_letters(redis_url: st
 
 
 @pytest.mark.case(n=49)
+@pytest.mark.case(n=38)
+def test_what_an_earlier_version_replayed_keeps_its_place_if_the_rest_is_let_go(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        a1, a2 = await receive(store, "a", "a")
+        [claimed] = await claim(store)
+        await settle(store, claimed, End.DEAD, hold=True)
+        await replay(store, a1)
+        await store.redis.sadd("hr:held:one", "a")  # it knows of no such record
+        await Lanes(store.client).let_go("one")
+        [claimed] = await claim(store)
+        assert claimed.event_id == a1
+        await settle(store, claimed, End.DONE)
+        assert [claimed.event_id for claimed in await claim(store)] == [a2]
+
+    with_store(redis_url, check)
+
+
+@pytest.mark.case(n=49)
 def test_a_removed_target_s_held_events_become_dead_letters_too(redis_url: str) -> None:
     async def check(store: Store) -> None:
         ids = await receive(store, "a", "a", "a", "b", "b")
@@ -253,6 +273,22 @@ def test_one_worker_admits_in_turn_and_takes_up_what_the_one_before_it_left(redi
         assert await store.inbox.begin_turn(SOURCE, "third") is None, "only its holder ends a turn"
         await store.inbox.end_turn(SOURCE, "second")
         assert await store.inbox.begin_turn(SOURCE, "third") is not None
+
+    with_store(redis_url, check)
+
+
+def test_a_turn_takes_up_what_a_worker_took_and_left_before_its_source_was_admitted_in_turn(
+    redis_url: str,
+) -> None:
+    async def check(store: Store) -> None:
+        await store.put(b"1")
+        [taken] = await store.inbox.take(SOURCE, WORKER)
+        assert await store.inbox.begin_turn(SOURCE, "first") == [], "that worker may be at it"
+        key = "hr:inbox:trustshare"
+        await store.redis.xclaim(key, GROUP, WORKER, 0, [taken.stream_id], idle=LEFT_BEHIND_MS)
+        await store.put(b"2")
+        left = await store.inbox.begin_turn(SOURCE, "second") or []
+        assert [(entry.body, entry.takes_alone) for entry in left] == [(b"1", 1)]
 
     with_store(redis_url, check)
 

@@ -25,6 +25,7 @@ from shared.operations.replays import Replays, Selection
 from shared.store.clock import now_ms
 from shared.store.due import End
 from shared.store.keys import Keys
+from shared.store.lanes import Lanes
 from shared.store.letters import Letters, record_of
 from shared.store.shares import Shares, Verdict
 from shared.store.views import EventView
@@ -229,6 +230,10 @@ def test_a_transaction_tells_of_events_of_which_only_dead_letters_on_disk_are_le
         assert await stage.finish() == 0
         assert await stage.redis.keys("hr:transaction:*") == []
         assert await timeline() == before, "and when it is gone"
+        assert await stage.replay() == {"down": 4}
+        assert [event.id for event in await timeline()] == [event.id for event in before], (
+            "and when it is back"
+        )
 
     staged(redis_url, tmp_path, play)
 
@@ -340,6 +345,20 @@ def test_discarding_ends_dead_letters_wherever_they_are_and_is_audited(
 
 
 @pytest.mark.case(n=47)
+def test_discarding_a_letter_on_the_disk_leaves_its_event_open_for_other_targets(
+    redis_url: str, tmp_path: Path
+) -> None:
+    async def play(stage: Stage) -> None:
+        [id] = await stage.dead_letters(1, "down", "works")
+        await stage.moves.dead_letters("down", hold=False)
+        await stage.dead.discard(Chosen(("down",), ALWAYS), {}, user="me", done=lambda _: None)
+        assert await stage.redis.hget(KEYS.event(id), "end:down") == b"discarded"
+        assert await stage.finish() == 1, "the other delivery waits"
+
+    staged(redis_url, tmp_path, play)
+
+
+@pytest.mark.case(n=47)
 def test_what_a_held_dead_letter_holds_stays_in_order_on_the_disk_and_goes_on_once_it_is_discarded(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -364,6 +383,48 @@ def test_what_a_held_dead_letter_holds_stays_in_order_on_the_disk_and_goes_on_on
         await stage.finish()
         assert await stage.replay() == {"down": 2}
         assert [id.decode() for id in await stage.redis.zrange(KEYS.due("down"), 0, -1)] == [receipts[1]]
+
+    staged(redis_url, tmp_path, play)
+
+
+@pytest.mark.case(n=47)
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_what_a_dead_letter_holds_goes_on_once_it_is_discarded_while_redis_has_its_record(
+    redis_url: str, tmp_path: Path, on_disk: bool
+) -> None:
+    async def play(stage: Stage) -> None:
+        receipts = await stage.filled.receive(
+            *({"type": "payment_received", "token": "t", "paymentToken": f"p{n}"} for n in range(2))
+        )
+        await stage.filled.admit_in_order("down")
+        assert await stage.filled.settle("down", End.DEAD, hold=True) == 1
+        if on_disk:
+            await stage.moves.dead_letters("down", hold=True)
+        await stage.dead.discard(Chosen(("down",), ALWAYS), {}, user="me", done=lambda _: None)
+        assert [id.decode() for id in await stage.redis.zrange(KEYS.due("down"), 0, -1)] == [receipts[1]]
+
+    staged(redis_url, tmp_path, play)
+
+
+@pytest.mark.case(n=47)
+def test_what_waits_behind_several_dead_letters_on_the_disk_goes_on_once_it_is_let_go(
+    redis_url: str, tmp_path: Path
+) -> None:
+    async def play(stage: Stage) -> None:
+        async def receive(*numbers: int) -> list[str]:
+            payment = {"type": "payment_received", "token": "t"}
+            receipts = await stage.filled.receive(*(payment | {"paymentToken": f"p{n}"} for n in numbers))
+            await stage.filled.admit_in_order("down")
+            return receipts
+
+        await receive(0, 1)
+        assert await stage.filled.settle("down", End.DEAD, hold=True) == 1
+        assert (await stage.moves.dead_letters("down", hold=True)).letters == 1
+        assert (await stage.moves.what_waits("down", SHARE_SPENT, hold=True)).letters == 1
+        [last] = await receive(2)
+        assert await stage.redis.zcard(KEYS.due("down")) == 0
+        assert await Lanes(stage.client).let_go("down") == 2
+        assert [id.decode() for id in await stage.redis.zrange(KEYS.due("down"), 0, -1)] == [last]
 
     staged(redis_url, tmp_path, play)
 
