@@ -71,6 +71,10 @@ class ArchiveUnfit(ArchiveUnavailable):
     """A later version of Headrace made the archive, or its user has not the rights that it needs."""
 
 
+class ExportFailed(HeadraceError):
+    """A file of an export cannot be written, or is not as it was written; the message names the file."""
+
+
 class EgressError(HeadraceError):
     """A delivery attempt got no answer.
 

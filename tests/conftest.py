@@ -170,6 +170,15 @@ def postgresql_url(postgresql_server: PostgreSQL) -> Iterator[str]:
     postgresql_server.drop_database(name)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An archive in SQLite, and in PostgreSQL, that does not exist yet."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("postgresql_url")
+        return url
+    return f"sqlite:///{tmp_path / 'archive.db'}"
+
+
 @pytest.fixture
 def sink() -> Iterator[Sink]:
     server = Sink()

@@ -45,6 +45,11 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.type is None or fnmatch.fnmatchcase(type, self.type)
 
     @property
+    def narrowed(self) -> bool:
+        """Whether it asks for more than a source and when an event came in."""
+        return self != Search(since_ms=self.since_ms, until_ms=self.until_ms, source=self.source)
+
+    @property
     def of_attempts(self) -> bool:
         """Whether it asks for something of an attempt."""
         return self.status is not None or self.error is not None

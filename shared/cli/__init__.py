@@ -21,6 +21,7 @@ COMMANDS = {
     "transaction": ("transaction", "command", "Show what happened to one transaction."),
     "replay": ("replay", "command", "Send events again."),
     "retry": ("retry", "command", "Make due now what waits for its next attempt."),
+    "export": ("export", "command", "Write events to files, a month each, and verify such files."),
     "audit": ("audit", "command", "List what operators did."),
     "simulate": ("simulate", "command", "Play a provider against a running ingress."),
     "schema": ("schema", "command", "Print the JSON Schema of the canonical event."),

@@ -29,8 +29,11 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show on a terminal how many are done, as the caller reports it; erase it at the end."""
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how many are done, as the caller reports it; erase it at the end.
+
+    `total` is None if nobody knows how many there are.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -53,7 +53,7 @@ class Archived:
     async def deliveries(self, id: str, *, answers: bool) -> list[DeliveryView] | None:
         """Return an event's deliveries, in the order of its targets; None if there is no such event."""
         found = await self.events([id])
-        return _deliveries(found[0], answers=answers) if found else None
+        return deliveries_of(found[0], answers=answers) if found else None
 
     async def page(self, wanted: Search, limit: int, before: str | None) -> list[EventView]:
         """Return up to `limit` events, newest first; with `before`, only those whose ids are smaller."""
@@ -103,7 +103,8 @@ def _copy(copy: ArchivedCopy) -> CopyView:
     )
 
 
-def _deliveries(event: ArchivedEvent, *, answers: bool) -> list[DeliveryView]:
+def deliveries_of(event: ArchivedEvent, *, answers: bool) -> list[DeliveryView]:
+    """Return the deliveries of an archived event, in the order of its targets."""
     made: dict[str, list[Attempt]] = {}
     for field, value in event.attempts.items():
         # A target's name holds no space.

@@ -93,6 +93,15 @@ class Finished:
         found = [_copy(id, fields) for id, fields in zip(ids, replies, strict=True) if fields]
         return Batch([], found, [[copy.id, 0, 0, 0] for copy in found])
 
+    async def whole(self, ids: Sequence[str]) -> list[ArchivedEvent]:
+        """Return those of these events that are there and finished, whole."""
+        found = zip(ids, await read_whole(self._client, ids), strict=True)
+        return [
+            _event(id, whole)
+            for id, whole in found
+            if whole is not None and whole.fields.get(b"open") == b"0" and b"attributes" in whole.fields
+        ]
+
     async def remove(self, batch: Batch) -> int:
         """Remove what is in the archive, unless it has changed since. Returns how many are gone."""
         args = [arg for each in batch.read for arg in each]

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -28,14 +27,6 @@ from tests.integration.archive import Stage, on_stage, paid
 from tests.integration.filled import E_MAIL, HOUR_MS, PAID
 from tests.postgresql import psql
 from tests.programs import program
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_url")
-        return url
-    return f"sqlite:///{tmp_path / 'archive.db'}"
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["unpacked", "packed"])

@@ -19,14 +19,6 @@ from tests.integration.test_cli import SOURCES, TARGETS, as_json, failed, ok, ru
 AUDIT = "hr:audit"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_url")
-        return url
-    return f"sqlite:///{tmp_path / 'archive.db'}"
-
-
 async def listed(stage: Stage, limit: int = 100, before: str | None = None, **wanted: Any) -> list[AuditView]:
     return await Audit(stage.store.client, stage.reader).entries(AuditSearch(**wanted), limit, before)
 

@@ -24,14 +24,6 @@ OLD, NEW = (Secret(b64encode(bytes([number]) * 32).decode()) for number in (1, 2
 OLD_ID, NEW_ID = Sealer([OLD]).newest, Sealer([NEW]).newest
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_url")
-        return url
-    return f"sqlite:///{tmp_path / 'archive.db'}"
-
-
 async def kept(stage: Stage) -> bytes:
     """Return all values of all tables of the archive, one behind the other."""
 
