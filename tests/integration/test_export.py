@@ -28,6 +28,7 @@ from shared.errors import ExportFailed
 from shared.event.ids import received_ms
 from shared.event.record import EventRecord
 from shared.operations.archived import Archived
+from shared.operations.events import Events
 from shared.operations.export_files import Checked, label, verify
 from shared.operations.exports import Exports
 from shared.secrets import Secret
@@ -37,6 +38,8 @@ from shared.store.views import EventView
 from tests.integration.archive import Stage, on_stage, paid
 from tests.integration.filled import ANSWER, PAID
 from tests.integration.test_cli import HEADRACE, SOURCES, TARGETS, as_json, failed, ok, run, write
+from tests.integration.test_shares import Stage as SharesStage
+from tests.integration.test_shares import staged
 
 OCTOBER, NOVEMBER, DECEMBER = 1_790_812_800_000, 1_793_491_200_000, 1_796_083_200_000
 """When these months of 2026 begin."""
@@ -142,6 +145,27 @@ def test_what_is_encrypted_in_the_archive_is_exported_in_clear(
         assert line["payload"]["data"]["original"] == PAID
 
     on_stage(redis_url, archive_url, play, keys=[Secret(base64.b64encode(bytes(32)).decode())])
+
+
+def test_what_only_a_dead_letter_on_the_disk_has_is_exported(redis_url: str, tmp_path: Path) -> None:
+    async def play(stage: SharesStage) -> None:
+        now = await now_ms(stage.client)
+        id, waiting = await stage.filled.events(2, "down")
+        await stage.filled.settle("down", End.DEAD, most=1)
+        await stage.moves.dead_letters("down", hold=False)
+        events = Events(stage.client, stage.file)
+        for turn in ("both", "disk"):  # while Redis has the record still, and when it is gone
+            search = Search(since_ms=now, until_ms=await now_ms(stage.client))
+            to = tmp_path / f"{turn}.jsonl"
+            months = [each async for each in Exports(stage.client, events).run(search, to)]
+            first, second = [line for each in months for line in lines(Path(each.file))[:-1]]
+            assert (first["event"]["id"], second["event"]["id"]) == (id, waiting)
+            [delivery] = first["deliveries"]
+            assert (delivery["state"], delivery["attempts"][0]["status"]) == ("dead", 500)
+            assert first["payload"]["data"]["original"]["type"] == PAID["type"]
+            assert await stage.finish() == 1
+
+    staged(redis_url, tmp_path, play)
 
 
 async def found(stage: Stage, id: str) -> EventView:
