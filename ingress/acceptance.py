@@ -14,6 +14,7 @@ import structlog
 from shared.errors import StoreUnavailable, StoreUnfit
 from shared.settings import Config
 from shared.store.address import parse_address
+from shared.store.archive_state import published
 from shared.store.client import TOO_FEW_REPLICAS, RedisClient
 from shared.store.fitness import inspect
 from shared.store.inbox import Inbox
@@ -69,6 +70,7 @@ class Acceptance:
         self._busy: set[str] = set()
         self._full: dict[str, str] = {}
         self._stranded = 0
+        self._archive_behind = False
         self._look_now = asyncio.Event()
         self._refusal: Refusal | None = STARTING
         self._told: Refusal | None = STARTING
@@ -80,6 +82,7 @@ class Acceptance:
         self._sources = {source.name: source.share or share for source in config.sources}
         self._most_events = config.ingress.max_inbox_events
         self._most_bytes = config.ingress.max_inbox_bytes
+        self._archives = bool(config.archive.url)
 
     @property
     def refusal(self) -> Refusal | None:
@@ -97,6 +100,11 @@ class Acceptance:
     def stranded(self) -> int:
         """How many sources left the configuration while requests were in their inboxes."""
         return self._stranded
+
+    @property
+    def archive_behind(self) -> bool:
+        """Whether the archive takes nothing now, or is late."""
+        return self._archive_behind
 
     def insist(self, source: str) -> None:
         """Raises: StoreUnavailable if nothing is committed from this source now."""
@@ -156,6 +164,8 @@ class Acceptance:
         busy, self._busy = self._busy, set()
         memory, verdict = await self._shares.memory(), await self._shares.verdict()
         self._stranded = len(verdict.stranded)
+        state = await published(self._client) if self._archives else None
+        self._archive_behind = state is not None and (bool(state.error) or state.is_late)
         await self._look_into_inboxes(busy, memory, verdict)
         used = memory.used_share
         limit = FULL_NO_MORE if self._refusal is not None and self._refusal.word == "redis-full" else FULL

@@ -60,7 +60,10 @@ def create_app(file: ConfigFile | None = None, *, gate: Gate | None = None) -> S
         if refusal := acceptance.refusal:
             return JSONResponse({"status": "not ready", "reason": refusal.word}, 503)
         counts = {"full_inboxes": len(acceptance.full), "stranded_inboxes": acceptance.stranded}
-        return JSONResponse({"status": "ready", **{name: count for name, count in counts.items() if count}})
+        details: dict[str, int | str] = {name: count for name, count in counts.items() if count}
+        if acceptance.archive_behind:
+            details["archive"] = "behind"
+        return JSONResponse({"status": "ready", **details})
 
     def reload(*, always: bool) -> None:
         if file.reload(always=always):

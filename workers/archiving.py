@@ -1,7 +1,9 @@
 """Archiving: moves finished events to the archive. One worker at a time does it, for a share of its time."""
 
 import asyncio
+from collections.abc import Coroutine
 from time import monotonic
+from typing import Any, TypeVar
 
 import structlog
 
@@ -18,10 +20,13 @@ from shared.store.upkeep import Upkeep
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 LEASE_MS = 10_000  # writing a batch may take as long
 LOOK_S = 1.0
 SHARE = 0.5  # the most of one worker's time that it takes while Redis has room
 PRESSURE = 0.65  # of Redis's memory: above it, finished events of any age are moved, without a pause
+STALLED_S = 5.0
 PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # after each error in a row
 
 
@@ -76,7 +81,7 @@ class Archivist:
         if self._taken_up is not archiving:
             self._taken_up = archiving
             try:
-                await archiving.take_up()
+                await self._answered(archiving, archiving.take_up())
             except ArchiveUnfit:
                 raise
             except ArchiveUnavailable:
@@ -92,7 +97,7 @@ class Archivist:
         before_ms = now if pressed else now - self._hot_ms
         refused, error, more = len(archiving.refused), "", False
         try:
-            more = (await archiving.move(before_ms)).more
+            more = (await self._answered(archiving, archiving.move(before_ms))).more
         except ArchiveUnavailable as failure:
             error = str(failure)
         self._say(error, now)
@@ -104,6 +109,19 @@ class Archivist:
         if not more:
             return LOOK_S
         return 0.0 if pressed else (monotonic() - began) * (1 / SHARE - 1)
+
+    async def _answered(self, archiving: Archiving, call: Coroutine[Any, Any, T]) -> T:
+        """Return the result of a call to the archive. While that hangs, it is said, and the duty is kept."""
+        task = asyncio.create_task(call)
+        try:
+            while not (await asyncio.wait([task], timeout=STALLED_S))[0]:
+                await self._duty.mine(self._names)
+                now = await now_ms(self._client)
+                self._say("the archive does not answer", now)
+                await self._publish(archiving, now)
+        finally:
+            task.cancel()
+        return task.result()
 
     def _say(self, error: str, now: int) -> None:
         self._errors = self._errors + 1 if error else 0
@@ -121,6 +139,7 @@ class Archivist:
             self._client,
             ArchiveState(
                 at_ms=now,
+                hot_ms=self._hot_ms,
                 error=self._error,
                 since_ms=self._since_ms,
                 behind=backlog.records,

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sql
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
 
 from shared.archive import texts
 from shared.archive.months import Month, named
@@ -18,7 +19,6 @@ from shared.errors import ArchiveRefused, ArchiveUnavailable, ArchiveUnfit
 from shared.secrets import Secret
 
 WAIT_S = 10
-POOLED = 2
 STATEMENT_S = 60
 MONTHLY = (*INDEXES, "texts")
 # PostgreSQL's codes: no privilege, no such user, wrong password, no such database; a value too long to index.
@@ -28,14 +28,16 @@ _DENIED, _TOO_LONG = ("42501", "28000", "28P01", "3D000"), "54000"
 class Database:
     """The database that a URL names. All methods raise ArchiveUnavailable, also ArchiveUnfit."""
 
-    def __init__(self, url: str, keys: Sequence[Secret] = ()) -> None:
-        """`keys` are `archive.encryption_keys`."""
+    def __init__(self, url: str, keys: Sequence[Secret] = (), *, keep_open: bool = False) -> None:
+        """`keys` are `archive.encryption_keys`. `keep_open`: connections are kept for the next call, until
+        `close`.
+        """
         self.sealer = Sealer(keys)
         self.shown = sql.make_url(url).set(password=None).render_as_string()
-        self._engine = _engine(url)
+        self._engine = _engine(url, keep_open=keep_open)
         self._path = Path(self._engine.url.database or "") if self._engine.dialect.name == "sqlite" else None
+        self._file: tuple[int, int] | None = None
         self._taken_up = False
-        self._months: set[Month] = set()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -64,11 +66,7 @@ class Database:
 
     @contextmanager
     def _connected(self, *, writes: bool = False) -> Iterator[Connection]:
-        if self._path is not None and not self._path.exists():
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)  # the events name people
-            self._engine.dispose()
-            self._taken_up = False
+        self._look_at_file()
         with self._engine.connect() as connection:
             if not self._taken_up:
                 connection.execution_options(writes=True)
@@ -96,6 +94,19 @@ class Database:
     def close(self) -> None:
         """Close the connections that are kept."""
         self._engine.dispose()
+
+    def _look_at_file(self) -> None:
+        """Make SQLite's file, unless it is there. One that was replaced is opened anew."""
+        if self._path is None:
+            return
+        if not self._path.exists():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)  # the events name people
+        found = self._path.stat()
+        if self._file not in (None, (found.st_dev, found.st_ino)):
+            self._engine.dispose()
+            self._taken_up = False
+        self._file = found.st_dev, found.st_ino
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -140,20 +151,18 @@ def make_views(connection: Connection) -> None:
             connection.execute(sql.text(f"CREATE VIEW {name} AS {sql.union_all(*parts)}"))
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, *, keep_open: bool) -> Engine:
+    # Who writes keeps one: closing the last one writes the whole of SQLite's log into the file.
+    pool = QueuePool if keep_open else NullPool
     if url.startswith("sqlite"):
-        # A connection is kept: closing the last one would write the whole of SQLite's log into the file.
-        engine = sql.create_engine(
-            url, pool_size=POOLED, pool_timeout=WAIT_S, connect_args={"timeout": WAIT_S}
-        )
+        engine = sql.create_engine(url, poolclass=pool, connect_args={"timeout": WAIT_S})
         sql.event.listen(engine, "connect", _set_up_sqlite)
         sql.event.listen(engine, "begin", _begin_in_sqlite)
         return engine
     return sql.create_engine(
         url,
-        pool_size=POOLED,
+        poolclass=pool,
         pool_pre_ping=True,
-        pool_timeout=WAIT_S,
         connect_args={
             "connect_timeout": WAIT_S,
             "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={WAIT_S}s -c timezone=UTC",

@@ -30,6 +30,11 @@ class Reader:
         self.audit = AuditTable(database)
         self._sealer = database.sealer
 
+    def check(self) -> None:
+        """Open the archive. Raises: ArchiveUnfit if this version cannot use it."""
+        with self._database.reading():
+            pass
+
     def close(self) -> None:
         """Close the connections."""
         self._database.close()

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from shared.cli.wording import counted
-from shared.errors import ArchiveUnavailable
-from shared.operations.disk import counts_of, dead_letter_file
+from shared.errors import ArchiveUnavailable, ArchiveUnfit, ConfigError
+from shared.event.times import rfc3339_ms
+from shared.operations.disk import archive_of, counts_of, dead_letter_file
 from shared.settings import Config
+from shared.store.archive_state import ArchiveState, published
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
 from shared.store.letters import Letters
@@ -48,6 +50,8 @@ async def waiting_for_somebody(client: RedisClient, config: Config) -> list[str]
     for name, count in on_disk.items():
         letters = counted(count, "dead letter")
         found.append(f"target {name} has {letters} on disk: headrace dead-letters --target {name}")
+    if config.archive.url and (state := await published(client)) is not None:
+        found += _of_archive(state)
     verdict, sources = await Shares(client).verdict(), Sources(client)
     found += [f"target {name} is {why}: headrace targets" for name, why in verdict.targets.items()]
     found += [f"source {name} is refused: {why}" for name, why in verdict.sources.items()]
@@ -57,14 +61,37 @@ async def waiting_for_somebody(client: RedisClient, config: Config) -> list[str]
 
 
 def disk_warnings(config: Config) -> list[str]:
-    """Return a warning if dead letters could not be moved to the disk."""
+    """Return a warning if dead letters could not be moved to the disk, and one if the archive is away.
+
+    Raises: ConfigError if this version cannot use the archive.
+    """
     from shared.archive.dead_letters import DeadLetterFile
 
+    found = []
     try:
         DeadLetterFile(config.archive.dead_letters).check()
     except ArchiveUnavailable as error:
-        return [f"dead letters cannot go to the disk: {error}"]
-    return []
+        found.append(f"dead letters cannot go to the disk: {error}")
+    try:
+        if (reader := archive_of(config)) is not None:
+            reader.check()
+    except ArchiveUnfit as error:
+        raise ConfigError("archive.url", str(error)) from None
+    except ArchiveUnavailable as error:
+        found.append(f"the archive is away: {error}")
+    return found
+
+
+def _of_archive(state: ArchiveState) -> Iterator[str]:
+    if state.error:
+        yield f"nothing is archived since {rfc3339_ms(state.since_ms)}: {state.error}"
+    elif state.is_late and state.oldest_ms is not None:
+        events = counted(state.behind, "finished event")
+        yield f"the archive is behind by {events}, the oldest of {rfc3339_ms(state.oldest_ms)}"
+    if state.refused_in_all:
+        id, why = next(iter(state.refused.items()))
+        events = counted(state.refused_in_all, "event")
+        yield f"{events} cannot be archived, and stay in Redis: {id} ({why}) and so on"
 
 
 def stranded_note(source: str, waiting: int) -> str:

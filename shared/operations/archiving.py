@@ -8,12 +8,12 @@ archive has not confirmed.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.process.threads import in_thread
 from shared.secrets import Secret
 from shared.store.audit import oldest, remove
 from shared.store.client import RedisClient
@@ -50,7 +50,7 @@ class Archiving:
     async def _opened(self) -> Writer:
         # Importing SQLAlchemy takes a quarter of a second, and only the worker with the duty needs it.
         if self._writer is None:
-            self._writer = await asyncio.to_thread(_open, self._url, self._keys)
+            self._writer = await in_thread(_open, self._url, self._keys)
         return self._writer
 
     async def take_up(self) -> None:
@@ -58,7 +58,7 @@ class Archiving:
         it.
         """
         writer = await self._opened()
-        await asyncio.to_thread(writer.take_up)
+        await in_thread(writer.take_up)
 
     async def move(self, before_ms: int) -> Moved:
         """Move the oldest events and copies that came in before a time, about AT_ONCE, and the oldest entries
@@ -71,7 +71,7 @@ class Archiving:
 
     async def _move_events(self, batch: Batch) -> int:
         writer = await self._opened()
-        refused = await asyncio.to_thread(writer.write, batch.events, batch.copies)
+        refused = await in_thread(writer.write, batch.events, batch.copies)
         self._note(refused)
         names = {each.id for each in refused}
         written = Batch(read=[args for args in batch.read if args[0] not in names])
@@ -82,7 +82,7 @@ class Archiving:
         entries = await oldest(self._client, before_ms)
         if entries:
             writer = await self._opened()
-            await asyncio.to_thread(writer.audit.write, entries)
+            await in_thread(writer.audit.write, entries)
             await remove(self._client, entries)
         return bool(entries)
 
@@ -101,4 +101,4 @@ def _open(url: str, keys: Sequence[Secret]) -> Writer:
     from shared.archive.database import Database
     from shared.archive.writer import Writer
 
-    return Writer(Database(url, keys))
+    return Writer(Database(url, keys, keep_open=True))

@@ -9,10 +9,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+import sqlalchemy
+import sqlalchemy.pool
 from click.testing import CliRunner
 from redis import Redis
 from redis.exceptions import RedisError
 
+from shared.archive.event import ArchivedCopy, ArchivedEvent, copy_of, event_of
 from shared.cli import cli
 from tests.acceptance.sink import Sink
 from tests.packed import finished, unpacked
@@ -30,9 +33,9 @@ class Receipt(NamedTuple):
 
 
 class Record:
-    """What Redis says became of everything, read once."""
+    """What Redis and the archive, if there is one, say became of everything, read once."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, archive_url: str = "") -> None:
         self.redis = redis
         self.dead = _by_target(redis, "hr:dead:*")
         self.duplicates = _firsts(redis, members(redis, "hr:duplicates"))
@@ -57,6 +60,27 @@ class Record:
                 self.events[id] = kept | {f"attempts:{name}": str(count) for name, count in made.items()}
                 self.digests[id] = kept.get("digest", "")
                 self.bodies[id] = fields.get(b"body", b"")
+        self.archived: set[str] = set()
+        if archive_url:
+            self._read_archive(archive_url)  # after Redis: what moves meanwhile is in one of them
+
+    def _read_archive(self, url: str) -> None:
+        events, copies = archived(url)
+        self.archived = {event.id for event in events}
+        for event in events:
+            if event.id in self.events:  # Redis's word holds
+                continue
+            made = Counter(attempt.split(" ")[0] for attempt in event.attempts)
+            self.events[event.id] = {
+                "attributes": event.attributes.decode(),
+                **{name: value.decode("utf-8", "replace") for name, value in event.fields.items()},
+                **{f"attempts:{name}": str(count) for name, count in made.items()},
+            }
+            self.digests[event.id] = event.fields["digest"].decode()
+            self.bodies[event.id] = event.body
+        for copy in copies:
+            self.duplicates.setdefault(copy.id, copy.copy_of)
+            self.digests.setdefault(copy.id, copy.digest)
 
     def targets(self, id: str) -> list[str]:
         """The targets that an event matched."""
@@ -101,6 +125,21 @@ class Record:
             return id in delivered[target] or id in self.dead.get(target, ())
         # No target of the sink's: the gateway's own word.
         return self.events[id].get(f"end:{target}") in ("done", "dead", "expired")
+
+
+def archived(url: str) -> tuple[list[ArchivedEvent], list[ArchivedCopy]]:
+    """Return all events and copies in an archive."""
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        if not sqlalchemy.inspect(connection).get_table_names():
+            return [], []
+        found = [
+            connection.execute(sqlalchemy.text(f"SELECT id, payload FROM {table}")).all()  # noqa: S608
+            if sqlalchemy.inspect(connection).has_table(table)
+            else []
+            for table in ("events", "copies")
+        ]
+    return [event_of(*row) for row in found[0]], [copy_of(*row) for row in found[1]]
 
 
 def settled(redis: Redis, *, but: Collection[str] = ()) -> bool:

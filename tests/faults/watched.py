@@ -61,6 +61,7 @@ class Watched(Gateway):
         self.receipts: list[Receipt] = []
         self.said: dict[str, str] = {}
         tables = tomllib.loads(targets).get("targets", [])
+        self.archive_url = ""
         self.everyone = [table["name"] for table in tables if not CONDITIONS & table.keys()]
 
     def env(self) -> dict[str, str]:
@@ -93,7 +94,7 @@ class Watched(Gateway):
 
     def compare(self) -> None:
         """Check I1, I2 and I4, and collect what I3 is about: it is checked once the log has ended."""
-        record = Record(self.redis)
+        record = Record(self.redis, self.archive_url)
         at_sink = [name for name, port in self._ports().items() if port == self.sink.port]
         delivered = {name: self.sink.counts(name).keys() for name in at_sink}
         invariants.nothing_is_lost(record, delivered, self.receipts, self.everyone, self.waits_for)
