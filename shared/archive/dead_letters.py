@@ -125,6 +125,31 @@ class DeadLetterFile:
         """Return all letters of events of these transactions, without their bodies."""
         return self._letters(sql.select(*_without_body()).where(_c.transaction_key.in_(indexes)))
 
+    def whole(self, *, limit: int, after: StoredLetter | None = None) -> list[StoredLetter]:
+        """Return a page of letters by event and target, complete, from `after` on; also of those that are
+        being moved.
+        """
+        statement = sql.select(dead_letters).order_by(_c.id, _c.target).limit(limit)
+        if after is not None:
+            statement = statement.where(sql.tuple_(_c.id, _c.target) > after.key)
+        return self._letters(statement)
+
+    def replace(self, letters: Sequence[StoredLetter]) -> None:
+        """Replace what letters hold. One that died again meanwhile, or has left, stays as it is."""
+        names = ("attempts", "attributes", "data", "body", "content_type")
+        with self._writing() as connection:
+            for letter in letters:
+                same = (_c.id == letter.id, _c.target == letter.target, _c.died_ms == letter.died_ms)
+                kept = {name: getattr(letter, name) for name in names}
+                connection.execute(sql.update(dead_letters).where(*same).values(kept))
+
+    def scrub(self) -> None:
+        """Write the file anew, so that it has nothing of what was removed or replaced."""
+        with self._translated(), self._engine.connect() as connection:
+            outside = connection.execution_options(isolation_level="AUTOCOMMIT")
+            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                outside.exec_driver_sql(statement)
+
     def by_death(
         self, wanted: Wanted, *, limit: int, after: StoredLetter | None = None, newest_first: bool = True
     ) -> list[StoredLetter]:
@@ -218,8 +243,9 @@ class DeadLetterFile:
 
 
 def _write_through(connection: Any, _: Any) -> None:
-    # A reader never waits for a writer, and what was committed is on the disk.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL"):
+    # A reader never waits for a writer, what was committed is on the disk, and what was removed is
+    # overwritten.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -73,6 +73,27 @@ def add(connection: Connection, month: Month, events: Sequence[tuple[str, list[s
     )
 
 
+def remove(connection: Connection, month: Month, events: Sequence[tuple[str, list[str]]]) -> None:
+    """Remove events (id, words) from the index, as far as it has them. The words must be those that were
+    added.
+    """
+    if connection.dialect.name == "postgresql":
+        here = table(month)
+        connection.execute(sql.delete(here).where(here.c.id.in_([id for id, _ in events])))
+        return
+    texts, words_table = _in_sqlite(month)
+    numbered = sql.select(texts.c.id, texts.c.number).where(texts.c.id.in_([id for id, _ in events]))
+    numbers = {row.id: row.number for row in connection.execute(numbered)}
+    name = words_table.name
+    index = sql.table(name, sql.column(name), sql.column("rowid"), sql.column("words"))
+    for id, words in events:
+        if id in numbers:
+            # An index without a text of its own must be told what it is to forget.
+            told = {name: "delete", "rowid": numbers[id], "words": " ".join(words)}
+            connection.execute(sql.insert(index).values(told))
+            connection.execute(sql.delete(texts).where(texts.c.id == id))
+
+
 def clear(connection: Connection, month: Month) -> None:
     """Remove the words of all events of a month."""
     if connection.dialect.name == "postgresql":

@@ -14,13 +14,12 @@ from shared.archive.audit_table import AuditTable
 from shared.archive.database import Database, months_of
 from shared.archive.event import ArchivedCopy, ArchivedEvent, to_payload
 from shared.archive.months import Month, month_of
+from shared.archive.payloads import forget_words, opened, words_in
 from shared.archive.rows import Row, Rows, copy_row, party_hash, rows_of
 from shared.archive.sealing import Sealer
 from shared.archive.settings import party_key
 from shared.archive.tables import tables
-from shared.errors import ArchiveRefused, Unreadable
-from shared.event.jsonbody import read
-from shared.event.words import words_of
+from shared.errors import ArchiveRefused
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -94,11 +93,7 @@ class _Prepared(msgspec.Struct, frozen=True):
 
 def _prepare(event: ArchivedEvent) -> _Prepared:
     rows = rows_of(event)
-    try:
-        words = words_of(read(event.body))
-    except Unreadable:  # what a later setting of admission.max_json_depth let in
-        words = []
-    return _Prepared(event.id, rows.event, to_payload(event), rows, words)
+    return _Prepared(event.id, rows.event, to_payload(event), rows, words_in(event.body))
 
 
 def _write_month(
@@ -108,6 +103,9 @@ def _write_month(
     events = {each.id: each for each in part if each.rows is not None}
     copies = [each for each in part if each.rows is None]
     known = set(connection.scalars(sql.select(here.events.c.id).where(here.events.c.id.in_([*events]))))
+    # Words of an event whose personal data was erased since.
+    if wordless := [id for id in known if not events[id].words]:
+        forget_words(connection, month, opened(connection, month, wordless, sealer, {}))
     for table in (here.deliveries, here.attempts, here.parties):
         if known:
             connection.execute(sql.delete(table).where(table.c.id.in_(known)))

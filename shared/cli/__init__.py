@@ -26,6 +26,7 @@ COMMANDS = {
     "simulate": ("simulate", "command", "Play a provider against a running ingress."),
     "schema": ("schema", "command", "Print the JSON Schema of the canonical event."),
     "targets": ("targets", "command", "List targets; pause, resume, enable, disable or test one."),
+    "erase": ("erase", "command", "Erase what is kept of a person."),
     "archive": ("archive", "command", "Encrypt the archive with a new key."),
     "migrate": ("migrate", "command", "Bring records of an earlier version up to this one."),
     "secret": ("secret", "command", "Make a signing secret for a target."),

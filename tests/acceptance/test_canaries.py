@@ -56,7 +56,7 @@ def test_no_canary_leaves_its_payload(folder: Path, sink: Sink) -> None:
         wait_for(gateway.ready, "the gateway to be ready again", within_s=30)
         listings = [
             *(["events"], ["events", id], ["events", "--duplicates"], ["deliveries", id], ["dead-letters"]),
-            *(["quarantine"], ["check"]),
+            *(["quarantine"], ["check"], ["erase", "--party", EMAIL, "--dry-run"]),
         ]
         said = [
             output
