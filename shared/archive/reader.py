@@ -62,7 +62,7 @@ class Reader:
         return sorted(found, key=lambda known: known.id)
 
     def ids(self, after: str, until: str, count: int) -> list[str]:
-        """Return those of these events that are archived, as a listing shows them, in any order."""
+        """Return the ids of up to `count` events after one id, up to another one included, oldest first."""
         found: list[str] = []
         with self._database.reading() as connection:
             for month in reversed(months_of(connection)):

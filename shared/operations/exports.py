@@ -76,8 +76,7 @@ class Exports:
             raise ExportFailed(f"{to}: name it without a month: each month gets a file of its own")
         months = _months(wanted)
         _check_free(files, months)
-        before = Month(months[0].number - 1)
-        previous = read(files.of(before), before).digest if files.of(before).exists() else None
+        previous = _continued(files, wanted, months[0])
         lines = 0
         for month in months:
             part = _within(wanted, month)
@@ -178,6 +177,23 @@ def _check_free(files: Files, months: Sequence[Month]) -> None:
                 "remove it, or export to another name" if month in months else "only a later one can be added"
             )
             raise ExportFailed(f"{files.of(month)} is there already: {why}")
+
+
+def _continued(files: Files, wanted: Search, first: Month) -> str | None:
+    """Return the digest of the month before the first one, None if that has no file."""
+    before = Month(first.number - 1)
+    path = files.of(before)
+    if not path.exists():
+        return None
+    seal, now = read(path, before), _seal(wanted, first, None)
+    if seal.search != now.search:
+        raise ExportFailed(f"{path} was exported by another search: export to another name")
+    if seal.until != rfc3339_ms(first.begins_ms - 1) or wanted.since_ms != first.begins_ms:
+        raise ExportFailed(
+            f"{path} ends at {seal.until}, and this export begins at {now.since}:"
+            " what came in between would be in no file"
+        )
+    return seal.digest
 
 
 def _within(wanted: Search, month: Month) -> Search:

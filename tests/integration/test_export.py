@@ -357,6 +357,27 @@ def test_a_later_export_continues_the_month_before_and_replaces_nothing(
     on_stage(redis_url, f"sqlite:///{tmp_path / 'archive.db'}", play)
 
 
+def test_a_chain_has_no_gaps_and_one_search(redis_url: str, tmp_path: Path) -> None:
+    async def play(stage: Stage) -> None:
+        await came_in(stage, NOVEMBER - 1)
+        to = tmp_path / "out.jsonl"
+        [october] = await exported(stage, to, OCTOBER, NOVEMBER - 1, source="trustshare")
+        with pytest.raises(ExportFailed, match="by another search"):
+            await exported(stage, to, NOVEMBER, DECEMBER - 1)
+        with pytest.raises(ExportFailed, match="begins at 2026-11-01T00:00:00.001Z"):
+            await exported(stage, to, NOVEMBER + 1, DECEMBER - 1, source="trustshare")
+        os.unlink(october.file)
+        await exported(stage, to, OCTOBER, NOVEMBER - 1001)
+        assert "out-2026-10.jsonl" not in os.listdir(tmp_path), "nothing had come in by then"
+        await exported(stage, to, OCTOBER + 1, NOVEMBER - 1)
+        await exported(stage, to, NOVEMBER, NOVEMBER + 1)
+        with pytest.raises(ExportFailed, match="ends at 2026-11-01T00:00:00.001Z"):
+            await exported(stage, to, DECEMBER, DECEMBER + 1)
+        assert len(verified(to)) == 2
+
+    on_stage(redis_url, f"sqlite:///{tmp_path / 'archive.db'}", play)
+
+
 # -- tampering
 
 
