@@ -6,6 +6,8 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from shared.store.admission import Entry, Place
 from shared.store.inbox import IN_TURN
+from tests.faults.model.clock import QUANTUM_MS
+from tests.faults.model.intake import WINDOW_MS
 from tests.faults.model.letters import Letter
 from tests.faults.model.run import FREE, SOURCES, STRICT, Batch, Run, one_of, picked, picks, seldom, workers
 
@@ -13,12 +15,13 @@ sources = st.sampled_from(SOURCES)
 letters = st.lists(
     st.builds(
         Letter,
-        key=st.integers(0, 14),
+        key=st.integers(0, 8),
         variant=st.integers(0, 2),
         transaction=st.sampled_from(["a", "a", "b", ""]),
         bad=seldom,
         counted=seldom,
         raising=seldom,
+        unwanted=st.sampled_from([*[False] * 11, True]),
     ),
     min_size=1,
     max_size=4,
@@ -120,10 +123,23 @@ class ComingIn(Run):
             last = max(o.entry.id for o in outcomes if o.what == "admitted")
             assert not [id for id in self.model.inbox[STRICT] if id < last], "an older one waits still"
 
+    @rule(letters=letters, worker=workers)
+    def admit_for_longer_than_a_turn(self, letters: list[Letter], worker: str) -> None:
+        """Each admission prolongs the turn."""
+        self.ingest(STRICT, letters)
+        self.begin_turn(worker, False)
+        for _ in range(2):
+            self.pass_time(1)
+            if self.batches:
+                self.admit(0, 0, 1, False)
+
     @rule(source=sources, letters=letters, worker=workers)
     def arrive(self, source: str, letters: list[Letter], worker: str) -> None:
         """All of it at once, as on most days."""
         self.ingest(source, letters)
+        self._admit_new(source, worker)
+
+    def _admit_new(self, source: str, worker: str) -> None:
         if source == FREE:
             self.take(worker, False)
         else:
@@ -144,12 +160,22 @@ class ComingIn(Run):
         return [e.id for e in self.model.inbox.get(source, {}).values() if e.consumer is None]
 
     @precondition(lambda self: self.sent)
-    @rule(sent=st.lists(one_of(lambda run: run.sent), min_size=1, max_size=3), otherwise=st.booleans())
-    def send_again(self, sent: list[tuple[str, Letter]], otherwise: bool) -> None:
-        """A provider repeats itself, perhaps in other words: what was readable is not any more, or is now."""
+    @rule(
+        sent=st.lists(one_of(lambda run: run.sent), min_size=1, max_size=3),
+        otherwise=st.booleans(),
+        late=seldom,
+    )
+    def send_again(self, sent: list[tuple[str, Letter]], otherwise: bool, late: bool) -> None:
+        """A provider repeats itself, perhaps in other words: what was readable is not any more, or is now.
+
+        `late`: it is admitted when what it repeats is out of the window.
+        """
         for source, letter in sent:
             again = msgspec.structs.replace(letter, bad=not letter.bad) if otherwise else letter
-            self.arrive(source, [again], "w1")
+            self.ingest(source, [again])
+            if late:
+                self.pass_time(WINDOW_MS // QUANTUM_MS)
+            self._admit_new(source, "w1")
 
     @precondition(lambda self: self.model.quarantine)
     @rule()

@@ -13,6 +13,7 @@ from tests.integration.due import Claims
 ends = st.sampled_from(
     [End.DONE, End.DONE, End.DONE, End.RETRY, End.RETRY, End.DEAD, End.DEAD, End.BACK, End.GONE]
 )
+late_ends = st.just(End.DONE) | ends  # only success still counts then
 each = st.lists(ends, min_size=3, max_size=3)
 LEASE_QUANTA = LEASE_MS // QUANTUM_MS
 delays = st.sampled_from([0, 15_000, 60_000])
@@ -65,11 +66,17 @@ class GoingOut(Run):
     @rule(
         of=st.lists(st.tuples(picks, ends), min_size=1, max_size=3),
         delay_ms=delays,
+        live=st.booleans(),
+        again=st.none() | ends,
         twice=seldom,
     )
-    def settle(self, of: list[tuple[int, End]], delay_ms: int, twice: bool) -> None:
-        """End claims: held ones, ended ones again, ones whose lease ran out long ago."""
-        batch = [(picked(self.claims, pick).claimed, end) for pick, end in of]
+    def settle(
+        self, of: list[tuple[int, End]], delay_ms: int, live: bool, again: End | None, twice: bool
+    ) -> None:
+        """End claims: the latest held ones (`live`); or also ended ones again, and ones whose lease ran out long ago."""
+        claims = (self.live[-2:] if live else []) or self.claims
+        batch = [(picked(claims, pick).claimed, end) for pick, end in of]
+        batch += [(batch[0][0], again)] if again else []
         for _ in range(1 + twice):
             self._settle(batch, delay_ms)
 
@@ -87,29 +94,59 @@ class GoingOut(Run):
         assert changed == expected
 
     @precondition(lambda self: self.with_due)
-    @rule(worker=workers, name=one_of(lambda run: run.with_due), each=each)
-    def deliver(self, worker: str, name: str, each: list[End]) -> None:
+    @rule(worker=workers, name=one_of(lambda run: run.with_due), each=each, delay_ms=delays)
+    def deliver(self, worker: str, name: str, each: list[End], delay_ms: int) -> None:
         """Claim and settle at once, as on most days."""
         claims = self._claim(name, 3)
         for claimed, _ in claims.entries:
             self.remember(self.claims, Held(worker, claimed))
         if claims.entries:
-            self._settle([(claimed, end) for (claimed, _), end in zip(claims.entries, each, strict=False)], 0)
+            batch = [(claimed, end) for (claimed, _), end in zip(claims.entries, each, strict=False)]
+            self._settle(batch, delay_ms)
 
     @precondition(lambda self: self.with_due)
-    @rule(name=one_of(lambda run: run.with_due), each=each, late=ends)
-    def overtake(self, name: str, each: list[End], late: End) -> None:
-        """A worker is so slow that its lease runs out; another is done with the delivery when it speaks up."""
+    @rule(worker=workers)
+    def deliver_all(self, worker: str) -> None:
+        """All that is due arrives, and then what stood behind it: without this, few events finish in a run."""
+        for _ in range(3):
+            for name in self.with_due:
+                self.deliver(worker, name, [End.DONE] * 3, 0)
+
+    @precondition(lambda self: self.with_due)
+    @rule(
+        name=one_of(lambda run: run.with_due),
+        each=each,
+        late=late_ends,
+        together=st.sampled_from(["", "slow first", "slow first", "quick first"]),
+    )
+    def overtake(self, name: str, each: list[End], late: End, together: str) -> None:
+        """A worker is so slow that its lease runs out; another is done with the delivery when it speaks up.
+
+        `together`: one batch settles both, for it is the same worker.
+        """
+        self.make_slow(name)
+        slow = [(claimed, late) for claimed in self.claims_of(name)]
+        claims = self._claim(name, 3)
+        for claimed, _ in claims.entries:
+            self.remember(self.claims, Held("w2", claimed))
+        quick = [(claimed, end) for (claimed, _), end in zip(claims.entries, each, strict=False)]
+        batches = {"": [quick, slow], "slow first": [slow + quick], "quick first": [quick + slow]}[together]
+        for batch in batches:
+            if batch:
+                self._settle(batch, 0)
+
+    def make_slow(self, name: str) -> None:
+        """Claim what is due for a target, and let the leases run out."""
         self.claim("w1", name, 3, False, False)
-        slow = [held.claimed for held in self.claims if held.claimed.target == name]
         self.pass_time(LEASE_QUANTA)
         self.release("w2", name, False)
-        self.deliver("w2", name, each)
-        if slow:
-            self._settle([(claimed, late) for claimed in slow], 0)
 
-    @precondition(lambda self: self.with_lapsed)
-    @rule(worker=workers, name=one_of(lambda run: run.with_lapsed), lost=seldom)
+    def claims_of(self, target: str) -> list[Claimed]:
+        """Return what workers hold of a target, ended or not."""
+        return [held.claimed for held in self.claims if held.claimed.target == target]
+
+    @precondition(lambda self: self.having(State.LEASED))
+    @rule(worker=workers, name=one_of(lambda run: run.with_lapsed or run.having(State.LEASED)), lost=seldom)
     def release(self, worker: str, name: str, lost: bool) -> None:
         back, spent = self.product.release(name)
         expected = self.model.release(name, LEASE_MS)

@@ -11,7 +11,7 @@ RESEND_MS = 30 * 60_000
 LATE_MS = 1000
 EVENTS_MS = 24 * 3_600_000
 LEFT_BEHIND_MS = 30_000
-TURN_MS = 15_000
+TURN_MS = 30_000  # two of the clock's quanta: so that one of them passes within a turn
 
 Became = tuple[str, str, bool]
 """What became of a request, which one it is a copy of, whether the bodies differ."""

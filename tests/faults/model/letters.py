@@ -15,7 +15,7 @@ TAKES_ALONE = 1
 class Letter(msgspec.Struct, frozen=True):
     """A body. `key` 0: the body itself is what a copy is known by. `bad`: unreadable until the adapter is fixed.
 
-    `counted` and `raising` use the counter of its source (see DedupeKey).
+    `counted` and `raising` use the counter of its source (see DedupeKey). `unwanted`: no target matches it.
     """
 
     key: int
@@ -24,6 +24,7 @@ class Letter(msgspec.Struct, frozen=True):
     bad: bool
     counted: bool
     raising: bool
+    unwanted: bool = False
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -65,7 +66,11 @@ class Reading(Reader):
             )
             if letter.key
             else None,
-            targets=[name for name, route in self._routes.items() if entry.source in route.sources],
+            targets=[
+                name
+                for name, route in self._routes.items()
+                if entry.source in route.sources and not letter.unwanted
+            ],
             attributes=ATTRIBUTES,
             data=DATA,
             transaction=letter.transaction,

@@ -12,11 +12,13 @@ from shared.operations.readmissions import Held as HeldBack
 from shared.operations.replays import Selection
 from shared.routing.reading import POISON
 from shared.store.admission import Admission, Entry, Place
+from shared.store.due import End
 from shared.store.sources import FORGOTTEN_AFTER_MS
 from shared.store.targets import State as TargetState
 from shared.store.walk import Span
-from tests.faults.model.coming_in import ComingIn
-from tests.faults.model.going_out import GoingOut
+from tests.faults.model.coming_in import ComingIn, letters, sources
+from tests.faults.model.going_out import GoingOut, each, late_ends
+from tests.faults.model.letters import Letter
 from tests.faults.model.product import LEASE_MS
 from tests.faults.model.records import State, Target
 from tests.faults.model.run import ROUTES, one_of, seldom, targets
@@ -25,10 +27,27 @@ HOUR_MS = 3_600_000
 EVER = Span(0, 10**14)
 # In quanta of 15 s: what ends a turn, a lease, an hour, a dedupe window.
 DAY = 5760
-moves = st.sampled_from([1, 2, 2, 2, 2, 4, 4, 240, 240, 1440])
+moves = st.sampled_from([1, 1, 2, 2, 2, 2, 4, 4, 240, 240, 1440])
 
 
+often = st.sampled_from([True, True, True, False])
 states = st.sampled_from([*[TargetState.ACTIVE] * 4, TargetState.PAUSED, TargetState.DISABLED])
+
+
+# Of one key each.
+look_alikes = st.lists(
+    st.builds(
+        Letter,
+        key=st.just(0),
+        variant=st.integers(0, 1),
+        transaction=st.just("a"),
+        bad=st.booleans(),
+        counted=st.booleans(),
+        raising=seldom,
+    ),
+    min_size=2,
+    max_size=5,
+)
 
 
 class Machine(ComingIn, GoingOut):
@@ -179,6 +198,20 @@ class Machine(ComingIn, GoingOut):
         assert sum(readmitted.quarantined.values()) == became["quarantined"]
         assert sum(readmitted.deliveries.values()) == became["deliveries"]
 
+    @rule(source=sources, key=st.integers(1, 3), letters=look_alikes, fixed=often, more=letters)
+    def admit_look_alikes(
+        self, source: str, key: int, letters: list[Letter], fixed: bool, more: list[Letter]
+    ) -> None:
+        """Requests come that look like copies or cannot be read, then others; an operator admits what was held back."""
+        before = len(self.accepted)
+        self.arrive(source, [msgspec.structs.replace(letter, key=key) for letter in letters], "w1")
+        came = self.accepted[before:]
+        self.arrive(source, more, "w1")
+        self.reading.fixed = fixed
+        held_back = {*self.held_back}
+        if ids := [id for id in came if id in held_back]:
+            self.readmit(ids, False)
+
     # Packing and retention.
 
     @precondition(lambda self: self.having(State.DONE, State.EXPIRED))
@@ -196,6 +229,31 @@ class Machine(ComingIn, GoingOut):
         names = list(dict.fromkeys([*self.routes, *self.product.on_record()]))
         removed = self.product.retain(names, under_pressure=under_pressure)
         assert msgspec.structs.astuple(removed) == self.model.retain(names, under_pressure=under_pressure)
+
+    @precondition(lambda self: self.with_due)
+    @rule(
+        name=one_of(lambda run: run.with_due),
+        each=each,
+        late=late_ends,
+        expire=st.booleans(),
+        quanta=st.sampled_from([0, 4]),
+        replayed=st.booleans(),
+    )
+    def overtake_long_ago(
+        self, name: str, each: list[End], late: End, expire: bool, quanta: int, replayed: bool
+    ) -> None:
+        """A slow worker speaks up when its delivery was packed or has expired, and perhaps is replayed."""
+        self.make_slow(name)
+        self.deliver("w2", name, each, 0)
+        if expire:
+            self.retain(3 * DAY, False)
+        else:
+            self.deliver_all("w2")
+            self.pack(quanta)
+        if replayed:
+            self.replay_all(None, False)
+        if claims := self.claims_of(name):
+            self._settle([(claimed, late) for claimed in claims], 0)
 
 
 def _by_source(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Entry]]]:

@@ -10,7 +10,7 @@ from shared.errors import StoreUnavailable
 from shared.operations.readmissions import Held, Readmissions, Readmitted
 from shared.operations.replays import Replayed, Replays, Selection
 from shared.settings import PREFIX
-from shared.store import client, due
+from shared.store import admission, client, due, inbox
 from shared.store.address import parse_address
 from shared.store.admission import Admission, AdmissionOptions, Entry, Outcome, Quarantine
 from shared.store.client import RedisClient
@@ -22,7 +22,7 @@ from shared.store.packer import Packer
 from shared.store.targets import State, Targets
 from shared.store.upkeep import Removed, Upkeep
 from tests.faults.model.clock import Clock, told
-from tests.faults.model.intake import EVENTS_MS, RESEND_MS, WINDOW_MS
+from tests.faults.model.intake import EVENTS_MS, RESEND_MS, TURN_MS, WINDOW_MS
 from tests.faults.model.letters import Reading
 from tests.faults.model.model import DEAD_LETTERS_MS, LAPSES_UNCHARGED, TOO_OLD
 from tests.integration.due import Claims, Due
@@ -61,6 +61,8 @@ class Product:
         self._scripts.cache_clear()
         patch.setattr(client, "source", told(client.source))
         patch.setattr(due, "LAPSES_UNCHARGED", LAPSES_UNCHARGED)  # ten of them are beyond any short run
+        patch.setattr(admission, "TURN_MS", TURN_MS)
+        patch.setattr(inbox, "TURN_MS", TURN_MS)
         self._loop = asyncio.new_event_loop()
         self._client = RedisClient(parse_address(url, PREFIX), timeout_s=30)
         self.clock = Clock(self._client.redis, self._loop)

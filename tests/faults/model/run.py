@@ -93,6 +93,12 @@ class Run(RuleBasedStateMachine):
         leased = {name: [*self.model.of(name, State.LEASED)] for name in sorted(ROUTES)}
         return [name for name, held in leased.items() if any((d.at or 0) <= self.model.now for _, d in held)]
 
+    @property
+    def live(self) -> list[Held]:
+        """Claims in memory whose leases are theirs."""
+        leases = {(name, e.id, d.at) for name in ROUTES for e, d in self.model.of(name, State.LEASED)}
+        return [h for h in self.claims if (h.claimed.target, h.claimed.event_id, h.claimed.token) in leases]
+
     def having(self, *states: State) -> list[str]:
         """Targets with deliveries in one of these states."""
         deliveries = [event.deliveries for event in self.model.events.values()]
