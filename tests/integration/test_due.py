@@ -247,6 +247,17 @@ def test_a_success_that_comes_after_its_dead_letter_expired_changes_nothing(redi
     with_store(redis_url, check)
 
 
+def test_a_success_in_one_batch_after_its_own_failure_changes_nothing(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        id = await store.event(b"x", "one")
+        claimed = await claim_one(store)
+        batch = [Settlement(claimed, end, 0, ATTEMPT) for end in (End.RETRY, End.DONE)]
+        assert await settle(store, batch) == [True, False]
+        assert await places(store, id) == {"due"}
+
+    with_store(redis_url, check)
+
+
 def test_a_hand_back_is_due_at_once_and_not_counted(redis_url: str) -> None:
     async def check(store: Store) -> None:
         await store.event(b"x", "one")

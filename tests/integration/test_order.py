@@ -145,6 +145,23 @@ def test_giving_up_takes_a_lane_s_first_and_then_the_next(hold: bool, redis_url:
     with_store(redis_url, check)
 
 
+def test_the_late_success_of_one_that_was_replayed_leaves_the_lease_of_the_next_alone(redis_url: str) -> None:
+    async def check(store: Store) -> None:
+        a1, a2 = await receive(store, "a", "a")
+        slow = (await store.due.claim("one", most=1, limits=Limits(1, 100))).entries[0][0]
+        await asyncio.sleep(0.01)
+        await store.due.release("one", lease_ms=60_000)
+        [quick] = await claim(store)
+        await settle(store, quick, End.DONE)
+        [after] = await claim(store)
+        assert (after.event_id, await replay(store, a1)) == (a2, [b"replayed"])
+        assert await settle(store, slow, End.DONE)
+        assert await store.redis.zscore("hr:leased:one", a2) is not None
+        assert await claim(store) == [], "nobody else gets it meanwhile"
+
+    with_store(redis_url, check)
+
+
 @pytest.mark.case(n=49)
 def test_what_a_dead_letter_holds_is_counted_and_can_be_let_go(redis_url: str) -> None:
     async def check(store: Store) -> None:

@@ -198,6 +198,10 @@ def test_a_target_is_forgotten_once_no_process_has_said_it_for_five_minutes(redi
         await store.redis.zadd("hr:targets", {"one": six_minutes_ago})
         await store.event(b"x", "one")
         assert await store.targets.forget("one") is False, "something of it is left"
+        await store.redis.zunionstore("hr:leased:one", ["hr:due:one"])
+        await store.redis.delete("hr:due:one")
+        assert await store.targets.forget("one") is False, "a worker has it"
+        await store.redis.rename("hr:leased:one", "hr:due:one")
         await store.targets.give_up("one", due_before_ms=None, reason=REMOVED)
         assert await store.targets.forget("one") is False, "its dead letters are kept"
         await store.redis.delete("hr:dead:one")
