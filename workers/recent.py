@@ -1,7 +1,7 @@
 """Events that this process admitted a moment ago, so that it need not read them from Redis to deliver them.
 
 It is only a shortcut. The record in Redis is the truth: it stays while a delivery of the event is due, and
-its content never changes after admission.
+its content changes only if a person is erased from it, when no delivery is due.
 """
 
 from time import monotonic
@@ -43,9 +43,12 @@ class Recent:
             self._bytes += size
 
     def take(self, event_id: str) -> EventRecord | None:
-        """Return an event, and forget it with its last use; None if it is not here."""
+        """Return an event, and forget it with its last use; None if it is not here, or not recent."""
         kept = self._kept.get(event_id)
         if kept is None:
+            return None
+        if kept.until < monotonic():
+            self._drop(event_id)
             return None
         self._uses[event_id] -= 1
         if not self._uses[event_id]:

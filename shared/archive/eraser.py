@@ -14,7 +14,7 @@ from shared.archive.payloads import forget_words, opened
 from shared.archive.person import Person, erased_copy
 from shared.archive.rows import party_hash, rows_of
 from shared.archive.scrubbing import scrub
-from shared.archive.settings import known_party_key
+from shared.archive.settings import known_party_key, note_to_scrub
 from shared.archive.tables import tables
 from shared.errors import ArchiveSealed
 
@@ -94,9 +94,7 @@ class Eraser:
 
     def scrub(self) -> bool:
         """Remove from the database's files what was erased; as `shared.archive.scrubbing.scrub`."""
-        with self._database.reading() as connection:
-            months = months_of(connection)
-        return scrub(self._database, months)
+        return scrub(self._database)
 
     def _each(self, ids: Sequence[str], erase: Any) -> int:
         count = 0
@@ -107,6 +105,7 @@ class Eraser:
             for part in _parts(here):
                 with self._database.writing() as connection:
                     if month in months_of(connection):  # retention may have removed it
+                        note_to_scrub(connection, month)
                         count += erase(connection, month, part)
         return count
 

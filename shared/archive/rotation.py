@@ -15,7 +15,7 @@ from shared.archive.database import Database, months_of
 from shared.archive.months import Month
 from shared.archive.scrubbing import scrub
 from shared.archive.sealing import Sealer
-from shared.archive.settings import seal_party_key
+from shared.archive.settings import note_to_scrub, seal_party_key
 from shared.archive.tables import tables
 from shared.errors import ArchiveSealed
 
@@ -53,6 +53,7 @@ class Rotation:
             months = months_of(connection)
         for month in months:
             with self._database.writing() as connection:
+                note_to_scrub(connection, month)
                 texts.clear(connection, month)
             for table in _with_payloads(month):
                 after = ""
@@ -60,7 +61,7 @@ class Rotation:
                     after, sealed = last
                     count += sealed
                     done(count)
-        scrub(self._database, months)
+        scrub(self._database)
         return count
 
     def _step(self, table: sql.Table, after: str) -> tuple[str, int] | None:

@@ -1,14 +1,18 @@
 """What belongs to an archive as a whole."""
 
+from collections.abc import Callable
 from secrets import token_bytes
+from typing import Any
 
 import sqlalchemy as sql
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from shared.archive.months import Month, named
 from shared.archive.sealing import Sealer
 from shared.archive.tables import settings
 
-PARTY_KEY = "party-key"
+PARTY_KEY, TO_SCRUB = "party-key", "to-scrub-"
 
 
 def party_key(connection: Connection, sealer: Sealer) -> bytes:
@@ -40,3 +44,23 @@ def seal_party_key(connection: Connection, sealer: Sealer) -> None:
         key_id, value = sealer.seal(PARTY_KEY, key)
         sealed = sql.update(settings).values(payload_key=key_id, value=value)
         connection.execute(sealed.where(settings.c.name == PARTY_KEY))
+
+
+def note_to_scrub(connection: Connection, month: Month) -> None:
+    """Record that the files still hold what was removed from a month, until `scrubbed`."""
+    insert: Callable[[sql.Table], Any] = (
+        postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    )
+    statement = insert(settings).values(name=TO_SCRUB + month.name, payload_key="", value=b"")
+    connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
+
+
+def to_scrub(connection: Connection) -> list[Month]:
+    """Return the months whose files still hold what was removed."""
+    names = connection.scalars(sql.select(settings.c.name).where(settings.c.name.startswith(TO_SCRUB)))
+    return [named(name.removeprefix(TO_SCRUB)) for name in names]
+
+
+def scrubbed(connection: Connection, month: Month) -> None:
+    """Record that the files no longer hold what was removed from a month."""
+    connection.execute(sql.delete(settings).where(settings.c.name == TO_SCRUB + month.name))

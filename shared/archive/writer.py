@@ -17,7 +17,7 @@ from shared.archive.months import Month, month_of
 from shared.archive.payloads import forget_words, opened, words_in
 from shared.archive.rows import Row, Rows, copy_row, party_hash, rows_of
 from shared.archive.sealing import Sealer
-from shared.archive.settings import party_key
+from shared.archive.settings import note_to_scrub, party_key
 from shared.archive.tables import tables
 from shared.errors import ArchiveRefused
 
@@ -105,6 +105,7 @@ def _write_month(
     known = set(connection.scalars(sql.select(here.events.c.id).where(here.events.c.id.in_([*events]))))
     # Words of an event whose personal data was erased since.
     if wordless := [id for id in known if not events[id].words]:
+        note_to_scrub(connection, month)
         forget_words(connection, month, opened(connection, month, wordless, sealer, {}))
     for table in (here.deliveries, here.attempts, here.parties):
         if known:

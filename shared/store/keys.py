@@ -26,7 +26,8 @@ What came in
                             open (how many of its deliveries wait, are leased or are dead letters in Redis),
                             transaction (the end of the key of its transaction's index, if it has one),
                             copies (how many were suppressed), differing (how many of these had another body),
-                            copy_of (if it is a copy that was admitted by hand: its first);
+                            copy_of (if it is a copy that was admitted by hand: its first),
+                            erased (ms: when personal data in it was erased);
                             and for each target that has been tried or settled:
                             failed:<target> (failed attempts), lapsed:<target> (leases that ran out),
                             age:<target> (ms: its attempts and the waits between them, up to the next one),

@@ -49,7 +49,7 @@ def _arguments(ids: Sequence[str], events: Sequence[Whole | None]) -> list[str |
     args: list[str | bytes | int | float] = []
     for id, event in zip(ids, events, strict=True):
         if event is None or b"attributes" not in event.fields:
-            args += [id, "", "", 0, 0]
+            args += [id, "", "", "", 0, 0]
             continue
         value = pack(
             id,
@@ -62,5 +62,6 @@ def _arguments(ids: Sequence[str], events: Sequence[Whole | None]) -> list[str |
             ),
         )
         latest = max((int(field.rpartition(b" ")[2]) for field in event.attempts), default=0)
-        args += [id, event.packed or "", value, latest, len(event.apart), *event.apart]
+        erased = event.fields.get(b"erased", b"")
+        args += [id, event.packed or "", erased, value, latest, len(event.apart), *event.apart]
     return args

@@ -1,6 +1,7 @@
 """A person is erased wherever something is kept of them, and nobody else is; what is left names nobody."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,36 @@ def test_one_that_is_in_both_or_came_back_is_erased_in_both(redis_url: str, arch
         assert await stage.move() == 2
         assert WORD not in await kept(stage)
         assert await body_of(stage, both) == ERASED
+
+    on_stage(redis_url, archive_url, play)
+
+
+def test_what_was_read_before_is_neither_packed_nor_removed_afterwards(
+    redis_url: str, archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(stage: Stage) -> None:
+        id = await stage.done("ledger")
+        client = stage.store.client
+        batch = await Finished(client).oldest(2**50, AT_ONCE)
+        run = client.run
+
+        async def meanwhile(name: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+            if name == "pack":
+                monkeypatch.undo()
+                assert await Erasing(client, Person(E_MAIL), {}).erase_events([id], discard=False) == {
+                    "erased": 1
+                }
+            return await run(name, keys, args)
+
+        monkeypatch.setattr(client, "run", meanwhile)
+        packer = Packer(client, after_ms=-1000)
+        await packer.pack()
+        assert await body_of(stage, id) == ERASED
+        assert await Finished(client).remove(batch) == 0
+        assert await body_of(stage, id) == ERASED
+        await packer.pack()
+        assert await stage.redis.hexists(f"hr:event:{id}", "packed")
+        assert await body_of(stage, id) == ERASED
 
     on_stage(redis_url, archive_url, play)
 

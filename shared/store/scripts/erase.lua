@@ -45,7 +45,8 @@ local function replace(id, first, count)
             redis.call('HDEL', event, name)
         end
     end
-    redis.call('HSET', event, 'attributes', ARGV[first], 'data', ARGV[first + 1], 'body', ARGV[first + 2])
+    -- `erased` tells the scripts that pack and archive events that what they were given was read before.
+    redis.call('HSET', event, 'attributes', ARGV[first], 'data', ARGV[first + 1], 'body', ARGV[first + 2], 'erased', now)
     redis.call('DEL', attempts)
     for i = first + 4, first + 2 + 2 * count, 2 do
         redis.call('HSET', attempts, ARGV[i], ARGV[i + 1])

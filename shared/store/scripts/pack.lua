@@ -1,6 +1,7 @@
 -- Packs finished events: what never changes in one, and its attempts, become one compressed value.
---   ARGV: for each: event id, its field `packed` ('' if it has none), the packed value ('' if there is nothing to
---   pack), the latest token of its attempts (0 for none), how many attempts attempts:<id> has, and their fields
+--   ARGV: for each: event id, its fields `packed` and `erased` ('' if it has none), the packed value ('' if there is
+--   nothing to pack), the latest token of its attempts (0 for none), how many attempts attempts:<id> has, and their
+--   fields
 -- Writes event:*, attempts:*, finished, packed. Returns how many were packed.
 -- An event that is no longer finished, or has changed since it was read, is left as it is.
 -- If repeated: it is no longer in `finished`.
@@ -16,10 +17,11 @@ local PIECE, MOST = 63, 64
 local MOST_FIELDS = 2000
 local PACKED = {attributes = true, data = true, body = true, type = true, packed = true}
 
-local function unchanged(id, before, first, count)
+local function unchanged(id, before, erased, first, count)
     local event, attempts = prefix .. 'event:' .. id, prefix .. 'attempts:' .. id
     if not redis.call('ZSCORE', prefix .. 'finished', id)
         or (redis.call('HGET', event, 'packed') or '') ~= before
+        or (redis.call('HGET', event, 'erased') or '') ~= erased
         or redis.call('HLEN', attempts) ~= count then
         return false
     end
@@ -60,13 +62,13 @@ end
 
 local packed, i = 0, 1
 while i <= #ARGV do
-    local id, before, value, latest, count = unpack(ARGV, i, i + 4)
+    local id, before, erased, value, latest, count = unpack(ARGV, i, i + 5)
     count = tonumber(count)
-    if unchanged(id, before, i + 5, count) then
+    if unchanged(id, before, erased, i + 6, count) then
         packed = packed + pack(id, value, tonumber(latest))
         redis.call('ZREM', prefix .. 'finished', id)
         redis.call('ZADD', prefix .. 'packed', tonumber(string.sub(id, 5, 15), 16), id)
     end
-    i = i + 5 + count
+    i = i + 6 + count
 end
 return packed
