@@ -26,14 +26,6 @@ AWAY = "nothing is archived: what is finished stays in Redis"
 HOT = 'retention.hot = "0.1s"\n'
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_url")
-        return url
-    return f"sqlite:///{tmp_path / 'archive.db'}"
-
-
 def watched(folder: Path, sink: Sink, url: str, *, workers: int = 1) -> Watched:
     sources = f'{HOT}archive.url = "{url}"\n{SOURCES}'
     gateway = Watched(folder, target("all", sink.port), sink, workers=workers, sources=sources)

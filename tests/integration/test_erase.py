@@ -30,14 +30,6 @@ OTHER = "other.person@example.net"
 WORD = b"canary"  # of the name, which the index of words has
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def archive_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "postgresql":
-        url: str = request.getfixturevalue("postgresql_url")
-        return url
-    return f"sqlite:///{tmp_path / 'archive.db'}"
-
-
 async def erase(
     stage: Stage, name: str = E_MAIL, *, with_waiting: bool = False, file: str = "", **person: Any
 ) -> tuple[ErasurePlan, Erased]:

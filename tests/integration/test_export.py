@@ -5,6 +5,7 @@ import base64
 import gc
 import gzip
 import os
+import re
 import resource
 import shutil
 import stat
@@ -36,8 +37,19 @@ from shared.store.clock import now_ms
 from shared.store.due import End
 from shared.store.views import EventView
 from tests.integration.archive import Stage, on_stage, paid
-from tests.integration.filled import ANSWER, PAID
-from tests.integration.test_cli import HEADRACE, SOURCES, TARGETS, as_json, failed, ok, run, write
+from tests.integration.filled import ANSWER, E_MAIL, PAID
+from tests.integration.test_cli import (
+    HEADRACE,
+    SOURCES,
+    TARGETS,
+    as_json,
+    failed,
+    ok,
+    on_a_terminal,
+    run,
+    write,
+)
+from tests.integration.test_erase import erase
 from tests.integration.test_shares import Stage as SharesStage
 from tests.integration.test_shares import staged
 
@@ -145,6 +157,29 @@ def test_what_is_encrypted_in_the_archive_is_exported_in_clear(
         assert line["payload"]["data"]["original"] == PAID
 
     on_stage(redis_url, archive_url, play, keys=[Secret(base64.b64encode(bytes(32)).decode())])
+
+
+def test_of_what_was_erased_an_export_has_what_is_left(
+    redis_url: str, archive_url: str, tmp_path: Path
+) -> None:
+    async def play(stage: Stage) -> None:
+        now = await now_ms(stage.store.client)
+        id = await stage.done("ledger")
+        await stage.store.receive(PAID | {"description": "in other words"})
+        await stage.store.admit("ledger")
+        await stage.move()
+        young = await stage.done("ledger", **paid(2))
+        _, left = await erase(stage)
+        assert not left.left
+        months = await exported(stage, tmp_path / "out.jsonl", now, await now_ms(stage.store.client))
+        written = b"".join(map(content, months))
+        assert E_MAIL.encode() not in written
+        assert ANSWER.encode() not in written
+        events = [line for each in months for line in lines(Path(each.file))[:-1] if "event" in line]
+        assert [line["event"]["id"] for line in events] == [id, young]
+        assert [line["payload"]["data"]["original"] for line in events] == [{"erased": True}] * 2
+
+    on_stage(redis_url, archive_url, play)
 
 
 def test_what_only_a_dead_letter_on_the_disk_has_is_exported(redis_url: str, tmp_path: Path) -> None:
@@ -620,6 +655,13 @@ def test_the_command_exports_and_verifies(config: str, tmp_path: Path) -> None:
     assert "nothing is written" in ok(
         config, "export", "--since", "2026-10-01", "--payment", "pay-99", "--to", str(none)
     )
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(config: str, tmp_path: Path) -> None:
+    to = tmp_path / "out.jsonl"
+    shown = on_a_terminal(200, "export", "--config", config, "--since", "2026-10-01", "--to", str(to))
+    assert re.search(r"events .*\b4/\?", shown)
+    assert "━" not in ok(config, "export", "--verify", str(to))
 
 
 def test_calls_that_make_no_sense_are_refused(config: str, tmp_path: Path) -> None:
