@@ -1,9 +1,11 @@
 """`headrace erase` of the real gateway: afterwards no file of its data folder has the person's name."""
 
 import json
+import subprocess
+from functools import partial
 from pathlib import Path
 
-from tests.acceptance.gateway import SOURCES, Gateway, target
+from tests.acceptance.gateway import HEADRACE, SOURCES, Gateway, clean_env, target
 from tests.acceptance.sink import Sink
 from tests.waiting import wait_for
 
@@ -59,3 +61,31 @@ def test_no_file_has_the_name_of_who_was_erased(folder: Path, sink: Sink) -> Non
         assert again.output.startswith("Nothing is kept of this party.\n")
         assert {entry["action"] for entry in gateway.json("audit")["audit"]} == {"erase"}
     assert holding(folder) == [], "nor what is written at the end"
+
+
+def begun(gateway: Gateway, times: int) -> bool:
+    """Tell whether an erasure has begun so often: its entry in the audit comes first."""
+    return len(gateway.json("audit", "--limit", "100")["audit"]) >= times
+
+
+def test_an_erasure_that_is_killed_is_finished_by_the_next_one(folder: Path, sink: Sink) -> None:
+    with Gateway(folder, target("all", sink.port), sources=ARCHIVE + SOURCES) as gateway:
+        for number in range(60):
+            paid = {"type": "payment_received", "token": "t", "paymentToken": f"p{number}", "from": NAME}
+            gateway.post("trustshare", json.dumps(paid | {"amount": number, "currency": "GBP"}).encode())
+            if number == 30:
+                wait_for(lambda: not gateway.redis.zcard("hr:finished"), "the first half to be archived")
+        sink.wait_for("all", 60)
+        wait_for(lambda: not gateway.redis.zcard("hr:open"), "all to be delivered")
+        argv = [HEADRACE, "erase", "--config", str(gateway.config), "--party", NAME, "--yes"]
+        for killed in range(1, 5):
+            process = subprocess.Popen(
+                argv, env=clean_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            wait_for(partial(begun, gateway, killed), "an erasure to begin")
+            process.kill()
+            process.wait()
+        done = subprocess.run(argv, env=clean_env(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert holding(folder) == []
+        assert len(gateway.json("events", "--limit", "100")["events"]) == 60
