@@ -15,7 +15,7 @@ from tests.bench.plot import NoPlot, draw, refuse
 from tests.bench.report import Report, Result, show, write_json
 from tests.bench.run import Run
 
-NAMES = ("ingest", "deliver", "end-to-end", "trickle", "fair", "retries", "scale", "storm")
+NAMES = ("ingest", "deliver", "end-to-end", "trickle", "fair", "retries", "scale", "storm", "archive")
 
 
 def main() -> int:

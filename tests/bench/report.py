@@ -58,6 +58,8 @@ class Result(msgspec.Struct):
     about: str
     figures: list[Figure] = []
     charts: list[Chart] = []
+    notes: list[str] = []
+    """Lines to show beneath the figures."""
 
     def add(self, name: str, unit: str, rounds: Sequence[float], goal: Goal | None = None) -> Figure:
         figure = Figure(name, unit, list(rounds), goal)
@@ -98,6 +100,8 @@ def show(result: Result, console: Console) -> None:
             goal.reached(figure.median) if goal else "",
         )
     console.print(table)
+    for note in result.notes:
+        console.print(note, highlight=False, markup=False)
 
 
 def number(value: float, unit: str = "") -> str:
