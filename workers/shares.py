@@ -16,7 +16,7 @@ import structlog
 from shared.delivery.verdicts import GivenUp, Reason
 from shared.errors import ArchiveUnavailable, StoreUnavailable
 from shared.operations.moves import EXPIRE_AT_ONCE, Moved, Moves
-from shared.settings import Config
+from shared.settings import ArchiveSettings, Config
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
 from shared.store.duties import Duty
@@ -61,7 +61,7 @@ class ShareKeeper:
         self._say_at: dict[str, float] = {}
         self._moving: asyncio.Task[None] | None = None
         self._moving_since = 0.0
-        self._file_url = ""
+        self._archive: ArchiveSettings | None = None
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -74,9 +74,9 @@ class ShareKeeper:
         self._fed_by = {target.name: target.sources for target in config.targets}
         self._dead_letters_ms = config.retention.dead_letters.ms
         self._names = names_digest(self._source_shares, self._target_shares)
-        if config.archive.dead_letters != self._file_url:
-            self._file_url = config.archive.dead_letters
-            self._moves = Moves(self._client, self._file_url)
+        if config.archive != self._archive:
+            self._archive = config.archive
+            self._moves = Moves(self._client, config.archive.dead_letters, config.archive)
 
     async def run(self) -> None:
         """Look about once a second, until cancelled."""

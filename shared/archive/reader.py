@@ -17,6 +17,7 @@ from shared.archive.rows import known_of, party_hash
 from shared.archive.search import FOR_EVER_MS, Search
 from shared.archive.settings import known_party_key
 from shared.archive.tables import tables
+from shared.archive.writer import Writer
 from shared.errors import ArchiveRefused, ArchiveSealed
 
 AT_ONCE, AT_MOST = 200, 2000
@@ -38,6 +39,10 @@ class Reader:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+    def replace(self, events: Sequence[ArchivedEvent]) -> None:
+        """Write events anew that are archived."""
+        Writer(self._database).write(events, [])
 
     def events(self, ids: Sequence[str]) -> list[ArchivedEvent]:
         """Return those of these events that are archived, whole."""

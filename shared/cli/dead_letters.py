@@ -12,7 +12,7 @@ from shared.cli.quarantine import check_source
 from shared.cli.running import ask, running_config
 from shared.cli.wording import counted, seconds
 from shared.operations.dead_letters import Chosen, DeadLetters
-from shared.operations.disk import dead_letter_file
+from shared.operations.disk import archive_of, dead_letter_file
 from shared.settings import Config
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
@@ -45,7 +45,7 @@ def command(
     targets = configured if target is None else [target]
 
     async def read(client: RedisClient) -> tuple[dict[str, int], list[DeadLetter]]:
-        letters = DeadLetters(client, dead_letter_file(settings))
+        letters = DeadLetters(client, dead_letter_file(settings), archive_of(settings))
         within = span(since, until, await now_ms(client))
         return await letters.counts(targets), await letters.listing(targets, within, limit)
 
@@ -128,7 +128,7 @@ def discard(
         within = span(since, until, await now_ms(client), ends_now=True)
         names = [each.name for each in settings.targets]
         names += [name for name in await Targets(client).on_record() if name not in names]
-        letters = DeadLetters(client, dead_letter_file(settings))
+        letters = DeadLetters(client, dead_letter_file(settings), archive_of(settings))
         if target is not None and target not in names and not any((await letters.counts([target])).values()):
             raise no_such("target", target, names)
         targets = tuple(names) if target is None else (target,)
@@ -161,7 +161,9 @@ def _discard(config: Config, chosen: Chosen, planned: dict[str, int]) -> dict[st
     file = dead_letter_file(config)
     return run_showing(
         config,
-        lambda client, done: DeadLetters(client, file).discard(chosen, planned, user=user(), done=done),
+        lambda client, done: DeadLetters(client, file, archive_of(config)).discard(
+            chosen, planned, user=user(), done=done
+        ),
         "dead letters",
         sum(planned.values()),
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from shared.archive.event import ArchivedCopy, ArchivedEvent, Known
 from shared.archive.search import Search
@@ -13,7 +16,16 @@ from shared.event.timeline import Happened
 from shared.event.times import rfc3339_ms
 from shared.store.due import Attempt
 from shared.store.transactions import happened
-from shared.store.views import CopyView, DeliveryView, EventView, Kept, attempt_view, read_attempt, state_of
+from shared.store.views import (
+    ON_DISK,
+    CopyView,
+    DeliveryView,
+    EventView,
+    Kept,
+    attempt_view,
+    read_attempt,
+    state_of,
+)
 from shared.store.walk import Span
 from shared.store.why import why_given_up
 
@@ -49,6 +61,18 @@ class Archived:
     async def events(self, ids: list[str]) -> list[ArchivedEvent]:
         """Return those of these events that are archived, whole."""
         return await asyncio.to_thread(self._reader.events, ids)
+
+    async def end(self, target: str, ids: Sequence[str], how: str) -> None:
+        """End the deliveries of archived events whose dead letters on the disk have ended, as `discarded` or
+        `expired`. If repeated, or if the event is not archived, it does nothing.
+        """
+        ended = [
+            msgspec.structs.replace(event, fields=event.fields | {f"end:{target}": how.encode()})
+            for event in await self.events(list(ids))
+            if event.text(f"end:{target}") == ON_DISK
+        ]
+        if ended:
+            await asyncio.to_thread(self._reader.replace, ended)
 
     async def deliveries(self, id: str, *, answers: bool) -> list[DeliveryView] | None:
         """Return an event's deliveries, in the order of its targets; None if there is no such event."""

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.archive.letter import StoredLetter
 from shared.event.times import rfc3339_ms
+from shared.operations.archived import Archived
 from shared.operations.disk import certain, counts_of
 from shared.store.audit import named, note
 from shared.store.client import RedisClient
@@ -25,6 +26,7 @@ from shared.store.why import Why, why_given_up
 
 if TYPE_CHECKING:
     from shared.archive.dead_letters import DeadLetterFile
+    from shared.archive.reader import Reader
 
 PAGE = 200
 
@@ -56,12 +58,15 @@ class Chosen(msgspec.Struct, frozen=True, omit_defaults=True):
 class DeadLetters:
     """The dead letters in Redis and on disk. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
-    def __init__(self, client: RedisClient, file: DeadLetterFile | None) -> None:
+    def __init__(
+        self, client: RedisClient, file: DeadLetterFile | None, archive: Reader | None = None
+    ) -> None:
         self._client = client
         self._keys = client.keys
         self._in_redis = DeadLetterList(client)
         self._letters = Letters(client)
         self._file = file
+        self._archived = None if archive is None else Archived(archive)
 
     async def counts(self, targets: Sequence[str]) -> dict[str, int]:
         """Return how many dead letters each target has."""
@@ -99,6 +104,8 @@ class DeadLetters:
         async for target, page in self._chosen(chosen):
             results = await self._letters.end(target, page, "discarded")
             if self._file is not None and (stored := [letter for letter in page if letter.attributes]):
+                if self._archived is not None:
+                    await self._archived.end(target, [letter.id for letter in stored], "discarded")
                 await asyncio.to_thread(self._file.remove, stored)
             discarded[target] += sum(result != "changed" for result in results)
             done(discarded.total())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shared.archive.letter import StoredLetter
-from shared.settings import Config
+from shared.settings import ArchiveSettings, Config
 from shared.store.letters import Letters
 
 if TYPE_CHECKING:  # SQLAlchemy takes a third of a second to import, and most gateways never need it
@@ -30,12 +30,17 @@ def dead_letter_file(config: Config) -> DeadLetterFile | None:
 
 def archive_of(config: Config) -> Reader | None:
     """Return a reader of the archive, None if there is none."""
-    if not config.archive.url:
+    return archive_at(config.archive)
+
+
+def archive_at(settings: ArchiveSettings) -> Reader | None:
+    """Return a reader of the archive that settings name, None if they name none."""
+    if not settings.url:
         return None
     from shared.archive.database import Database
     from shared.archive.reader import Reader
 
-    return Reader(Database(config.archive.url, config.archive.encryption_keys))
+    return Reader(Database(settings.url, settings.encryption_keys))
 
 
 def path_of(url: str) -> Path:

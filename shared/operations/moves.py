@@ -17,7 +17,9 @@ import msgspec
 
 from shared.archive.letter import StoredLetter
 from shared.delivery.verdicts import Reason
-from shared.operations.disk import path_of
+from shared.operations.archived import Archived
+from shared.operations.disk import archive_at, path_of
+from shared.settings import ArchiveSettings
 from shared.store.client import RedisClient
 from shared.store.clock import now_ms
 from shared.store.letters import Letters
@@ -25,6 +27,7 @@ from shared.store.walk import Position
 
 if TYPE_CHECKING:  # see Moves._opened
     from shared.archive.dead_letters import DeadLetterFile
+    from shared.archive.reader import Reader
 
 ENTRY_BYTES = 1500  # about what Redis needs for an event besides its payload
 STALE_MS = 120_000
@@ -45,10 +48,12 @@ class Moved(msgspec.Struct, frozen=True):
 class Moves:
     """Moves dead letters to one file. All methods raise StoreUnavailable and ArchiveUnavailable."""
 
-    def __init__(self, client: RedisClient, url: str) -> None:
+    def __init__(self, client: RedisClient, url: str, archive: ArchiveSettings | None = None) -> None:
+        """`url` is that of the file; `archive` names the archive of events, if there is one."""
         self._client = client
         self._letters = Letters(client)
         self._url = url
+        self._archive = archive
         self.path = path_of(url)
         self._file: DeadLetterFile | None = None
         self._walked: dict[str, Position | None] = {}
@@ -58,6 +63,9 @@ class Moves:
         if self._file is None:
             self._file = await asyncio.to_thread(_open, self._url)
         return self._file
+
+    async def _reader(self) -> Reader | None:
+        return None if self._archive is None else await asyncio.to_thread(archive_at, self._archive)
 
     async def dead_letters(self, target: str, *, hold: bool) -> Moved:
         """Move the oldest dead letters of a target."""
@@ -113,7 +121,10 @@ class Moves:
         file = await self._opened()
         old = await asyncio.to_thread(file.expired, before_ms, EXPIRE_AT_ONCE)
         for target in dict.fromkeys(letter.target for letter in old):
-            await self._letters.end(target, [letter for letter in old if letter.target == target], "expired")
+            mine = [letter for letter in old if letter.target == target]
+            await self._letters.end(target, mine, "expired")
+            if (reader := await self._reader()) is not None:
+                await Archived(reader).end(target, [letter.id for letter in mine], "expired")
         if old:
             await asyncio.to_thread(file.remove, old)
         return len(old)

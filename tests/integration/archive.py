@@ -14,6 +14,7 @@ from shared.operations.replays import Replays, Selection
 from shared.secrets import Secret
 from shared.store.clock import now_ms
 from shared.store.due import End
+from shared.store.views import DeliveryView
 from shared.store.walk import ALWAYS
 from tests.integration.filled import PAID, Filled, with_redis
 
@@ -75,6 +76,12 @@ class Stage:
             await self.events.deliveries(id, answers=True),
             [event for event in transaction if event.id == id],
         ]
+
+    async def deliveries(self, id: str) -> list[DeliveryView]:
+        """Return where an event went."""
+        found = await self.events.deliveries(id)
+        assert found is not None
+        return found
 
     async def replay(self, target: str, *ids: str, **selection: Any) -> int:
         """Send events to a target again. Returns how many were sent."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
@@ -10,14 +11,19 @@ import pytest
 import sqlalchemy as sql
 
 from shared.archive.database import Database
+from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.versions import VERSION_TABLE
 from shared.archive.writer import Writer
 from shared.errors import ArchiveUnavailable, ArchiveUnfit
 from shared.operations.archived import Archived
 from shared.operations.archiving import AT_ONCE
+from shared.operations.dead_letters import Chosen, DeadLetters
+from shared.operations.events import Events
+from shared.operations.moves import Moves
 from shared.operations.readmissions import Held, Readmissions
+from shared.operations.replays import Replays, Selection
 from shared.routing.reading import Reader as BodyReader
-from shared.settings import Config, SourceSettings
+from shared.settings import ArchiveSettings, Config, SourceSettings
 from shared.store.due import End
 from shared.store.finished import Finished
 from shared.store.packer import Packer
@@ -325,5 +331,49 @@ def test_the_command_lines_of_sqlite_and_postgresql_show_the_columns(
             "200",
         ]
         assert E_MAIL not in shown
+
+    on_stage(redis_url, archive_url, play)
+
+
+@pytest.mark.parametrize("how", ["discarded", "expired", "replayed"])
+def test_an_archived_event_follows_what_becomes_of_its_dead_letter_on_the_disk(
+    redis_url: str, archive_url: str, tmp_path: Path, how: str
+) -> None:
+    async def play(stage: Stage) -> None:
+        [id] = await stage.store.receive(PAID)
+        await stage.store.admit("ledger", "crm")
+        await stage.store.settle("crm", End.DONE, status=200)
+        await stage.store.settle("ledger", End.DEAD, status=500)
+        url = f"sqlite:///{tmp_path / 'dead-letters.db'}"
+        moves = Moves(stage.store.client, url, ArchiveSettings(url=archive_url))
+        assert (await moves.dead_letters("ledger", hold=False)).letters == 1
+        assert await stage.move() == 1
+        file = DeadLetterFile(url)
+        stage.events = Events(stage.store.client, file, stage.reader)
+        assert await stage.listed(state="dead") == [id]
+        dead, done = await stage.deliveries(id)
+        assert (dead.state, [attempt.status for attempt in dead.attempts]) == ("dead", [500])
+        assert (done.state, [attempt.status for attempt in done.attempts]) == ("done", [200])
+        if how == "discarded":
+            letters = DeadLetters(stage.store.client, file, stage.reader)
+            chosen = Chosen(("ledger",), ALWAYS)
+            planned = await letters.count(chosen)
+            assert planned == {"ledger": 1}
+            await letters.discard(chosen, planned, user="operator", done=lambda _: None)
+        elif how == "expired":
+            assert await moves.expire(2**50) == 1
+        else:
+            replays = Replays(stage.store.client, ["ledger", "crm"], file, stage.reader)
+            selection = Selection(ALWAYS, dead_letters_of="ledger")
+            replayed = await replays.run(selection, await replays.plan(selection), user="operator")
+            assert replayed.deliveries == {"ledger": 1}
+            await stage.store.settle("ledger", End.DONE, status=201)
+            assert await stage.move() == 1
+        state = "done" if how == "replayed" else how
+        assert await stage.listed(state="dead") == []
+        assert await stage.listed(target="ledger", state=state) == [id]
+        ended, done = await stage.deliveries(id)
+        assert ended.state == state
+        assert (done.state, [attempt.status for attempt in done.attempts]) == ("done", [200])
 
     on_stage(redis_url, archive_url, play)
