@@ -67,6 +67,10 @@ class ArchiveSealed(ArchiveUnavailable):
     """What is asked for is encrypted, and cannot be read or searched with the keys of the configuration."""
 
 
+class ArchiveBusy(ArchiveUnavailable):
+    """Others use what is to be changed, for longer than the change may wait."""
+
+
 class ArchiveUnfit(ArchiveUnavailable):
     """A later version of Headrace made the archive, or its user has not the rights that it needs."""
 

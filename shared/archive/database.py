@@ -1,6 +1,7 @@
 """The archive's database: its connections, its months, and its errors as ours. All calls block."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,21 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from shared.archive import texts
-from shared.archive.months import Month, named
+from shared.archive.months import Month, month_of, named
 from shared.archive.sealing import Sealer
 from shared.archive.tables import INDEXES, tables
 from shared.archive.versions import take_up
-from shared.errors import ArchiveRefused, ArchiveUnavailable, ArchiveUnfit
+from shared.errors import ArchiveBusy, ArchiveRefused, ArchiveUnavailable, ArchiveUnfit
 from shared.secrets import Secret
 
 WAIT_S = 10
 STATEMENT_S = 60
+MOMENT_MS = 500
 MONTHLY = (*INDEXES, "texts")
 # PostgreSQL's codes: no privilege, no such user, wrong password, no such database; a value too long to index.
 _DENIED, _TOO_LONG = ("42501", "28000", "28P01", "3D000"), "54000"
+_LOCKED = "55P03"
+_READING = 0x6865616472656164  # any number that others do not use
 
 
 class Database:
@@ -43,6 +47,9 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """Open a connection that sees one moment of the database."""
         with self._translated(), self._connected() as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                # The tables of a month that this has seen stay until it has ended: see `dropping`.
+                connection.execute(sql.text("SELECT pg_advisory_xact_lock_shared(:lock)"), {"lock": _READING})
             yield connection
 
     @contextmanager
@@ -76,6 +83,32 @@ class Database:
             connection.execution_options(writes=writes)
             yield connection
 
+    @contextmanager
+    def dropping(self) -> Iterator[Connection]:
+        """Open a connection as `writing` does, to drop tables by: nobody reads them meanwhile.
+
+        Raises: ArchiveBusy if that would need a wait of more than a moment for those who do.
+        """
+        with self.writing() as connection:
+            if connection.dialect.name == "postgresql":  # in SQLite a reader sees them until it has ended
+                # Who comes after waits behind this one. Less than PostgreSQL's `deadlock_timeout`: of two
+                # that wait for each other, this one gives in.
+                connection.execute(sql.text(f"SET LOCAL lock_timeout = '{MOMENT_MS}ms'"))
+                connection.execute(sql.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _READING})
+            yield connection
+
+    def drop_month(self, connection: Connection, month: Month) -> None:
+        """Drop the tables of a month, by a connection of `dropping`.
+
+        In SQLite its index of words stays, which may be large (shared.archive.texts).
+        """
+        if connection.dialect.name == "postgresql":
+            for name in MONTHLY:
+                connection.execute(sql.text(f"DROP TABLE IF EXISTS {name}_{month.name}"))
+        else:
+            tables(month).metadata.drop_all(connection)
+            make_views(connection)
+
     def make_month(self, connection: Connection, month: Month) -> None:
         """Make the tables of a month, unless it has them."""
         months = months_of(connection)
@@ -88,6 +121,7 @@ class Database:
                 connection.execute(sql.text(f"CREATE TABLE IF NOT EXISTS {partition}"))
         else:
             tables(month).metadata.create_all(connection)
+            texts.drop_in_sqlite(connection, month)  # what `drop_month` left of an earlier one
             texts.create_in_sqlite(connection, month)
             make_views(connection)
 
@@ -125,6 +159,8 @@ def _kind(error: Exception, cause: BaseException) -> type[ArchiveUnavailable]:
     state = getattr(cause, "sqlstate", None) or ""
     if state in _DENIED:
         return ArchiveUnfit
+    if state == _LOCKED:
+        return ArchiveBusy
     refused = isinstance(error, DataError | IntegrityError | OverflowError) or state == _TOO_LONG
     return ArchiveRefused if refused else ArchiveUnavailable
 
@@ -139,6 +175,15 @@ def months_of(connection: Connection) -> list[Month]:
         )
     names = connection.scalars(sql.text(statement))
     return sorted((named(name.removeprefix("events_")) for name in names), reverse=True)
+
+
+def by_month(connection: Connection, ids: Iterable[str]) -> dict[Month, list[str]]:
+    """Return the ids by month, of the months that have tables."""
+    found: dict[Month, list[str]] = defaultdict(list)
+    for id in ids:
+        found[month_of(id)].append(id)
+    there = set(months_of(connection))
+    return {month: part for month, part in found.items() if month in there}
 
 
 def make_views(connection: Connection) -> None:

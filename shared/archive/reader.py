@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 
 from shared.archive.audit_table import AuditTable
 from shared.archive.candidates import Candidates
-from shared.archive.database import Database, months_of
+from shared.archive.database import Database, by_month, months_of
 from shared.archive.event import ArchivedCopy, ArchivedEvent, Known, copy_of, event_of
 from shared.archive.months import Month, first_id, month_of
 from shared.archive.rows import known_of, party_hash
@@ -48,7 +48,7 @@ class Reader:
         """Return those of these events that are archived, whole."""
         found: list[ArchivedEvent] = []
         with self._database.reading() as connection:
-            for month, part in _by_month(connection, ids).items():
+            for month, part in by_month(connection, ids).items():
                 events = tables(month).events.c
                 columns = (events.id, events.payload_key, events.payload)
                 rows = connection.execute(sql.select(*columns).where(events.id.in_(part)))
@@ -62,7 +62,7 @@ class Reader:
         """Return those of these events that are archived, as a listing shows them, in order."""
         found: list[Known] = []
         with self._database.reading() as connection:
-            for month, part in _by_month(connection, ids).items():
+            for month, part in by_month(connection, ids).items():
                 found += _known(connection, month, part, [])
         return sorted(found, key=lambda known: known.id)
 
@@ -135,7 +135,7 @@ class Reader:
     def copy(self, id: str) -> ArchivedCopy | None:
         """Return a suppressed copy by its receipt."""
         with self._database.reading() as connection:
-            for month in _by_month(connection, [id]):
+            for month in by_month(connection, [id]):
                 copies = tables(month).copies.c
                 row = connection.execute(
                     sql.select(copies.payload_key, copies.payload, copies.differs).where(copies.id == id)
@@ -217,15 +217,6 @@ def _add_late(
                 sql.select(copies.copy_of, copies.differs).where(copies.copy_of.in_(ids), copies.late)
             ):
                 late[row.copy_of].append(row.differs)
-
-
-def _by_month(connection: Connection, ids: Sequence[str]) -> dict[Month, list[str]]:
-    """Return the ids by month, of the months that have tables."""
-    found: dict[Month, list[str]] = defaultdict(list)
-    for id in ids:
-        found[month_of(id)].append(id)
-    there = set(months_of(connection))
-    return {month: part for month, part in found.items() if month in there}
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

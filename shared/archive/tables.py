@@ -13,6 +13,7 @@ row a suppressed copy: the event that it repeats, whether its body differs from 
             if nobody can tell), and `late` if that event had left Redis before it came
 texts       the words of each event's payload (shared.archive.texts)
 audit       what operators did, of all months
+holds       what is kept whatever its age (shared.archive.holds)
 settings    what belongs to this archive as a whole, by name
 """
 
@@ -142,6 +143,21 @@ audit = sql.Table(
     sql.Column("user", Text, nullable=False),
     sql.Column("entry", Text, nullable=False),
     sql.Index("audit_by_time", "at_ms"),
+)
+
+holds = sql.Table(
+    "holds",
+    common,
+    sql.Column("id", Text, primary_key=True),
+    sql.Column("at_ms", sql.BigInteger, nullable=False),
+    sql.Column("user", Text, nullable=False),
+    sql.Column("reason", Text, nullable=False),
+    sql.Column("event", Text),
+    sql.Column("provider", Text),
+    sql.Column("transaction_id", Text),
+    sql.Column("source", Text),
+    sql.Column("since_ms", sql.BigInteger),
+    sql.Column("until_ms", sql.BigInteger),
 )
 
 settings = sql.Table(

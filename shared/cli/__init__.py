@@ -23,6 +23,7 @@ COMMANDS = {
     "retry": ("retry", "command", "Make due now what waits for its next attempt."),
     "export": ("export", "command", "Write events to files, a month each, and verify such files."),
     "audit": ("audit", "command", "List what operators did."),
+    "hold": ("hold", "command", "Keep archived events whatever their age: list, place or lift holds."),
     "simulate": ("simulate", "command", "Play a provider against a running ingress."),
     "schema": ("schema", "command", "Print the JSON Schema of the canonical event."),
     "targets": ("targets", "command", "List targets; pause, resume, enable, disable or test one."),

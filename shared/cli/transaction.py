@@ -30,7 +30,7 @@ def command(provider: str, transaction: str, source: str | None, config: str | N
     came late is marked, and never moves a final status back.
     """
     settings = running_config(config)
-    source = _source(settings, provider, source)
+    source = source_of(settings, provider, source)
 
     async def read(client: RedisClient) -> list[Happened]:
         return await events_of(client, settings).transaction(provider, transaction, source)
@@ -50,7 +50,7 @@ def command(provider: str, transaction: str, source: str | None, config: str | N
     _print(provider, source, transaction, found)
 
 
-def _source(config: Config, provider: str, given: str | None) -> str | None:
+def source_of(config: Config, provider: str, given: str | None) -> str | None:
     """Return which source's transaction is meant; None for a provider whose sources share theirs.
 
     Raises: UsageError, naming the sources that there are.
