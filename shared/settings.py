@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from shared.event.jsonbody import MAX_DEPTH
 from shared.secrets import Secret
-from shared.values import Duration, MemberPath, Private, Rate, RequestTimeout, Secrets
+from shared.values import Duration, MemberPath, Months, Private, Rate, RequestTimeout, Secrets
 
 EMBEDDED = "embedded"
 WILDCARDS = ("*",)
@@ -121,12 +121,13 @@ class ArchiveSettings(Section, frozen=True):
     """What is kept outside of Redis.
 
     `url` is that of the archive's database, SQLite's or PostgreSQL's; without one, events leave with
-    `retention.events`. `dead_letters` is the URL of a SQLite file; the check of the configuration fills it in
-    if it is empty. With `encryption_keys` (32 bytes in base64, the newest first), the archive keeps payloads
-    encrypted.
+    `retention.events`. `keep` is how long events stay there. `dead_letters` is the URL of a SQLite file; the
+    check of the configuration fills it in if it is empty. With `encryption_keys` (32 bytes in base64, the
+    newest first), the archive keeps payloads encrypted.
     """
 
     url: str = ""
+    keep: Months = Months.parse("7y")
     dead_letters: str = ""
     encryption_keys: tuple[Secret, ...] = ()
 
@@ -204,7 +205,7 @@ class SourceSettings(Section, frozen=True):
     `window` and `resend_window` say how long a copy is recognised as one, instead of the configuration's
     `dedupe.window` and `dedupe.resend_window`. `share` is the fraction of Redis's memory that this source's
     requests may take while they wait, instead of `limits.memory_share`. `redact` says what no target gets of
-    its events.
+    its events. `keep` is how long they stay in the archive, instead of `archive.keep`.
     """
 
     name: Name
@@ -213,6 +214,7 @@ class SourceSettings(Section, frozen=True):
     window: Duration | None = None
     resend_window: Duration | None = None
     share: Share | None = None
+    keep: Months | None = None
     redact: tuple[MemberPath, ...] = ()
 
 

@@ -42,6 +42,25 @@ class RequestTimeout(Duration):
     longest = "600s"
 
 
+class Months(int):
+    """Whole months of the calendar, written as in `18mo` or `7y`."""
+
+    longest: ClassVar[str] = "100y"
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a number of months or years. Raises: ValueError."""
+        match = re.fullmatch(r"([0-9]{1,9})(mo|y)", value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(
+                'is not a number of months or years: write it with mo or y, as in "18mo" or "7y"'
+            )
+        months = cls(int(match[1]) * (12 if match[2] == "y" else 1))
+        if not 0 < months <= int(cls.longest[:-1]) * 12:
+            raise ValueError(f"must be at least 1mo and at most {cls.longest}")
+        return months
+
+
 class Secrets(tuple[Secret, ...]):
     """One secret or several: while rotating, the newest first."""
 

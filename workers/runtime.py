@@ -22,6 +22,7 @@ from shared.store.upkeep import Upkeep
 from workers.admit import Admitter
 from workers.archiving import Archivist
 from workers.deliver import Deliverer
+from workers.keeping import Keeper
 from workers.loop import LoopThread
 from workers.packing import Packing
 from workers.reading import ReadingThreads
@@ -79,12 +80,14 @@ class Runtime:
         self._retention = Retention(config, self.name, self._client)
         self._packing = Packing(config, self.name, self._client)
         self._archivist = Archivist(config, self.name, self._client)
+        self._keeper = Keeper(config, self.name, self._client)
         self._background = BackgroundTasks()
         self._sweeping = self._background.start("sweep", self._sweeper.run())
         self._background.start("shares", self._shares.run())
         self._background.start("retention", self._retention.run())
         self._background.start("packing", self._pack())
         self._background.start("archive", self._archive())
+        self._background.start("keep", self._keeper.run())
         self._background.start("configuration file", self._follow_file())
         self._watching = self._background.start("watch", self._watchdog.run())
 
@@ -119,6 +122,7 @@ class Runtime:
                 self._retention,
                 self._packing,
                 self._archivist,
+                self._keeper,
             ):
                 part.configure(self._file.config)
 
@@ -174,4 +178,5 @@ class Runtime:
         await self._background.stop()
         await self._egress.close()
         self._archivist.close()
+        self._keeper.close()
         await self._client.close()

@@ -98,15 +98,13 @@ class Database:
             yield connection
 
     def drop_month(self, connection: Connection, month: Month) -> None:
-        """Drop the tables of a month, by a connection of `dropping`.
-
-        In SQLite its index of words stays, which may be large (shared.archive.texts).
-        """
+        """Drop the tables of a month, by a connection of `dropping`."""
         if connection.dialect.name == "postgresql":
             for name in MONTHLY:
                 connection.execute(sql.text(f"DROP TABLE IF EXISTS {name}_{month.name}"))
         else:
             tables(month).metadata.drop_all(connection)
+            texts.drop_in_sqlite(connection, month)
             make_views(connection)
 
     def make_month(self, connection: Connection, month: Month) -> None:
@@ -121,7 +119,6 @@ class Database:
                 connection.execute(sql.text(f"CREATE TABLE IF NOT EXISTS {partition}"))
         else:
             tables(month).metadata.create_all(connection)
-            texts.drop_in_sqlite(connection, month)  # what `drop_month` left of an earlier one
             texts.create_in_sqlite(connection, month)
             make_views(connection)
 

@@ -16,6 +16,9 @@ from shared.archive.months import Month
 from shared.archive.tables import Text
 from shared.event.words import split
 
+MERGED_AT_ONCE = 500
+"""How many pages of an index are written at a time."""
+
 
 def table(month: Month | None = None) -> sql.Table:
     """Return PostgreSQL's table of words; of a month, or what those are partitions of."""
@@ -109,10 +112,25 @@ def optimize_in_sqlite(connection: Connection, month: Month) -> None:
     _tell(connection, _in_sqlite(month)[1], "optimize")
 
 
-def _tell(connection: Connection, words: sql.TableClause, command: str) -> None:
+def merge_in_sqlite(connection: Connection, month: Month, *, begin: bool) -> bool:
+    """Do a part of what `optimize_in_sqlite` does; `begin` first. Returns whether there is more to do."""
+    before = connection.scalar(sql.text("SELECT total_changes()")) or 0
+    _tell(connection, _in_sqlite(month)[1], "merge", rank=-MERGED_AT_ONCE if begin else MERGED_AT_ONCE)
+    after = connection.scalar(sql.text("SELECT total_changes()")) or 0
+    return after - before >= 2  # so FTS5 says that it has done something
+
+
+def drop_in_sqlite(connection: Connection, month: Month) -> None:
+    """Drop the index of a month."""
+    texts, words = _in_sqlite(month)
+    for name in (words.name, texts.name):
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
+
+
+def _tell(connection: Connection, words: sql.TableClause, command: str, **values: int) -> None:
     """Give one of FTS5's commands to an index."""
-    index = sql.table(words.name, sql.column(words.name))
-    connection.execute(sql.insert(index).values({words.name: command}))
+    index = sql.table(words.name, sql.column(words.name), *map(sql.column, values))
+    connection.execute(sql.insert(index).values({words.name: command, **values}))
 
 
 def matching(connection: Connection, month: Month, query: str, since: str, until: str) -> sql.Select[Any]:

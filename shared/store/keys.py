@@ -81,8 +81,8 @@ How work is announced and kept
     hr:sweeper:<d>          string: which worker sweeps now, of those whose configuration has the same names
                             of sources and targets (<d> is a short digest of them); expires after a second
     hr:duty:<duty>:<d>      string: which worker has a duty, of those whose configuration has the same names:
-                            `shares` (measures them, moves dead letters to disk), `retention`, `packing` or
-                            `archive`; expires after seconds
+                            `shares` (measures them, moves dead letters to disk), `retention`, `packing`,
+                            `archive` or `keep`; expires after seconds
     hr:shares               hash: <d> → JSON (shared.store.shares.Verdict): which targets and sources are past
                             their share of memory, and what sources that left the configuration have in their
                             inboxes

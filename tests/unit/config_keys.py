@@ -15,7 +15,7 @@ from shared.event.expressions import Expression
 from shared.providers import ADAPTERS
 from shared.secrets import Secret
 from shared.settings import Config
-from shared.values import Duration, Rate
+from shared.values import Duration, Months, Rate
 
 from .sources import DEFAULTS
 
@@ -158,6 +158,8 @@ def _values(key: str, kind: inspect.Type, default: Any) -> list[Any]:
         if issubclass(kind.cls, Duration):
             seconds = default or 60
             return [f"{seconds:f}s", f"{seconds * 1.1:f}s"]
+        if kind.cls is Months:
+            return ["18mo", "7y"]
         if kind.cls is Rate:
             return ["50/s", "51/s"]
         if _is_expression(kind):

@@ -42,7 +42,7 @@ def test_every_key_is_named() -> None:
     found = named()
     # What every source takes is shown once, with one provider or another.
     anywhere = {path.partition(": ")[2] or path for path in found}
-    each = ("name", "allow_ips", "window", "resend_window", "share", "redact")
+    each = ("name", "allow_ips", "window", "resend_window", "share", "redact", "keep")
     common = {f"sources.{key}" for key in each}
     missing = [key.label for key in keys() if key.label not in found and not common & anywhere & {key.path}]
     assert missing == []
