@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from shared.archive import texts
 from shared.archive.database import Database, months_of
 from shared.archive.event import copy_of, to_payload
+from shared.archive.holds import Hold, Holds, held, lock
 from shared.archive.months import Month, month_of
 from shared.archive.payloads import forget_words, opened
 from shared.archive.person import Person, erased_copy
@@ -29,6 +30,8 @@ class Eraser:
         self._person = person
         self.unreadable: dict[str, str] = {}
         """Events and copies that could not be decrypted and stay as they are, and why."""
+        self.held: set[str] = set()
+        """The person's events and copies that a hold keeps: they stay as they are, and are not found."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -48,8 +51,17 @@ class Eraser:
             months = months_of(connection)
         for month in months:
             with self._database.reading() as connection:
-                found += self._of_month(connection, month, party)
+                found += self._without_held(connection, self._of_month(connection, month, party))
         return found
+
+    def holds(self) -> list[Hold]:
+        """Return all holds."""
+        return Holds(self._database).all()
+
+    def _without_held(self, connection: Connection, ids: Sequence[str]) -> list[str]:
+        kept = held(connection, ids)
+        self.held |= kept
+        return [id for id in ids if id not in kept]
 
     def _of_month(self, connection: Connection, month: Month, party: str | None) -> list[str]:
         here = tables(month)
@@ -82,7 +94,7 @@ class Eraser:
                             self.unreadable[row.id] = str(error)
                         else:
                             found += [row.id] if erased_copy(copy) != copy else []
-        return found
+            return self._without_held(connection, found)
 
     def erase_copies(self, ids: Sequence[str]) -> int:
         """Erase what copies hold. Returns how many. If repeated, nothing changes."""
@@ -105,8 +117,9 @@ class Eraser:
             for part in _parts(here):
                 with self._database.writing() as connection:
                     if month in months_of(connection):  # retention may have removed it
+                        lock(connection)
                         note_to_scrub(connection, month)
-                        count += erase(connection, month, part)
+                        count += erase(connection, month, self._without_held(connection, part))
         return count
 
     def _erase_copies(self, connection: Connection, month: Month, ids: Sequence[str]) -> int:

@@ -14,11 +14,15 @@ from sqlalchemy.engine import Connection
 from shared.archive.database import Database, by_month, months_of
 from shared.archive.months import Month, first_id
 from shared.archive.tables import holds, tables
+from shared.event.ids import received_ms
+from shared.event.record import Shown
 
 AT_ONCE, IDS_AT_ONCE = 100, 500
 """How many holds and ids one statement asks about."""
 
 T = TypeVar("T")
+
+_shown = msgspec.json.Decoder(Shown).decode
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,6 +91,24 @@ def held(connection: Connection, ids: Sequence[str]) -> set[str]:
     for part in _groups(ids, IDS_AT_ONCE) if placed else ():
         found |= _events(connection, placed, part) | _copies(connection, placed, part)
     return found
+
+
+def is_held(placed: Sequence[Hold], id: str, source: str, data: bytes | None = None) -> bool:
+    """Tell whether a hold keeps an event that may be elsewhere than in the archive.
+
+    `data` is that of its record; without it, a request that nobody has read: one that a span keeps.
+    """
+    known = Shown("") if data is None else _shown(data)
+    received = received_ms(id)
+    return any(
+        hold.event in (None, id)
+        and hold.provider in (None, known.provider)
+        and hold.transaction_id in (None, known.transaction_id)
+        and hold.source in (None, source)
+        and (hold.since_ms or 0) <= received
+        and (hold.until_ms is None or received <= hold.until_ms)
+        for hold in placed
+    )
 
 
 def any_in(connection: Connection, month: Month) -> bool:

@@ -18,6 +18,7 @@ from shared.archive.search import same
 from shared.errors import Unreadable
 from shared.event.jsonbody import read
 from shared.event.record import JSON
+from shared.event.words import split
 
 ERASED = b'{"erased":true}'
 """The body of an event whose personal data was erased."""
@@ -46,7 +47,7 @@ class Person(msgspec.Struct, frozen=True, dict=True):
     @property
     def is_distinct(self) -> bool:
         """Whether the name is looked for in bodies, too."""
-        return len(same(self.party)) >= DISTINCT
+        return len(same(self.party)) >= DISTINCT and bool(split(self.party))
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:

@@ -38,8 +38,12 @@ def scrub(database: Database) -> bool:
 
 def _write_anew(database: Database, month: Month) -> None:
     if not database.is_postgresql:
-        with database.writing() as connection:
-            texts.optimize_in_sqlite(connection, month)
+        begin = more = True
+        while more:
+            with database.writing() as connection:
+                there = month in months_of(connection)  # retention may remove it meanwhile
+                more = there and texts.merge_in_sqlite(connection, month, begin=begin)
+            begin = False
         return
     with database.alone() as connection:
         connection.execute(sql.text("SET statement_timeout = 0"))

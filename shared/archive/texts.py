@@ -107,13 +107,11 @@ def clear(connection: Connection, month: Month) -> None:
     connection.execute(sql.delete(texts))
 
 
-def optimize_in_sqlite(connection: Connection, month: Month) -> None:
-    """Write the index of a month's words anew: until then, it holds what was removed from it."""
-    _tell(connection, _in_sqlite(month)[1], "optimize")
-
-
 def merge_in_sqlite(connection: Connection, month: Month, *, begin: bool) -> bool:
-    """Do a part of what `optimize_in_sqlite` does; `begin` first. Returns whether there is more to do."""
+    """Write a part of a month's index anew, `begin` first: until all is, it holds what was removed from it.
+
+    Returns whether there is more to do.
+    """
     before = connection.scalar(sql.text("SELECT total_changes()")) or 0
     _tell(connection, _in_sqlite(month)[1], "merge", rank=-MERGED_AT_ONCE if begin else MERGED_AT_ONCE)
     after = connection.scalar(sql.text("SELECT total_changes()")) or 0

@@ -25,6 +25,7 @@ _PLACES = {
     "copies": ("suppressed copy", "suppressed copies"),
     "in_quarantine": ("request in quarantine (discarded)", "requests in quarantine (discarded)"),
     "in_inboxes": ("request in an inbox", "requests in inboxes"),
+    "held": ("record that a hold keeps: it stays", "records that holds keep: they stay"),
 }
 
 
@@ -115,7 +116,8 @@ def _run(config: Config, person: Person, plan: ErasurePlan, *, with_waiting: boo
 
 def _announce(plan: ErasurePlan, *, err: bool) -> None:
     counts = msgspec.structs.asdict(plan)
-    click.echo("Kept of this party:" if plan.total else "Nothing is kept of this party.", err=err)
+    kept = plan.total or plan.held
+    click.echo("Kept of this party:" if kept else "Nothing is kept of this party.", err=err)
     for name, (one, many) in _PLACES.items():
         if counts[name]:
             click.echo(f"  {counted(counts[name], one, many)}", err=err)

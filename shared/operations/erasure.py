@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.archive.holds import Hold, is_held
 from shared.archive.letter import StoredLetter
 from shared.archive.person import ERASED, Person
 from shared.operations.disk import dead_letter_file
@@ -55,7 +56,7 @@ class Found(msgspec.Struct, frozen=True):
 
 class ErasurePlan(msgspec.Struct, frozen=True):
     """How much is kept of a person, by place. `waiting`: those of `events_in_redis` with a delivery that
-    waits.
+    waits. `held`: what a hold keeps, anywhere; it is not counted elsewhere.
     """
 
     events_in_redis: int = 0
@@ -65,12 +66,13 @@ class ErasurePlan(msgspec.Struct, frozen=True):
     copies: int = 0
     in_quarantine: int = 0
     in_inboxes: int = 0
+    held: int = 0
 
     @property
     def total(self) -> int:
-        """How many records that are."""
+        """How many records can be erased."""
         counts: tuple[int, ...] = msgspec.structs.astuple(self)
-        return sum(counts) - self.waiting
+        return sum(counts) - self.waiting - self.held
 
 
 class Erased(msgspec.Struct, frozen=True):
@@ -87,8 +89,10 @@ class Erasure:
         self._client = client
         self._config = config
         self._person = person
-        providers = {source.name: source.provider for source in config.sources}
-        self._redis = Erasing(client, person, providers)
+        self._providers = {source.name: source.provider for source in config.sources}
+        self._redis = Erasing(client, person, self._providers)
+        self._holds: list[Hold] = []
+        self._held: set[str] = set()
         self._archive = _archive(config, person)
         self._file = dead_letter_file(config)
 
@@ -108,6 +112,7 @@ class Erasure:
             copies=len({*found.copies, *found.archived_copies}),
             in_quarantine=len(found.quarantined),
             in_inboxes=len(found.inbox),
+            held=len(self._held),
         )
 
     async def run(
@@ -140,13 +145,18 @@ class Erasure:
         return Erased(waiting, to_do)
 
     async def _find(self) -> Found:
-        archive = [] if self._archive is None else await asyncio.to_thread(self._archive.events)
+        archive: list[str] = []
+        if self._archive is not None:
+            self._holds = await asyncio.to_thread(self._archive.holds)
+            archive = await asyncio.to_thread(self._archive.events)
+            self._redis = Erasing(self._client, self._person, self._providers, self._holds)
+            self._redis.held |= self._archive.held  # whose late copies are in Redis
         redis = await self._redis.events()
         letters = await asyncio.to_thread(self._letters)
         ids = {*redis, *archive, *(letter.id for letter in letters)}
         archived = [] if self._archive is None else await asyncio.to_thread(self._archive.copies, ids)
         sources = dict.fromkeys([*self._redis.sources, *await Sources(self._client).on_record()])
-        return Found(
+        found = Found(
             redis=redis,
             archive=archive,
             letters=letters,
@@ -155,17 +165,20 @@ class Erasure:
             quarantined=await self._redis.quarantined(),
             inbox=await self._redis.waiting([*sources]),
         )
+        self._held |= self._redis.held | (set() if self._archive is None else self._archive.held)
+        return found
 
     def _letters(self) -> list[StoredLetter]:
         found: list[StoredLetter] = []
         last: StoredLetter | None = None
         while self._file is not None and (page := self._file.whole(limit=PAGE, after=last)):
             last = page[-1]
-            found += [
-                letter
-                for letter in page
-                if letter.body != ERASED and self._person.is_of(letter.data, letter.body)
-            ]
+            for letter in page:
+                if letter.body != ERASED and self._person.is_of(letter.data, letter.body):
+                    if is_held(self._holds, letter.id, letter.source, letter.data):
+                        self._held.add(letter.id)
+                    else:
+                        found.append(letter)
         return found
 
     async def _erase(self, found: Found, *, with_waiting: bool, until: float) -> bool:

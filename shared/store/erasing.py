@@ -6,8 +6,11 @@ from typing import Any
 
 import msgspec
 
+from shared.archive.holds import Hold, is_held
 from shared.archive.person import ERASED, Person, erased_attempt
+from shared.event.ids import event_id
 from shared.store.client import RedisClient, translated
+from shared.store.context import read_context
 from shared.store.events import Whole, fitting, read_whole
 from shared.store.keys import GROUP
 from shared.store.walk import ALWAYS, walk
@@ -26,13 +29,22 @@ class Waiting(msgspec.Struct, frozen=True):
 class Erasing:
     """What Redis holds of one person. All methods raise StoreUnavailable."""
 
-    def __init__(self, client: RedisClient, person: Person, providers: Mapping[str, str]) -> None:
-        """`providers` are those of the configured `sources`, by name."""
+    def __init__(
+        self,
+        client: RedisClient,
+        person: Person,
+        providers: Mapping[str, str],
+        holds: Sequence[Hold] = (),
+    ) -> None:
+        """`providers` are those of the configured `sources`, by name. What `holds` keep is not found."""
         self._client = client
         self._keys = client.keys
         self._person = person
         self._providers = providers
         self.sources = list(providers)
+        self._holds = holds
+        self.held: set[str] = set()
+        """What is the person's, and was not found because a hold keeps it."""
 
     async def events(self) -> dict[str, bool]:
         """Return the person's events, each with whether one of its deliveries waits."""
@@ -40,8 +52,11 @@ class Erasing:
         sets = [self._keys.open, self._keys.finished, self._keys.packed]
         async for members in walk(self._client, sets, ALWAYS, newest_first=False, page=READ_AT_ONCE):
             async for id, whole in self._read([member.id for member in members]):
-                if self._person.is_of(whole.fields[b"data"], whole.fields[b"body"]):
-                    found[id] = _waits(whole.fields)
+                data = whole.fields[b"data"]
+                if self._person.is_of(data, whole.fields[b"body"]):
+                    source = read_context(whole.fields[b"attributes"]).source_name
+                    if not self._is_held(id, source, data):
+                        found[id] = _waits(whole.fields)
         return found
 
     async def copies(self, of: Collection[str]) -> list[str]:
@@ -57,8 +72,10 @@ class Erasing:
                 replies = await pipe.execute()
             for id, (first, source, headers, body) in zip(ids, replies, strict=True):
                 holds = headers is not None or body is not None
-                if holds and (first.decode() in of or self._names(source.decode(), body)):
-                    found.append(id)
+                if not holds or first.decode() in self.held:
+                    continue
+                if first.decode() in of or self._names(source.decode(), body):
+                    found += [] if self._is_held(id, source.decode()) else [id]
         return found
 
     async def quarantined(self) -> list[str]:
@@ -72,7 +89,7 @@ class Erasing:
                 replies = await pipe.execute()
             for id, (source, body) in zip(ids, replies, strict=True):
                 if source is not None and self._names(source.decode(), body):
-                    found.append(id)
+                    found += [] if self._is_held(id, source.decode()) else [id]
         return found
 
     async def waiting(self, sources: Sequence[str]) -> list[Waiting]:
@@ -85,7 +102,8 @@ class Erasing:
                 with translated():
                     page = await redis.xrange(self._keys.inbox(source), after, "+", count=BODIES_AT_ONCE)
                 for id, fields in page:
-                    if self._names(source, fields.get(b"body")):
+                    mine = self._names(source, fields.get(b"body"))
+                    if mine and not self._is_held(event_id(source, id.decode()), source):
                         found.append(Waiting(source, id.decode()))
                 if len(page) < BODIES_AT_ONCE:
                     break
@@ -145,6 +163,11 @@ class Erasing:
         for field, attempt in whole.attempts.items():
             args += [field, erased_attempt(attempt)]
         return args
+
+    def _is_held(self, id: str, source: str, data: bytes | None = None) -> bool:
+        held = is_held(self._holds, id, source, data)
+        self.held |= {id} if held else set()
+        return held
 
     def _names(self, source: str, body: bytes | None) -> bool:
         if self._person.provider not in (None, self._providers.get(source, self._person.provider)):

@@ -49,6 +49,7 @@ def test_no_file_has_the_name_of_who_was_erased(folder: Path, sink: Sink) -> Non
             "copies": 1,
             "in_quarantine": 1,
             "in_inboxes": 0,
+            "held": 0,
         }
         done = gateway.command("erase", "--party", NAME.upper(), "--yes")
         assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import sqlalchemy as sql
 
 from shared.archive.database import Database, months_of
 from shared.archive.dead_letters import DeadLetterFile
+from shared.archive.holds import Hold, Holds
 from shared.archive.person import ERASED, Person
 from shared.archive.tables import tables
 from shared.archive.writer import Writer
@@ -96,6 +97,13 @@ async def body_of(stage: Stage, id: str) -> bytes:
     record: Any = await stage.events.payload(found)
     body: bytes = record.body
     return body
+
+
+async def whole_of(stage: Stage, id: str) -> list[Any]:
+    """Return an event or a copy, and its payload."""
+    found = await stage.events.find(id, ["trustshare"])
+    assert found is not None
+    return [found, await stage.events.payload(found), await stage.events.deliveries(id, answers=True)]
 
 
 async def in_many_places(stage: Stage) -> dict[str, str]:
@@ -313,6 +321,40 @@ def test_only_one_provider_is_asked_about_if_it_is_named(redis_url: str, archive
     on_stage(redis_url, archive_url, play)
 
 
+def test_what_a_hold_keeps_is_left_and_counted(redis_url: str, archive_url: str) -> None:
+    async def play(stage: Stage) -> None:
+        archived = [await stage.done("ledger", **paid(number)) for number in range(3)]
+        copy = await stage.done("ledger", **paid(0, description=f"a copy, from {E_MAIL}"))
+        await stage.move()
+        late = await stage.done("ledger", **paid(0, description=f"a late copy, from {E_MAIL}"))
+        here = [await stage.done("ledger", **paid(number)) for number in range(3, 6)]
+        placed: list[dict[str, Any]] = [
+            {"event": archived[0]},
+            {"provider": "trustshare", "transaction_id": "tx-1"},
+            {"event": here[0]},
+            {"provider": "trustshare", "transaction_id": "tx-4"},
+        ]
+
+        def place() -> None:
+            holds = Holds(Database(stage.url))
+            for number, names in enumerate(placed):
+                holds.place(Hold(id=f"hold_{number}", at_ms=1, user="op", reason="a court", **names))
+            holds.close()
+
+        await asyncio.to_thread(place)
+        held = [*archived[:2], *here[:2]]
+        before = [await whole_of(stage, id) for id in (*held, copy, late)]
+        plan, erased = await erase(stage)
+        assert (plan.events_in_redis, plan.events_in_archive, plan.copies) == (1, 1, 0)
+        assert plan.held == len(held)
+        assert erased == Erased(0, [])
+        assert [await whole_of(stage, id) for id in (*held, copy, late)] == before
+        for id in (archived[2], here[2]):
+            assert await body_of(stage, id) == ERASED
+
+    on_stage(redis_url, archive_url, play)
+
+
 def test_the_audit_has_the_hash_and_not_the_name(redis_url: str, archive_url: str) -> None:
     async def play(stage: Stage) -> None:
         await stage.done("ledger")
@@ -370,6 +412,7 @@ def holding(folder: Path) -> list[str]:
         (E_MAIL, b'{"to": "canary.buyer@example.com.au"}', False),
         (E_MAIL, b'{"to": "canary.buyer@example.community"}', False),
         ("42", b'{"amount": 42, "note": "42"}', False),
+        ("----------", b'{"note": "----------"}', False),
     ],
 )
 def test_a_name_is_found_in_a_body_as_a_whole(name: str, body: bytes, named: bool) -> None:
