@@ -57,8 +57,9 @@ class Keeper:
         while True:
             pause_s = LOOK_S
             try:
-                due = self._expiring is not None and monotonic() >= self._next_at
-                if due and await self._duty.mine(self._names):
+                # The duty is kept between two passes: else each worker would make one an hour.
+                mine = self._expiring is not None and await self._duty.mine(self._names)
+                if mine and monotonic() >= self._next_at:
                     pause_s = await self.round()
             except StoreUnavailable:
                 pass  # the sweep logs that

@@ -13,7 +13,7 @@ from shared.archive.expiry import AT_ONCE
 from shared.archive.holds import Hold, Holds
 from shared.archive.months import named
 from shared.archive.search import Search
-from shared.archive.tables import audit
+from shared.archive.tables import audit, tables
 from shared.config.check import parse_config
 from shared.errors import ArchiveBusy
 from shared.store.views import EventView
@@ -118,6 +118,19 @@ def test_the_words_of_what_is_removed_are_in_no_index(redis_url: str, archive_ur
             assert not past.rows("SELECT id FROM words_2019_01_data WHERE instr(block, 'mistakable')")
         else:
             assert not past.rows("SELECT id FROM texts WHERE words @@ 'unmistakable'::tsquery")
+
+    in_the_past(redis_url, archive_url, play)
+
+
+def test_what_cannot_be_read_is_removed_all_the_same(redis_url: str, archive_url: str) -> None:
+    async def play(stage: Stage, past: Past) -> None:
+        damaged, young = past.event("2019_01", "brief"), past.event("2019_01")
+        with past.database.writing() as connection:
+            events = tables(named("2019_01")).events
+            connection.execute(sql.update(events).where(events.c.id == damaged).values(payload=b"?"))
+        past.remove("2019_12", 24, brief=6)
+        await assert_whole(stage, past, [young])
+        assert await stage.listed(text=f"words of {damaged}") == []
 
     in_the_past(redis_url, archive_url, play)
 
