@@ -49,10 +49,10 @@ class Candidates:
         edge = self._connection.scalar(
             sql.select(ids).where(ids >= since, ids < until).order_by(ids.desc()).offset(WINDOW).limit(1)
         )
-        found = self._newest(ranged(edge or since, until), edge or since, until, count)
+        found = self._newest(ranged(edge or since, until, True), edge or since, until, count)
         if edge is None or len(found) == count:
             return found
-        return found + self._all_in_order(ranged(since, edge), count - len(found))
+        return found + self._all_in_order(ranged(since, edge, False), count - len(found))
 
     def _newest(self, statement: Statement, since: str, until: str, count: int) -> list[str]:
         id = statement.selected_columns[0]
@@ -97,12 +97,14 @@ class Candidates:
             return sql.select(events.id).where(events.source == wanted.source)
         return sql.select(events.id).where(events.currency == wanted.currency) if wanted.currency else None
 
-    def _of_range(self) -> Callable[[str, str], Statement] | None:
-        """Return what makes a statement for the candidates between two ids."""
+    def _of_range(self) -> Callable[[str, str, bool], Statement] | None:
+        """Return what makes a statement for the candidates between two ids, of which there are few or not."""
         wanted, events = self._search, self._tables.events.c
         if wanted.text is not None:
             text = wanted.text
-            return lambda since, until: texts.matching(self._connection, self._month, text, since, until)
+            return lambda since, until, few: texts.matching(
+                self._connection, self._month, text, since, until, few=few
+            )
         if wanted.least is not None or wanted.most is not None:
             conditions = _amount(events, wanted)
         elif wanted.type is not None and wanted.type.strip("*"):
@@ -111,7 +113,7 @@ class Candidates:
                 conditions += [events.type >= start, events.type <= start + chr(0x10FFFF)]
         else:
             return None
-        return lambda since, until: sql.select(events.id).where(
+        return lambda since, until, _: sql.select(events.id).where(
             *conditions, events.id >= since, events.id < until
         )
 

@@ -72,7 +72,8 @@ class Eraser:
             by_party = by_party.where(here.events.c.provider == self._person.provider)
         found = dict.fromkeys(connection.scalars(by_party))
         if self._person.is_distinct:
-            named = texts.matching(connection, month, self._person.party, month.first_id, month.next.first_id)
+            ids = (month.first_id, month.next.first_id)
+            named = texts.matching(connection, month, self._person.party, *ids, few=False)
             others = [id for id in connection.scalars(named) if id not in found]
             for part in _parts(others):
                 events = opened(connection, month, part, self._database.sealer, {})

@@ -131,9 +131,11 @@ def _tell(connection: Connection, words: sql.TableClause, command: str, **values
     connection.execute(sql.insert(index).values({words.name: command, **values}))
 
 
-def matching(connection: Connection, month: Month, query: str, since: str, until: str) -> sql.Select[Any]:
+def matching(
+    connection: Connection, month: Month, query: str, since: str, until: str, *, few: bool
+) -> sql.Select[Any]:
     """Return a statement for the ids of events between two ids (the second excluded) that have the words of
-    a text.
+    a text. `few`: only few events stand between them.
     """
     words = split(query)
     if connection.dialect.name == "postgresql":
@@ -144,15 +146,18 @@ def matching(connection: Connection, month: Month, query: str, since: str, until
         )
     texts, index = _in_sqlite(month)
     between = (texts.c.id >= since, texts.c.id < until)
-    # The numbers bound the part of the index that is read.
-    first, last = connection.execute(
-        sql.select(sql.func.min(texts.c.number), sql.func.max(texts.c.number)).where(*between)
-    ).one()
+    conditions = list(between)
+    if few:
+        # Then their numbers bound the part of the index that is read.
+        first, last = connection.execute(
+            sql.select(sql.func.min(texts.c.number), sql.func.max(texts.c.number)).where(*between)
+        ).one()
+        conditions.append(index.c.rowid.between(first or 0, last or 0))
     phrase = f'"{" ".join(words)}"'
     return (
         sql.select(texts.c.id)
         .join_from(index, texts, texts.c.number == index.c.rowid)
-        .where(index.c.words.match(phrase), index.c.rowid.between(first or 0, last or 0), *between)
+        .where(index.c.words.match(phrase), *conditions)
     )
 
 

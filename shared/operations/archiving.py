@@ -22,7 +22,7 @@ from shared.store.finished import Batch, Finished
 if TYPE_CHECKING:  # see Archiving._opened
     from shared.archive.writer import Refused, Writer
 
-AT_ONCE = 500
+AT_ONCE = 200
 REFUSED_MOST = 10_000
 
 

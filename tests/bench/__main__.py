@@ -15,7 +15,18 @@ from tests.bench.plot import NoPlot, draw, refuse
 from tests.bench.report import Report, Result, show, write_json
 from tests.bench.run import Run
 
-NAMES = ("ingest", "deliver", "end-to-end", "trickle", "fair", "retries", "scale", "storm", "archive")
+NAMES = (
+    "ingest",
+    "deliver",
+    "end-to-end",
+    "trickle",
+    "fair",
+    "retries",
+    "scale",
+    "storm",
+    "archive",
+    "archiving",
+)
 
 
 def main() -> int:
