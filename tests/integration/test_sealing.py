@@ -17,6 +17,7 @@ from shared.cli import cli
 from shared.config.check import parse_config
 from shared.errors import ArchiveSealed, ConfigError
 from shared.secrets import Secret
+from shared.store.due import End
 from tests.integration.archive import Stage, on_stage, paid
 from tests.integration.filled import E_MAIL
 
@@ -155,6 +156,26 @@ def test_what_was_in_clear_and_under_older_keys_is_brought_under_the_newest(
             assert [await stage.shown(id) for id in ids] == shown
             assert set(await stage.listed(party=E_MAIL)) == set(ids)
         assert await rotate(stage, NEW) == 0, "it is done"
+
+    on_stage(redis_url, archive_url, play)
+
+
+def test_events_are_moved_and_archived_anew_while_keys_are_rotated(redis_url: str, archive_url: str) -> None:
+    async def play(stage: Stage) -> None:
+        with stage.with_keys(OLD):
+            ids = [await stage.done("ledger", **paid(number)) for number in range(60)]
+            await stage.move()
+        with stage.with_keys(NEW, OLD):
+            for number in range(60, 90):
+                ids.append(await stage.done("ledger", **paid(number)))
+            assert await stage.replay("ledger", *ids[:30]) == 30
+            await stage.store.settle("ledger", End.DONE, status=200)
+            _, moved = await asyncio.gather(rotate(stage, NEW, OLD), stage.move())
+            assert moved == 60
+        assert await key_ids(stage) == [NEW_ID] * 91
+        with stage.with_keys(NEW):
+            assert await stage.listed() == sorted(ids, reverse=True)
+            assert len(await asyncio.to_thread(stage.reader.events, ids)) == 90
 
     on_stage(redis_url, archive_url, play)
 
