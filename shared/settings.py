@@ -231,3 +231,8 @@ class Config(Section, frozen=True):
     archive: ArchiveSettings = ArchiveSettings()
     sources: tuple[SourceSettings, ...] = ()
     targets: tuple[Target, ...] = ()
+
+    @property
+    def copies_ms(self) -> int:
+        """How long Redis keeps the record of a copy, in milliseconds; 0 if that is until it is archived."""
+        return 0 if self.archive.url else self.retention.events.ms

@@ -66,7 +66,7 @@ class Admitter:
 
     def configure(self, config: Config) -> None:
         """Apply a configuration from the next batch on."""
-        self._setup = Setup(Reader(config), config.retention.events.ms)
+        self._setup = Setup(Reader(config), config.copies_ms)
 
     def look_at(self, source: str) -> None:
         """Admit what waits in a source's inbox; returns at once. An unknown source is left alone."""

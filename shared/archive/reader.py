@@ -132,8 +132,12 @@ class Reader:
                 found += [event_of(row.id, self._opened(*row)) for row in rows]
         return found
 
-    def copy(self, id: str) -> ArchivedCopy | None:
-        """Return a suppressed copy by its receipt."""
+    def copy(self, id: str, *, compared: bool = True) -> ArchivedCopy | None:
+        """Return a suppressed copy by its receipt, as it was in Redis.
+
+        `compared`: one that came after its first had been archived was compared with that when it was
+        archived itself, and `differs` says what was found.
+        """
         with self._database.reading() as connection:
             for month in by_month(connection, [id]):
                 copies = tables(month).copies.c
@@ -142,7 +146,8 @@ class Reader:
                 ).one_or_none()
                 if row is not None:
                     payload = self._opened(id, row.payload_key, row.payload)
-                    return msgspec.structs.replace(copy_of(id, payload), differs=row.differs)
+                    copy = copy_of(id, payload)
+                    return msgspec.structs.replace(copy, differs=row.differs) if compared else copy
         return None
 
     def copies(

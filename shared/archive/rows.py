@@ -143,7 +143,10 @@ def known_of(row: Mapping[str, Any], states: Mapping[str, str], late: Sequence[b
         copies=row["copies"] + len(late),
         differing=row["differing"] + sum(map(bool, late)),
         copy_of=row["copy_of"],
-        deliveries={target: states[target] for target in row["targets"].split(",") if target in states},
+        # The state of one that went to no target is under no name: see UNMATCHED.
+        deliveries={
+            target: states[target] for target in row["targets"].split(",") if target and target in states
+        },
     )
 
 

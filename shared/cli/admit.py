@@ -100,7 +100,7 @@ def _check_code(config: Config, code: str | None) -> None:
 def _readmissions(client: RedisClient, config: Config) -> Readmissions:
     reader = archive_of(config)
     archive = None if reader is None else Archived(reader)
-    return Readmissions(client, Reader(config), retention_ms=config.retention.events.ms, archive=archive)
+    return Readmissions(client, Reader(config), retention_ms=config.copies_ms, archive=archive)
 
 
 def _is_held(config: Config, receipt: str) -> bool:

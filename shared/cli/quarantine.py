@@ -187,7 +187,7 @@ def inbox(source: str, yes: bool, config: str | None, as_json: bool) -> None:
             print_json({"planned": 0, "quarantined": None})
         return
     confirm(f"Put {counted(planned, 'request')} into quarantine?", yes=yes)
-    options = AdmissionOptions(settings.dedupe.window.ms, settings.retention.events.ms)
+    options = AdmissionOptions(settings.dedupe.window.ms, settings.copies_ms)
 
     def run(client: RedisClient, done: Callable[[int], None]) -> Coroutine[Any, Any, int]:
         return QuarantineWork(client).take_from_inbox(source, planned, options, user=user(), done=done)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -46,9 +47,9 @@ class Archived:
         copy = await self.copy(id)
         return None if copy is None else _copy(copy)
 
-    async def copy(self, id: str) -> ArchivedCopy | None:
-        """Return a suppressed copy, whole."""
-        return await asyncio.to_thread(self._reader.copy, id)
+    async def copy(self, id: str, *, compared: bool = True) -> ArchivedCopy | None:
+        """Return a suppressed copy, whole; `compared` as of `Reader.copy`."""
+        return await asyncio.to_thread(partial(self._reader.copy, id, compared=compared))
 
     async def payload(self, kept: Kept) -> EventRecord | bytes | None:
         """Return an event as it is delivered, or the body of a copy if that is not the first's."""

@@ -233,7 +233,7 @@ class Readmissions:
         An archived one is put back: it can be admitted from Redis alone.
         """
         redis: Any = self._client.redis
-        archived = None if self._archive is None else await self._archive.copy(id)
+        archived = None if self._archive is None else await self._archive.copy(id, compared=False)
         if archived is not None:
             await put_back(self._client, archived)
         with translated():
@@ -241,6 +241,8 @@ class Readmissions:
             at = id
             for _ in range(CHAIN):
                 of, body = await redis.hmget(self._keys.duplicate(at), ["of", "body"])
+                if of is None and self._archive is not None and (between := await self._archive.copy(at)):
+                    of, body = between.copy_of.encode(), between.body
                 if source is None or of is None:
                     return None
                 at = of.decode()

@@ -197,8 +197,10 @@ class Replays:
             if dead is None:
                 # Between two of Redis's pages: what is archived meanwhile is found, and nothing twice.
                 async for archived in self._in_archive(after, page[-1]):
-                    yield self._of_source([id for id in archived if id not in page], selection)
-                after = page[-1]
+                    older = [id for id in page if id <= archived[-1]]
+                    page = page[len(older) :]
+                    yield self._of_source(sorted({*archived, *older}), selection)
+                after = members[-1].id
             yield self._of_source(page, selection)
         if dead is None:
             async for archived in self._in_archive(after, first_id(selection.span.until_ms + 1)):

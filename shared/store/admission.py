@@ -96,9 +96,10 @@ class Outcome(msgspec.Struct, frozen=True):
 class AdmissionOptions(msgspec.Struct, frozen=True):
     """How a batch is admitted.
 
-    Copies are recognised for `window_ms`, and their records kept for `retention_ms`. `fence` is the worker
-    that must hold the source's turn, if its events are admitted in turn. `resend_ms`: an event whose key
-    counts (DedupeKey.counts) is a copy, too, if the same bytes came less than that before.
+    Copies are recognised for `window_ms`, and their records kept for `retention_ms` (0: until they are
+    archived). `fence` is the worker that must hold the source's turn, if its events are admitted in turn.
+    `resend_ms`: an event whose key counts (DedupeKey.counts) is a copy, too, if the same bytes came less than
+    that before.
     """
 
     window_ms: int

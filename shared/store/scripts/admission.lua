@@ -1,7 +1,7 @@
 -- Admits a request: as an event with one due entry for each target, as a duplicate, or into quarantine.
 -- Included by the scripts that take requests from a place. Each sets before:
 --   place                    `inbox`, `quarantine`, or `duplicates` (admitted by hand, without a check for copies)
---   source, window, resend, retention
+--   source, window, resend, retention (of the records of copies, in ms; 0: nothing but another script removes them)
 --   HEAD                     how many arguments stand before the first request's
 --   find(entry, id)          returns a request's body (nil: it is gone), its headers, how many copies of it were
 --                            suppressed, and how many of these had another body
@@ -84,7 +84,9 @@ local function record(id, received, first, digest, body, headers, copies, differ
         keep('headers', headers)
     end
     redis.call('HSET', prefix .. 'duplicate:' .. id, unpack(fields))
-    redis.call('PEXPIRE', prefix .. 'duplicate:' .. id, retention)
+    if tonumber(retention) > 0 then
+        redis.call('PEXPIRE', prefix .. 'duplicate:' .. id, retention)
+    end
     redis.call('ZADD', prefix .. 'duplicates', received, id)
     count_copies(first, 1 + copies, differs + differing)
     return differs

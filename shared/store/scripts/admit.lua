@@ -1,6 +1,6 @@
 -- Admits requests from an inbox, all or nothing: each becomes an event, a duplicate, or goes to quarantine.
 --   KEYS[1] inbox:<source>   KEYS[2] alone:<source>   KEYS[3] turn:<source>
---   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of events, ms
+--   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of copies, ms (0: no end)
 --   ARGV[5] group   ARGV[6] who must hold the source's turn ('' for nobody)   ARGV[7] how long the turn lasts then, ms
 --   then for each request the arguments that admission.lua names; no other entry stands between theirs in the inbox
 -- Writes KEYS[1..3], and the keys that admission.lua names. Returns the list of its `admit_all`; what is no longer in

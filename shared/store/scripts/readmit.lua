@@ -1,5 +1,5 @@
 -- Admits by hand requests in quarantine, or suppressed copies, all or nothing.
---   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of events, ms
+--   ARGV[1] source   ARGV[2] dedupe window, ms   ARGV[3] resend window, ms   ARGV[4] retention of copies, ms (0: no end)
 --   ARGV[5] where they stand: `quarantine`, or `duplicates` (admitted though they are copies)
 --   ARGV[6] how many bodies; then for each the id of its request, and the body (for copies only)
 --   then for each request the arguments that admission.lua names
@@ -41,7 +41,12 @@ function finds.duplicates(_, id)
 end
 
 function leaves.duplicates(_, id)
-    count_copies(first_of(id), -1, redis.call('HGET', prefix .. 'duplicate:' .. id, 'differs') and -1 or 0)
+    local copy = prefix .. 'duplicate:' .. id
+    local differs = redis.call('HEXISTS', copy, 'differs') == 1
+    -- If its first was gone when it came (it keeps its body then), no count has it; and the first may be back.
+    if differs or redis.call('HEXISTS', copy, 'body') == 0 then
+        count_copies(first_of(id), -1, differs and -1 or 0)
+    end
     redis.call('DEL', prefix .. 'duplicate:' .. id)
     redis.call('ZREM', prefix .. 'duplicates', id)
 end
