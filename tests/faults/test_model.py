@@ -8,10 +8,16 @@ A run that fails is shrunk and printed as a program; the seed stands in the test
 same run again.
 """
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.conftest import MEMORY
+from tests.faults.model.archive import WithArchive
+from tests.faults.model.archived import ArchivedMachine
 from tests.faults.model.machine import Machine
 from tests.faults.model.product import Product
 from tests.faults.model.run import Run
@@ -36,10 +42,24 @@ def test_the_store_does_what_the_model_says(
     number: int, steps: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     product = Machine.product = Product(redis_url, monkeypatch)
+    run(Machine, product, number, steps)
+
+
+@pytest.mark.timeout(900)
+def test_the_store_and_its_archive_do_what_the_model_says(
+    number: int, steps: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TemporaryDirectory(dir=MEMORY) as folder:
+        product = ArchivedMachine.product = WithArchive(redis_url, monkeypatch, Path(folder))
+        run(ArchivedMachine, product, number, steps)
+
+
+def run(machine: type[Machine], product: Product, number: int, steps: int) -> None:
+    """Run a machine until it has made so many steps."""
     Run.steps = 0
     try:
         run_state_machine_as_test(
-            seed(number)(Machine),
+            seed(number)(machine),
             settings=settings(
                 stateful_step_count=STEPS_A_RUN,
                 max_examples=1 + steps * 2 // STEPS_A_RUN,  # a run has fewer steps than it may have

@@ -4,5 +4,5 @@ import pytest
 
 # What fails there says what was compared.
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{name}" for name in ("machine", "coming_in", "going_out", "run"))
+    *(f"{__name__}.{name}" for name in ("machine", "archived", "coming_in", "going_out", "run"))
 )

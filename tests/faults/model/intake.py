@@ -1,6 +1,8 @@
 """The model's way in: inbox, turns, admission, and admission by hand."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import ClassVar
 
 from shared.event.ids import received_ms
 from shared.store.admission import Admission, Place, Quarantine
@@ -18,6 +20,8 @@ Became = tuple[str, str, bool]
 
 
 class Intake(World):
+    copies_ms: ClassVar[int] = EVENTS_MS  # how long Redis keeps the record of a copy
+
     def receive(self, id: str, source: str, body: bytes) -> None:
         self.inbox.setdefault(source, {})[id] = Received(id, source, body)
 
@@ -102,12 +106,19 @@ class Intake(World):
 
     def body_of_copy(self, id: str) -> bytes | None:
         """Return a copy's body; where it keeps none of its own, that of the first, if it is there still."""
-        while id in self.copies:
-            if self.copies[id].own_body:
-                return self.copies[id].body
-            id = self.copies[id].of
-        first = self.first(id)
+        copies = self.archived_copies | self.copies
+        while id in copies and id not in self.events:
+            if copies[id].own_body:
+                return copies[id].body
+            id = copies[id].of
+        first = self.first(id) or self.archived.get(id)
         return first.body if first else None
+
+    def put_back(self, id: str) -> None:
+        """Have an archived copy in Redis again: it can only be admitted from there."""
+        if id in self.archived_copies and id not in self.copies and id not in self.events:
+            self.copies[id] = deepcopy(self.archived_copies[id])
+            self.copy_index.add(id)
 
     def first_of(self, id: str) -> str:
         """Return what a copy is a copy of in the end: its first may have become a copy itself."""
@@ -154,7 +165,7 @@ class Intake(World):
             first_id,
             first is None or differs,
             differs,
-            self.server + EVENTS_MS,
+            self.server + self.copies_ms,
         )
         self.copy_index.add(copy.id)
         if first:
@@ -184,7 +195,7 @@ class Intake(World):
             del self.quarantine[id]
         else:
             first, differs = self.first(self.first_of(id)), self.copies[id].differs
-            if first:
+            if first and not self.copies[id].late:
                 first.copies -= 1
                 first.differing -= differs
             del self.copies[id]

@@ -123,15 +123,15 @@ class Machine(ComingIn, GoingOut):
     @precondition(lambda self: self.having(State.DEAD, State.DONE, State.EXPIRED))
     @rule(to=st.none() | targets, twice=seldom)
     def replay_all(self, to: str | None, twice: bool) -> None:
-        everything = sorted(self.model.events.values(), key=lambda event: (event.received, event.id))
-        self._replay(Selection(EVER, to=to), [event.id for event in everything], twice)
+        everything = sorted({*self.model.events, *self.model.archived})  # ids sort by receipt
+        self._replay(Selection(EVER, to=to), everything, twice)
 
     def _replay(self, selection: Selection, ids: Sequence[str], twice: bool) -> None:
         for _ in range(1 + twice):
             replayed = self.product.replay(list(self.routes), selection)
             sent, other = Counter[str](), Counter[str]()
             for id in ids:
-                event = self.model.events.get(id)
+                event = self.model.known(id)
                 if event is None:
                     continue
                 own = [name for name in event.deliveries if name in self.routes]
@@ -157,6 +157,8 @@ class Machine(ComingIn, GoingOut):
         for _ in range(1 + twice):
             quarantined = [self._entry(id) for id in sorted({*receipts}) if id in self.model.quarantine]
             others = [id for id in sorted({*receipts}) if id not in self.model.quarantine]
+            for id in others:
+                self.model.put_back(id)
             bodies = [self.model.body_of_copy(id) if id in self.model.copies else None for id in others]
             copies = [self._entry(id) for id, body in zip(others, bodies, strict=True) if body is not None]
             groups = [(Place.QUARANTINE, quarantined), (Place.DUPLICATES, copies)]
@@ -164,7 +166,7 @@ class Machine(ComingIn, GoingOut):
 
     @property
     def held_back(self) -> list[str]:
-        return sorted([*self.model.quarantine, *self.model.copy_index])
+        return sorted({*self.model.quarantine, *self.model.copy_index, *self.model.archived_copies})
 
     @precondition(lambda self: self.model.quarantine)
     @rule(twice=seldom)
@@ -228,7 +230,8 @@ class Machine(ComingIn, GoingOut):
             self.pass_time(quanta)
         names = list(dict.fromkeys([*self.routes, *self.product.on_record()]))
         removed = self.product.retain(names, under_pressure=under_pressure)
-        assert msgspec.structs.astuple(removed) == self.model.retain(names, under_pressure=under_pressure)
+        expected = self.model.retain(names, under_pressure=under_pressure, archives=self.product.archives)
+        assert msgspec.structs.astuple(removed) == expected
 
     @precondition(lambda self: self.with_due)
     @rule(

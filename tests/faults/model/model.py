@@ -5,6 +5,7 @@ method answers, it answers what the store must answer.
 """
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 
 from shared.delivery.verdicts import REMOVED, GivenUp, Reason
 from shared.event.ids import received_ms
@@ -122,7 +123,7 @@ class Model(Intake):
         return len(waiting)
 
     def replay(self, target: str, id: str) -> str:
-        event = self.events.get(id)
+        event = self.events.get(id) or self.bring_back(id)
         if event is None:
             return "gone"
         before = event.deliveries.get(target)
@@ -133,6 +134,14 @@ class Model(Intake):
         event.packed = None
         self.enter(event, target)
         return "replayed"
+
+    def bring_back(self, id: str) -> Event | None:
+        """Have an archived event in Redis again, as it was there, but not packed."""
+        if id not in self.archived:
+            return None
+        event = self.events[id] = deepcopy(self.archived[id])
+        event.packed, event.packed_before = None, 0
+        return event
 
     def remove(self, target: str) -> int:
         """Give up all that waits for a target that left the configuration, until nothing does."""
@@ -167,9 +176,13 @@ class Model(Intake):
             event.packed = event.packed_before = max([self.now, *tokens])
         return len(packed)
 
-    def retain(self, targets: Iterable[str], *, under_pressure: bool) -> tuple[int, int, int, int]:
+    def retain(
+        self, targets: Iterable[str], *, under_pressure: bool, archives: bool
+    ) -> tuple[int, int, int, int]:
         dead_before = self.now - DEAD_LETTERS_MS
         before = self.now if under_pressure else self.now - EVENTS_MS
+        if archives:
+            before = 0
         dead = 0
         for target in targets:
             for event, delivery in list(self.of(target, State.DEAD)):

@@ -6,7 +6,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from shared.archive.reader import Reader
 from shared.errors import StoreUnavailable
+from shared.operations.archived import Archived
 from shared.operations.readmissions import Held, Readmissions, Readmitted
 from shared.operations.replays import Replayed, Replays, Selection
 from shared.settings import PREFIX
@@ -56,6 +58,13 @@ return found
 class Product:
     """The real store over a real Redis, its clock the test's. Each method is one call of it."""
 
+    archives = False
+    archived: frozenset[str] = frozenset()
+    """What the archive holds of events and copies."""
+    copies_ms = EVENTS_MS
+    _reader: Reader | None = None
+    _views_of_archive: Archived | None = None
+
     def __init__(self, url: str, patch: pytest.MonkeyPatch) -> None:
         self._scripts = client.source
         self._scripts.cache_clear()
@@ -64,26 +73,26 @@ class Product:
         patch.setattr(admission, "TURN_MS", TURN_MS)
         patch.setattr(inbox, "TURN_MS", TURN_MS)
         self._loop = asyncio.new_event_loop()
-        self._client = RedisClient(parse_address(url, PREFIX), timeout_s=30)
-        self.clock = Clock(self._client.redis, self._loop)
-        self._inbox = Turns(self._client)
-        self._due = Due(self._client)
-        self._targets = Targets(self._client)
-        self._lanes = Lanes(self._client)
-        self._upkeep = Upkeep(self._client)
+        self.client = RedisClient(parse_address(url, PREFIX), timeout_s=30)
+        self.clock = Clock(self.client.redis, self._loop)
+        self._inbox = Turns(self.client)
+        self._due = Due(self.client)
+        self._targets = Targets(self.client)
+        self._lanes = Lanes(self.client)
+        self._upkeep = Upkeep(self.client)
 
-    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(coroutine)
 
     def close(self) -> None:
         self._scripts.cache_clear()  # what they include was read by the test's clock
-        self._run(self._client.close())
+        self.run(self.client.close())
         self._loop.close()
 
     def start(self) -> None:
         """Begin anew, with nothing held."""
-        redis: Any = self._client.redis
-        self._run(redis.flushall())
+        redis: Any = self.client.redis
+        self.run(redis.flushall())
         self.clock.start()
 
     def move(self, quanta: int) -> None:
@@ -91,37 +100,37 @@ class Product:
 
     def snapshot(self) -> list[Any]:
         """Return every key of ours, its type, and all that it holds."""
-        redis: Any = self._client.redis
-        rows: list[Any] = self._run(redis.eval(_SNAPSHOT, 0, GROUP))
+        redis: Any = self.client.redis
+        rows: list[Any] = self.run(redis.eval(_SNAPSHOT, 0, GROUP))
         return rows
 
     # In.
 
     def ingest(self, source: str, bodies: Sequence[bytes]) -> list[str]:
-        self.clock.stamp(self._client.keys.inbox(source))
-        receipts = self._run(self._inbox.put([Received(source, body, {}) for body in bodies]))
+        self.clock.stamp(self.client.keys.inbox(source))
+        receipts = self.run(self._inbox.put([Received(source, body, {}) for body in bodies]))
         return [receipt for receipt in receipts if isinstance(receipt, str)]
 
     def take(self, source: str, worker: str) -> list[Entry]:
-        return self._run(self._inbox.take(source, worker))
+        return self.run(self._inbox.take(source, worker))
 
     def take_over(self, source: str, worker: str) -> Entry | None:
-        return self._run(self._inbox.take_over(source, worker))
+        return self.run(self._inbox.take_over(source, worker))
 
     def begin_turn(self, source: str, holder: str) -> list[Entry] | None:
-        return self._run(self._inbox.begin_turn(source, holder))
+        return self.run(self._inbox.begin_turn(source, holder))
 
     def take_in_turn(self, source: str, holder: str) -> list[Entry] | None:
-        return self._run(self._inbox.take_in_turn(source, holder))
+        return self.run(self._inbox.take_in_turn(source, holder))
 
     def end_turn(self, source: str, holder: str) -> None:
-        self._run(self._inbox.end_turn(source, holder))
+        self.run(self._inbox.end_turn(source, holder))
 
     def admit(self, source: str, batch: Sequence[Admission | Quarantine], fence: str) -> list[Outcome] | None:
         """Admit; None where the turn is over."""
-        options = AdmissionOptions(WINDOW_MS, EVENTS_MS, fence, RESEND_MS)
+        options = AdmissionOptions(WINDOW_MS, self.copies_ms, fence, RESEND_MS)
         try:
-            return self._run(self._inbox.admit(source, batch, options))
+            return self.run(self._inbox.admit(source, batch, options))
         except StoreUnavailable as error:
             if "FENCED" not in str(error):
                 raise
@@ -129,15 +138,17 @@ class Product:
 
     def readmit(self, reader: Reading, held: Held) -> Readmitted:
         async def run() -> Readmitted:
-            readmissions = Readmissions(self._client, reader, retention_ms=EVENTS_MS)
+            readmissions = Readmissions(
+                self.client, reader, retention_ms=self.copies_ms, archive=self._views_of_archive
+            )
             return await readmissions.run(held, await readmissions.plan(held), user=USER)
 
-        return self._run(run())
+        return self.run(run())
 
     # Out.
 
     def claim(self, target: str, most: int, concurrency: int) -> Claims:
-        return self._run(self._due.claim(target, most=most, limits=Limits(LEASE_MS, concurrency)))
+        return self.run(self._due.claim(target, most=most, limits=Limits(LEASE_MS, concurrency)))
 
     def settle(
         self, ends: Sequence[tuple[Claimed, End]], delay_ms: int, hold: Callable[[str], bool]
@@ -153,7 +164,7 @@ class Product:
             claimed.target: BreakerPolicy(10**9, 1, 1, 10**15, hold=hold(claimed.target))
             for claimed, _ in ends
         }
-        changed, _ = self._run(self._due.settle(batch, policies))
+        changed, _ = self.run(self._due.settle(batch, policies))
         return changed
 
     def _attempt(self, claimed: Claimed, end: End) -> Attempt:
@@ -162,54 +173,55 @@ class Product:
         )
 
     def release(self, target: str) -> tuple[int, list[Claimed]]:
-        return self._run(self._due.release(target, lease_ms=LEASE_MS))
+        return self.run(self._due.release(target, lease_ms=LEASE_MS))
 
     def set_state(self, target: str, state: State) -> None:
-        self._run(self._targets.set_state(target, state, "", user=USER))
+        self.run(self._targets.set_state(target, state, "", user=USER))
 
     def give_up(self, target: str, before_ms: int | None, *, hold: bool) -> int:
-        return self._run(self._targets.give_up(target, due_before_ms=before_ms, reason=TOO_OLD, hold=hold))
+        return self.run(self._targets.give_up(target, due_before_ms=before_ms, reason=TOO_OLD, hold=hold))
 
     def let_go(self, target: str) -> int:
-        return self._run(self._lanes.let_go(target))
+        return self.run(self._lanes.let_go(target))
 
     def find_held(self, target: str) -> int:
-        return self._run(self._lanes.find(target))
+        return self.run(self._lanes.find(target))
 
     def give_up_all(self, target: str) -> int:
-        return self._run(self._targets.give_up_all(target))
+        return self.run(self._targets.give_up_all(target))
 
     def know(self, targets: Sequence[str]) -> list[str]:
-        return self._run(self._targets.know(targets))
+        return self.run(self._targets.know(targets))
 
     def on_record(self) -> list[str]:
-        return self._run(self._targets.on_record())
+        return self.run(self._targets.on_record())
 
     def remove(self, target: str) -> int:
-        return self._run(self._targets.remove(target, user=USER))
+        return self.run(self._targets.remove(target, user=USER))
 
     def forget(self, target: str) -> None:
-        self._run(self._targets.forget(target))
+        self.run(self._targets.forget(target))
 
     def replay(self, targets: Sequence[str], selection: Selection) -> Replayed:
         async def run() -> Replayed:
-            replays = Replays(self._client, targets)
+            replays = Replays(self.client, targets, None, self._reader)
             return await replays.run(selection, await replays.plan(selection), user=USER)
 
-        return self._run(run())
+        return self.run(run())
 
     def pack(self) -> int:
-        packer, packed = Packer(self._client), 0
-        while count := self._run(packer.pack()):
+        packer, packed = Packer(self.client), 0
+        while count := self.run(packer.pack()):
             packed += count
         return packed
 
     def retain(self, targets: Sequence[str], *, under_pressure: bool) -> Removed:
-        return self._run(
+        return self.run(
             self._upkeep.retain(
                 targets,
                 events_ms=EVENTS_MS,
                 dead_letters_ms=DEAD_LETTERS_MS,
                 under_pressure=under_pressure,
+                archives=self.archives,
             )
         )

@@ -9,12 +9,16 @@ PLACES = ("due", "leased", "dead")
 
 
 def broken(
-    layout: Layout, accepted: Collection[str], let_go: Collection[str], routes: Mapping[str, Route]
+    layout: Layout,
+    accepted: Collection[str],
+    let_go: Collection[str],
+    routes: Mapping[str, Route],
+    archived: Collection[str],
 ) -> str:
     """Say which promise is broken, and where; '' for none."""
     return "\n".join(
         [
-            *_each_in_one_place(layout, accepted, let_go),
+            *_each_in_one_place(layout, accepted, let_go, archived),
             *_deliveries(layout),
             *_counts(layout),
             *_nothing_of_nobody(layout),
@@ -30,13 +34,18 @@ def _events(layout: Layout) -> Iterator[tuple[str, dict[str, str]]]:
             yield key.removeprefix("hr:event:"), fields
 
 
-def _each_in_one_place(layout: Layout, accepted: Collection[str], let_go: Collection[str]) -> Iterator[str]:
+def _each_in_one_place(
+    layout: Layout, accepted: Collection[str], let_go: Collection[str], archived: Collection[str]
+) -> Iterator[str]:
+    """Each is in one place in Redis, or let go; in none only if it is archived."""
     inboxes = [key for key in layout if key.startswith("hr:inbox:")]
     for id in accepted:
         found = [key for key in inboxes if id in layout[key]]
         found += [
             key for kind in ("event", "quarantined", "duplicate") if (key := f"hr:{kind}:{id}") in layout
         ]
+        if not found and id in archived:
+            continue
         if len(found) != (0 if id in let_go else 1):
             yield f"{id} is in {found or 'no place'}{', let go' if id in let_go else ''}"
 

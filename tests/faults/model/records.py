@@ -30,7 +30,8 @@ class Delivery:
     age_ms: int = 0  # its attempts of this schedule, and the waits after them
     why: str = ""  # of a dead letter
     attempts: set[int] = field(default_factory=set)  # tokens
-    by_hand: bool = False  # replayed: its place in a lane is no more that of its receipt
+    # Replayed: its place in a lane is no more that of its receipt. Only the model knows it.
+    by_hand: bool = field(default=False, compare=False)
 
 
 @dataclass
@@ -69,7 +70,7 @@ class Event(Kept):
     ordered: tuple[str, ...] = ()
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     copy_of: str = ""
-    packed: int | None = None  # when it was packed; None while it is not
+    packed: int | None = field(default=None, compare=False)  # when it was packed; None while it is not
     packed_before: int = 0  # the latest of these: a success that is said again from before then ends nothing
     straight: bool = False  # admitted from the inbox: its place in a lane is that of its receipt
 
@@ -91,6 +92,11 @@ class Copy(Request):
     own_body: bool = False
     differs: bool = False
     expires: int = 0
+
+    @property
+    def late(self) -> bool:
+        """Whether its first was gone when it came."""
+        return self.own_body and not self.differs
 
 
 @dataclass
@@ -117,6 +123,8 @@ class World:
     targets: dict[str, Target] = field(default_factory=dict)
     on_record: dict[str, int] = field(default_factory=dict)  # targets: when a process last had them
     let_go: set[str] = field(default_factory=set)  # what retention has removed
+    archived: dict[str, Event] = field(default_factory=dict)  # as they were when they were archived last
+    archived_copies: dict[str, Copy] = field(default_factory=dict)
 
     def move(self, now: int, server: int) -> None:
         """The clock moves; what follows the server's clock expires."""
@@ -126,6 +134,10 @@ class World:
         for id in [id for id, copy in self.copies.items() if copy.expires <= server]:
             del self.copies[id]
             self.let_go.add(id)
+
+    def known(self, id: str) -> Event | None:
+        """Return an event, wherever it is: what Redis says holds."""
+        return self.events.get(id) or self.archived.get(id)
 
     # Lanes.
 

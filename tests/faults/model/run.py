@@ -101,7 +101,7 @@ class Run(RuleBasedStateMachine):
 
     def having(self, *states: State) -> list[str]:
         """Targets with deliveries in one of these states."""
-        deliveries = [event.deliveries for event in self.model.events.values()]
+        deliveries = [event.deliveries for event in (self.model.archived | self.model.events).values()]
         return [n for n in sorted(ROUTES) if any(d[n].state in states for d in deliveries if n in d)]
 
     def remember(self, held: list[T], item: T) -> None:
@@ -112,7 +112,7 @@ class Run(RuleBasedStateMachine):
     @invariant()
     def the_store_is_as_promised_and_as_the_model_says(self) -> None:
         found = layout.read(self.product.snapshot(), self.model.holds)
-        problems = promises.broken(found, self.accepted, self.model.let_go, ROUTES)
+        problems = promises.broken(found, self.accepted, self.model.let_go, ROUTES, self.product.archived)
         assert not problems, problems
         differences = layout.differences(found, layout.expected(self.model, self.model.holds))
         assert not differences, differences
