@@ -26,9 +26,9 @@ class Commands:
     def __init__(self, stage: Stage) -> None:
         """Play the worker's part once; each run begins where that ended."""
         worker(stage, [])
-        self._saved = stage.save()
-        self._before = now = state.read(stage.redis, SOURCES)
-        self._receipts = [Sent("", b"", id) for id in {*now.events, *now.duplicates, *now.quarantined}]
+        self.saved = stage.save()
+        self.before = now = state.read(stage.redis, SOURCES)
+        self.receipts = [Sent("", b"", id) for id in {*now.events, *now.duplicates, *now.quarantined}]
         self._copy = min(id for id, copy in now.duplicates.items() if copy["of"] in now.events)
         self._argv = {
             "replay": ["replay", "--dead-letters", "failing"],
@@ -45,12 +45,12 @@ class Commands:
     ) -> int:
         """Play one of COMMANDS."""
         stage.begin(cold=cold)
-        stage.restore(self._saved)
+        stage.restore(self.saved)
         stage.sink.answers = {"gone": lambda *_: 410}
         if name == "remove":
-            scenario.wait_again(stage.server.url, REMOVED, self._before.dead[REMOVED])
+            scenario.wait_again(stage.server.url, REMOVED, self.before.dead[REMOVED])
         if name == "retry":
-            failing = self._before.dead["failing"]
+            failing = self.before.dead["failing"]
             scenario.wait_again(stage.server.url, "failing", failing)
             stage.redis.zadd(KEYS.due("failing"), dict.fromkeys(failing, LATER_MS))
         yes = [] if name == "enable" else ["--yes"]
@@ -58,20 +58,20 @@ class Commands:
         for kill in [*kills, None]:
             process = stage.start("headrace", *self._argv[name], *yes, kill=kill, record=record)
             code = process.ended(PATIENCE_S)
-            check(stage, self._receipts, f"after the command, which ended with {code}")
+            check(stage, self.receipts, f"after the command, which ended with {code}")
             if code == 0:
                 break
             if code != -signal.SIGKILL or kill is None:
                 raise Broken(f"headrace {name} ended with {code}: {stage.tail()}")
             deaths += 1
         stage.work()
-        now = check(stage, self._receipts, "in the end")
+        now = check(stage, self.receipts, "in the end")
         sent = Counter((each.target, each.id) for each in stage.sink.deliveries)
         if sent != (wanted := self._wanted(name, now)):
             raise Broken(f"it sent {sent - wanted} too much, and {wanted - sent} too little")
         if name == "enable" and stage.redis.hexists(KEYS.target("gone"), "state"):
             raise Broken("an enabled target is not active")
-        if name == "remove" and now.dead[REMOVED] != self._before.dead[REMOVED]:
+        if name == "remove" and now.dead[REMOVED] != self.before.dead[REMOVED]:
             raise Broken(
                 f"what waits for a removed target becomes dead letters, not only {now.dead[REMOVED]}"
             )
@@ -82,7 +82,7 @@ class Commands:
     def _wanted(self, name: str, now: state.State) -> Counter[tuple[str, str]]:
         """What the targets get, once each."""
         if name in {"replay", "retry"}:
-            return Counter(("failing", id) for id in self._before.dead["failing"])
+            return Counter(("failing", id) for id in self.before.dead["failing"])
         if name in {"admit-all", "enable", "remove"}:
             return Counter()
         events = [self._copy] if name == "admit" else [id for id in now.events if of_source(id, ORDERS)]

@@ -4,6 +4,7 @@ It sits below the store and the egress client, in redis-py's connections (the as
 the connection of scripts and in the egress connection, so that an operation which is new is found without anybody telling this file. A point is
 `<what> in <who>:<side>`: `settle in deliver.Deliverer._round_trip:after`. Sides: `before` it is sent; `amid`, a pipeline of
 which only the first command was sent; `after` its reply or answer has come, and nothing was made of it yet.
+A transaction of the archive is `commit`: `before`, all is written and nothing kept yet; `after`, it is on the disk.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
@@ -24,6 +26,7 @@ import redis.connection
 from redis.exceptions import ResponseError
 
 import shared
+from shared.archive.database import Database
 from shared.http.connection import Connection, Ended
 from shared.http.dial import Dialler
 from shared.store.client import source
@@ -277,9 +280,28 @@ def _hook_egress() -> None:
     Dialler.open = open_  # type: ignore[method-assign]
 
 
+# -- the archive
+
+
+def _hook_archive() -> None:
+    kind: Any = Database
+    writing = kind.writing
+
+    @contextmanager
+    def writing_(self: Any) -> Iterator[Any]:
+        who, methods = _who(sys._getframe(1))
+        with writing(self) as connection:
+            yield connection
+            _reach(f"commit in {who}:before", methods)
+        _reach(f"commit in {who}:after", methods)
+
+    kind.writing = writing_
+
+
 def install() -> None:
-    """Hook redis-py and the egress connection of this process. Once."""
+    """Hook redis-py, the egress connection and the archive's transactions of this process. Once."""
     _hook_asynchronous()
     _hook_scripts()
     _hook_synchronous()
     _hook_egress()
+    _hook_archive()

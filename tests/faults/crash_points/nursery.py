@@ -26,6 +26,7 @@ import shared.cli.targets
 import shared.store.upkeep
 import workers.__main__
 import workers.admit
+import workers.archiving
 import workers.deliver
 import workers.packing
 import workers.runtime
@@ -56,6 +57,7 @@ def _quicken() -> None:
     workers.sweep.SWEEP_S = 0.05
     workers.sweep.TIDY_S = 0.1
     workers.packing.LOOK_S = 0.05
+    workers.archiving.LOOK_S = 0.05
     workers.packing.Packer = partial(Packer, after_ms=-1000)  # type: ignore[assignment, attr-defined]
     shared.store.upkeep.SWEEP_LEASE_MS = 30
     workers.runtime.LOOK_AT_FILE_S = 0.1

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from tests.faults.crash_points.archiving import archive
 from tests.faults.crash_points.changes import Changes
 from tests.faults.crash_points.commands import COMMANDS, Commands
 from tests.faults.crash_points.intake import ingress
@@ -17,7 +18,8 @@ from tests.faults.crash_points.plays import stop, worker
 from tests.faults.crash_points.stage import Stage
 
 ALONE = {"worker": worker, "stop": stop, "ingress": ingress}
-PLAYS = (*ALONE, *COMMANDS)
+ARCHIVE = "archive"
+PLAYS = (*ALONE, *COMMANDS, ARCHIVE)
 STAGES = 3  # most of a run is waiting
 AGAIN = 3
 
@@ -106,6 +108,8 @@ class Troupe:
             return play(stage, run.kills, cold=cold, record=record)
         if stage not in self._commands:
             self._commands[stage] = Commands(stage)
+        if run.play == ARCHIVE:
+            return archive(stage, self._commands[stage], run.kills, cold=cold, record=record)
         return self._commands[stage].play(stage, run.play, run.kills, cold=cold, record=record)
 
     def result(self, stage: Stage, run: Run) -> Result:
@@ -143,12 +147,15 @@ class Troupe:
 
         Of who only reads something, one in all plays: after the reply. Whatever he does before that, or amid
         it, or in another play, what he leaves behind is what the last change left, and that has a kill of its own.
+        In the archive's play, only at points that the worker's has not: all others are killed there.
         """
         changes, read = Changes(self.stages[0].redis), set[str]()
         runs = []
         for play, record in self.record().items():
             for point in sorted(record.points):
                 operation, _, side = point.rpartition(":")
+                if play == ARCHIVE and point in self.record()["worker"].points:
+                    continue
                 if not changes.made_by(operation.partition(" in ")[0]):
                     if side != "after" or operation in read:
                         continue

@@ -39,7 +39,7 @@ DONE = ("healthy", "slow", "flaky", "ordered")
 DEAD = ("failing", "gone", REMOVED)
 
 
-def config_text(url: str, port: int, sink: Sink) -> str:
+def config_text(url: str, port: int, sink: Sink, *, archive_url: str = "") -> str:
     sources = "".join(
         f'[[sources]]\nname = "{name}"\nprovider = "trustshare"\nsecrets = ["{TRUSTSHARE_SECRET}"]\n'
         for name in (SHOP, ORDERS)
@@ -56,7 +56,8 @@ def config_text(url: str, port: int, sink: Sink) -> str:
         + target("gone", sink.port, concurrency="1", sources=f'["{SHOP}"]')
         + target("ordered", sink.port, retry=QUICK % 5, ordering='"transaction"', sources=f'["{ORDERS}"]')
     )
-    return f'redis.url = "{url}"\ningress.port = {port}\n{sources}{targets}'
+    archive = f'archive.url = "{archive_url}"\nretention.hot = "0.1s"\n' if archive_url else ""
+    return f'redis.url = "{url}"\ningress.port = {port}\n{archive}{sources}{targets}'
 
 
 def _slowly(_: Delivery, __: int) -> int:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -109,14 +109,25 @@ class Stage:
         self.server.kill()
         self._folder.cleanup()
 
-    def begin(self, *, cold: bool) -> None:
-        """Empty Redis, the targets' memory and the log. `cold`: Redis knows no scripts, as after its restart."""
+    @property
+    def archive_url(self) -> str:
+        """The archive of the play that has one."""
+        return f"sqlite:///{self.folder / 'archive.db'}"
+
+    def begin(self, *, cold: bool, archive: bool = False) -> None:
+        """Empty Redis, the archive, the targets' memory and the log.
+
+        `cold`: Redis knows no scripts, as after its restart. `archive`: what finishes is moved at once.
+        """
+        for file in self.folder.glob("archive.db*"):
+            file.unlink()
         self.redis.flushall()
         if cold:
             self.redis.script_flush()
         self.sink.begin_anew()
         self.sink.answers = dict(scenario.ANSWERS)
-        self.config.write_text(scenario.config_text(self.server.url, self.port, self.sink))
+        url = self.archive_url if archive else ""
+        self.config.write_text(scenario.config_text(self.server.url, self.port, self.sink, archive_url=url))
         self.log.write_text("")
 
     def start(
@@ -139,17 +150,24 @@ class Stage:
             at_the_end=at_the_end,
         )
 
-    def work(self, *, kill: str | None = None, record: Path | None = None) -> bool:
-        """Run a worker until nothing waits any more, and a little on; True where it died at its point.
+    def work(
+        self,
+        *,
+        kill: str | None = None,
+        record: Path | None = None,
+        ended: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Run a worker until it has `ended` (nothing waits any more), and a little on; True where it died at its point.
 
         Raises AssertionError where it ends otherwise, or does not come to an end.
         """
+        ended = ended or self.ended
         worker = self.start("worker", kill=kill, record=record)
         deadline = time.monotonic() + PATIENCE_S
         rest: float | None = None
         while worker.ended(0.01) is None:
             now = time.monotonic()
-            if not self.ended():
+            if not ended():
                 rest = None
                 assert now < deadline or worker.kill() == 0, f"it hangs: {self.tail()}"
             elif kill is None and record is None:
@@ -189,7 +207,7 @@ class Stage:
     def age(self) -> None:
         """Let so much time pass for what a dead process held that it is free: no more, and at once.
 
-        A lease, a taken entry and a turn hold for 15 to 30 s. No process runs now, so nobody can see the
+        A lease, a taken entry, a turn and a duty hold for up to 30 s. No process runs now, so nobody can see the
         difference to waiting.
         """
         seconds, micros = self.redis.time()
@@ -207,13 +225,16 @@ class Stage:
                         idle=60_000,
                         justid=True,
                     )
-        for key in [*self.redis.keys("hr:turn:*"), *self.redis.keys("hr:rung:*")]:
-            self.redis.delete(key)
+        for kind in ("turn", "duty", "rung"):
+            for key in self.redis.keys(f"hr:{kind}:*"):
+                self.redis.delete(key)
 
     def save(self) -> list[tuple[bytes, bytes]]:
         """Return all records, to begin with again."""
         names = [
-            name for name in self.redis.keys("hr:*") if not name.startswith((b"hr:rung:", b"hr:sweeper"))
+            name
+            for name in self.redis.keys("hr:*")
+            if not name.startswith((b"hr:rung:", b"hr:sweeper", b"hr:duty:"))
         ]
         return [(name, dumped) for name in sorted(names) if (dumped := self.redis.dump(name))]
 

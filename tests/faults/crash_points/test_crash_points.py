@@ -23,17 +23,22 @@ MOVES = "tests/integration/test_shares.py breaks each move to the disk and back 
 SHARES = dict.fromkeys(("shares", "leave", "come_back", "discard", "discard_quarantined"), MOVES)
 """Scripts that need a target past its share of memory, or an operator who discards."""
 
+ERASURE = {"erase": "tests/integration/test_erase.py breaks an erasure off, and the next one finishes it"}
+
 LISTINGS = {"records", "dead_letters", "deliveries", "transactions", "shares"}
 """Modules of the store that only read, for people."""
 
 BELOW = {"client", "connection"}
 """Modules that all others of the store speak through."""
 
-APART = {"letters", "sources"}
-"""Modules whose steps are broken off in test_shares.py, of tests/integration and of tests/acceptance."""
+APART = {"letters", "sources", "erasing"}
+"""Modules whose steps are broken off in test_shares.py, of tests/integration and of tests/acceptance, and in
+tests/integration/test_erase.py.
+"""
 
 NOT_PLAYED = {
     "bells.Bells.drop_queued": "only for what is no doorbell of ours; doorbells may be lost",
+    "finished.Finished.whole": "an export only reads",
     "inbox.Inbox.backlogs": "ingress only reads, once a second, while it is busy",
     "upkeep.Upkeep.holding": "it only reads, if memory stays full",
     "upkeep.Upkeep.now_ms": "it asks for the time",
@@ -67,7 +72,7 @@ def offered() -> set[str]:
 def test_the_plays_come_to_every_script_and_every_function_of_the_store(troupe: Troupe) -> None:
     records = troupe.record().values()
     operations = {operation for record in records for operation in record.operations}
-    assert set(SCRIPTS) - operations == {*INCLUDED, *SHARES}, (
+    assert set(SCRIPTS) - operations == {*INCLUDED, *SHARES, *ERASURE}, (
         "let a play come to it, or say here why none can"
     )
 
@@ -78,6 +83,8 @@ def test_the_plays_come_to_every_script_and_every_function_of_the_store(troupe: 
     targets = ("healthy", "slow", "flaky", "failing", "gone", "ordered")
     network = {"brpop in kombu", "connect to a target", *(f"POST /{name}" for name in targets)}
     assert {f"{what}:{side}" for what in network for side in ("before", "after")} <= points
+    move = {"commit in writer.Writer._write:after", "archived in archiving.Archiving._move_events:before"}
+    assert move <= set(troupe.record()["archive"].points), "between what is archived and what leaves Redis"
     assert "settle in deliver.Deliverer._round_trip:after" in troupe.record()["stop"].points, "it hands back"
 
 
