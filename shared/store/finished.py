@@ -12,7 +12,7 @@ from shared.archive.event import OWN, ArchivedCopy, ArchivedEvent
 from shared.event.ids import received_ms
 from shared.event.record import JSON
 from shared.store.client import RedisClient, translated
-from shared.store.events import Whole, fitting, read_whole
+from shared.store.events import Whole, read_first, read_whole
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -67,9 +67,8 @@ class Finished:
     async def _events(self, ids: Sequence[str]) -> Batch:
         if not ids:
             return Batch()
-        ids = ids[: await fitting(self._client, ids)]
         batch = Batch()
-        for id, whole in zip(ids, await read_whole(self._client, ids), strict=True):
+        for id, whole in zip(ids, await read_first(self._client, ids), strict=False):
             if whole is not None and b"attributes" in whole.fields:
                 event = _event(id, whole)
                 batch.events.append(event)

@@ -15,7 +15,7 @@ from shared.event.ids import received_ms
 from shared.event.record import JSON
 from shared.store.client import NamedCall, RedisClient, translated
 from shared.store.context import read_context
-from shared.store.events import fitting, read_whole
+from shared.store.events import read_first
 from shared.store.walk import ALWAYS, Position, Span, walk
 
 READ_MOST = 500
@@ -104,8 +104,7 @@ class Letters:
         """Read the events that are there, whole, up to about READ_BYTES."""
         if not ids:
             return []
-        most = await fitting(self._client, ids)
-        events = await read_whole(self._client, ids[:most])
+        events = await read_first(self._client, ids)
         return [
             _letter(target, id, event.fields, event.attempts)
             for id, event in zip(ids, events, strict=False)

@@ -8,7 +8,7 @@ from shared.event.packing import Packed, pack
 from shared.event.record import JSON
 from shared.store.client import RedisClient, translated
 from shared.store.clock import now_ms
-from shared.store.events import Whole, fitting, read_whole
+from shared.store.events import Whole, read_first
 
 AFTER_MS = 60_000  # most reads, copies and replays of an event come before that
 AT_ONCE = 50  # in one script, which takes Redis about a millisecond
@@ -38,8 +38,8 @@ class Packer:
         ids = [id.decode() for id in found]
         if not ids:
             return 0
-        ids = ids[: await fitting(self._client, ids)]
-        events = await read_whole(self._client, ids)
+        events = await read_first(self._client, ids)
+        ids = ids[: len(events)]
         # In a thread, so that the loop can go on with deliveries.
         await self._client.run("pack", [], await asyncio.to_thread(_arguments, ids, events))
         return len(ids)
