@@ -12,7 +12,7 @@ from shared.archive.months import Month, named
 from shared.archive.sealing import Sealer
 from shared.archive.tables import settings
 
-PARTY_KEY, TO_SCRUB = "party-key", "to-scrub-"
+PARTY_KEY, TO_SCRUB, TURN = "party-key", "to-scrub-", "turn"
 
 
 def party_key(connection: Connection, sealer: Sealer) -> bytes:
@@ -46,12 +46,35 @@ def seal_party_key(connection: Connection, sealer: Sealer) -> None:
         connection.execute(sealed.where(settings.c.name == PARTY_KEY))
 
 
+def begin_turn(connection: Connection) -> int:
+    """Begin a turn of moving events here, and return its number: whoever began one earlier has theirs no
+    more.
+    """
+    number = _turn(connection) + 1
+    statement = _insert(connection)(settings).values(name=TURN, payload_key="", value=b"%d" % number)
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["name"], set_={"value": statement.excluded.value})
+    )
+    return number
+
+
+def has_turn(connection: Connection, number: int) -> bool:
+    """Tell whether a turn is the last that was begun. Until the transaction ends, no other one begins."""
+    return _turn(connection) == number
+
+
+def _turn(connection: Connection) -> int:
+    statement = sql.select(settings.c.value).where(settings.c.name == TURN).with_for_update()
+    return int(connection.scalar(statement) or 0)
+
+
+def _insert(connection: Connection) -> Callable[[sql.Table], Any]:
+    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+
+
 def note_to_scrub(connection: Connection, month: Month) -> None:
     """Record that the files still hold what was removed from a month, until `scrubbed`."""
-    insert: Callable[[sql.Table], Any] = (
-        postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    )
-    statement = insert(settings).values(name=TO_SCRUB + month.name, payload_key="", value=b"")
+    statement = _insert(connection)(settings).values(name=TO_SCRUB + month.name, payload_key="", value=b"")
     connection.execute(statement.on_conflict_do_nothing(index_elements=["name"]))
 
 

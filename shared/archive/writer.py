@@ -17,9 +17,9 @@ from shared.archive.months import Month, month_of
 from shared.archive.payloads import forget_words, opened, words_in
 from shared.archive.rows import Row, Rows, copy_row, party_hash, rows_of
 from shared.archive.sealing import Sealer
-from shared.archive.settings import note_to_scrub, party_key
+from shared.archive.settings import begin_turn, has_turn, note_to_scrub, party_key
 from shared.archive.tables import tables
-from shared.errors import ArchiveRefused
+from shared.errors import ArchiveBusy, ArchiveRefused
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -36,10 +36,21 @@ class Writer:
         self._database = database
         self.audit = AuditTable(database)
 
-    def write(self, events: Sequence[ArchivedEvent], copies: Sequence[ArchivedCopy]) -> list[Refused]:
+    def begin_turn(self) -> int:
+        """Begin a turn of moving events here, before they are read from Redis. Returns its number.
+
+        Whoever read events earlier, and stood still since, can then write them no more over newer ones.
+        """
+        with self._database.writing() as connection:
+            return begin_turn(connection)
+
+    def write(
+        self, events: Sequence[ArchivedEvent], copies: Sequence[ArchivedCopy], turn: int | None = None
+    ) -> list[Refused]:
         """Write events and copies under their ids; what is there already is replaced.
 
-        Returns what cannot be written. All else is on the disk then.
+        Returns what cannot be written. All else is on the disk then. Raises: ArchiveBusy if the `turn` in
+        which they were read is no longer the last one.
         """
         refused: list[Refused] = []
         prepared: list[_Prepared] = []
@@ -49,7 +60,7 @@ class Writer:
             except msgspec.MsgspecError:
                 refused.append(Refused(event.id, "it is damaged"))
         prepared += [_Prepared(copy.id, copy_row(copy), payload=to_payload(copy)) for copy in copies]
-        return refused + self._write(prepared)
+        return refused + self._write(prepared, turn)
 
     def take_up(self) -> None:
         """Bring the schema up to date. Raises: ArchiveUnfit."""
@@ -60,12 +71,14 @@ class Writer:
         """Close the connections."""
         self._database.close()
 
-    def _write(self, prepared: "Sequence[_Prepared]") -> list[Refused]:
+    def _write(self, prepared: "Sequence[_Prepared]", turn: int | None) -> list[Refused]:
         """Write all, or if the database refuses a row, each half by itself, down to that row."""
         if not prepared:
             return []
         try:
             with self._database.writing() as connection:
+                if turn is not None and not has_turn(connection, turn):
+                    raise ArchiveBusy("another worker moves events to it now")
                 key = party_key(connection, self._database.sealer)
                 by_month: dict[Month, list[_Prepared]] = defaultdict(list)
                 for each in prepared:
@@ -77,7 +90,7 @@ class Writer:
             if len(prepared) == 1:
                 return [Refused(prepared[0].id, str(error))]
             half = len(prepared) // 2
-            return self._write(prepared[:half]) + self._write(prepared[half:])
+            return self._write(prepared[:half], turn) + self._write(prepared[half:], turn)
         return []
 
 

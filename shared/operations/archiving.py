@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.errors import ArchiveBusy
 from shared.process.threads import in_thread
 from shared.secrets import Secret
 from shared.store.audit import oldest, remove
@@ -64,18 +65,24 @@ class Archiving:
         """Move the oldest events and copies that came in before a time, about AT_ONCE, and the oldest entries
         of the audit.
         """
-        batch = await self._finished.oldest(before_ms, AT_ONCE, frozenset(self.refused))
-        count = await self._move_events(batch) if batch.read else 0
+        moved = Moved(0, False)
+        if (await self._finished.backlog(before_ms)).records > len(self.refused):
+            moved = await self._move_events(before_ms)
         audited = await self._move_audit(before_ms)
-        return Moved(count, bool(batch.read) or audited)
+        return Moved(moved.count, moved.more or audited)
 
-    async def _move_events(self, batch: Batch) -> int:
+    async def _move_events(self, before_ms: int) -> Moved:
         writer = await self._opened()
-        refused = await in_thread(writer.write, batch.events, batch.copies)
+        turn = await in_thread(writer.begin_turn)
+        batch = await self._finished.oldest(before_ms, AT_ONCE, frozenset(self.refused))
+        try:
+            refused = await in_thread(writer.write, batch.events, batch.copies, turn)
+        except ArchiveBusy:  # this worker stood still, and another one has moved on
+            return Moved(0, False)
         self._note(refused)
         names = {each.id for each in refused}
         written = Batch(read=[args for args in batch.read if args[0] not in names])
-        return await self._finished.remove(written)
+        return Moved(await self._finished.remove(written), bool(batch.read))
 
     async def _move_audit(self, before_ms: int) -> bool:
         """Move the oldest entries of the audit. Returns whether there were any."""

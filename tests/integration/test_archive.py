@@ -14,7 +14,7 @@ from shared.archive.database import Database
 from shared.archive.dead_letters import DeadLetterFile
 from shared.archive.versions import VERSION_TABLE
 from shared.archive.writer import Writer
-from shared.errors import ArchiveUnavailable, ArchiveUnfit
+from shared.errors import ArchiveBusy, ArchiveUnavailable, ArchiveUnfit
 from shared.operations.archived import Archived
 from shared.operations.archiving import AT_ONCE
 from shared.operations.dead_letters import Chosen, DeadLetters
@@ -375,5 +375,26 @@ def test_an_archived_event_follows_what_becomes_of_its_dead_letter_on_the_disk(
         ended, done = await stage.deliveries(id)
         assert ended.state == state
         assert (done.state, [attempt.status for attempt in done.attempts]) == ("done", [200])
+
+    on_stage(redis_url, archive_url, play)
+
+
+def test_a_worker_that_stood_still_writes_nothing_over_what_another_has_moved_since(
+    redis_url: str, archive_url: str
+) -> None:
+    async def play(stage: Stage) -> None:
+        id = await stage.done("ledger")
+        writer = Writer(Database(archive_url))
+        turn = await asyncio.to_thread(writer.begin_turn)
+        batch = await Finished(stage.store.client).oldest(2**50, AT_ONCE)
+        # Meanwhile another worker archives it, it is sent again, and archived anew.
+        assert await stage.move() == 1
+        assert await stage.replay("ledger", id) == 1
+        await stage.store.settle("ledger", End.DONE, status=202)
+        assert await stage.move() == 1
+        with pytest.raises(ArchiveBusy):
+            await asyncio.to_thread(writer.write, batch.events, batch.copies, turn)
+        [delivery] = await stage.deliveries(id)
+        assert [attempt.status for attempt in delivery.attempts] == [200, 202]
 
     on_stage(redis_url, archive_url, play)
