@@ -47,13 +47,13 @@ def test_workers_that_are_killed_while_they_move_events_lose_none(
     folder: Path, sink: Sink, archive_url: str
 ) -> None:
     with watched(folder, sink, archive_url, workers=2) as gateway:
-        with Providers(gateway) as load:
+        with Providers(gateway, pause_s=0.02) as load:
             for _ in range(5):
                 before = len(archived(archive_url)[0])
                 wait_for(lambda before=before: len(archived(archive_url)[0]) > before + 20, "events to move")  # type: ignore[misc]
                 gateway.kill("workers")
         gateway.drain()
-        wait_for(lambda: moved(gateway.redis), "all to be archived", within_s=60)
+        wait_for(lambda: moved(gateway.redis), "all to be archived", within_s=100)
         ids = {receipt.id for receipt in gateway.receipts}
         assert load.accepted > 100
         events, copies = archived(archive_url)
@@ -72,7 +72,8 @@ def test_while_postgresql_is_away_events_go_on_and_it_is_caught_up_with(
             postgresql_server.kill()
         else:
             postgresql_server.pause()
-        with Providers(gateway, count=1) as load:
+        # Few: all that comes in meanwhile is to be moved afterwards.
+        with Providers(gateway, count=1, pause_s=0.1) as load:
             wait_for(lambda: load.accepted > 20, "events to come in")
             wait_for(lambda: len(sink.counts("all")) > 20, "events to go out")
             wait_for(lambda: gateway.lines(AWAY), "a word of it", within_s=90)
@@ -85,7 +86,7 @@ def test_while_postgresql_is_away_events_go_on_and_it_is_caught_up_with(
         assert finished(gateway.redis), "they stay in Redis"
         postgresql_server.start()
         gateway.drain()
-        wait_for(lambda: moved(gateway.redis), "all to be archived", within_s=60)
+        wait_for(lambda: moved(gateway.redis), "all to be archived", within_s=100)
         wait_for(lambda: "nothing is archived" not in said(gateway), "no warning any more")
         assert gateway.lines("the archive is back")
 
@@ -133,7 +134,7 @@ def test_while_a_sqlite_file_cannot_be_written_events_go_on(
             (small_disk / "archive.db").rmdir()
             for each in kept.iterdir():
                 shutil.move(each, small_disk)
-        wait_for(lambda: moved(gateway.redis), "all to be archived", within_s=60)
+        wait_for(lambda: moved(gateway.redis), "all to be archived", within_s=100)
         assert len(archived(url)[0]) == 11
 
 
