@@ -95,7 +95,7 @@ class Candidates:
             return None if is_glob(wanted.type) else sql.select(events.id).where(events.type == wanted.type)
         if wanted.source is not None:
             return sql.select(events.id).where(events.source == wanted.source)
-        return sql.select(events.id).where(events.currency == wanted.currency) if wanted.currency else None
+        return None
 
     def _of_range(self) -> Callable[[str, str, bool], Statement] | None:
         """Return what makes a statement for the candidates between two ids, of which there are few or not."""
@@ -105,22 +105,31 @@ class Candidates:
             return lambda since, until, few: texts.matching(
                 self._connection, self._month, text, since, until, few=few
             )
-        if wanted.least is not None or wanted.most is not None:
-            conditions = _amount(events, wanted)
-        elif wanted.type is not None and wanted.type.strip("*"):
-            conditions = [self._type()]
-            if start := beginning(wanted.type):
-                conditions += [events.type >= start, events.type <= start + chr(0x10FFFF)]
-        else:
+        of_amount = wanted.currency is not None
+        if not of_amount and not (wanted.type or "").strip("*"):
             return None
-        return lambda since, until, _: sql.select(events.id).where(
-            *conditions, events.id >= since, events.id < until
-        )
 
-    def conditions(self) -> list[sql.ColumnElement[bool]]:
-        """Return all that an event must fulfil, on the table `events`."""
+        def in_range(columns: Any) -> list[sql.ColumnElement[bool]]:
+            if of_amount:
+                return _amount(columns, wanted)
+            start = beginning(wanted.type or "")
+            bounds = [columns.type >= start, columns.type <= start + chr(0x10FFFF)] if start else []
+            return [self._type(columns), *bounds]
+
+        def statement(since: str, until: str, few: bool) -> Statement:
+            between = (events.id >= since, events.id < until)
+            if not few:
+                return sql.select(events.id).where(*in_range(events), *between)
+            # Read in their order first: the planner is not to sort all that an index has in the range.
+            newest = sql.select(events.id, events.type, events.currency, events.amount).where(*between)
+            window = newest.order_by(events.id.desc()).limit(WINDOW + 1).subquery().c
+            return sql.select(window.id).where(*in_range(window))
+
+        return statement
+
+    def conditions(self, events: Any) -> list[sql.ColumnElement[bool]]:
+        """Return all that an event must fulfil, on these columns of `events`."""
         wanted, here = self._search, self._tables
-        events = here.events.c
         found: list[sql.ColumnElement[bool]] = [
             column == value
             for column, value in (
@@ -135,7 +144,7 @@ class Candidates:
         if wanted.least is not None or wanted.most is not None:
             found += _amount(events, wanted)
         if wanted.type is not None:
-            found.append(self._type())
+            found.append(self._type(events))
         if wanted.state is not None or wanted.target is not None:
             found.append(_exists(here.deliveries, events.id, _delivery(here.deliveries.c, wanted)))
         if wanted.of_attempts:
@@ -152,13 +161,15 @@ class Candidates:
             found.append(_exists(here.parties, events.id, [here.parties.c.party == self._party]))
         return found
 
-    def _type(self) -> sql.ColumnElement[bool]:
-        type, pattern = self._tables.events.c.type, self._search.type or ""
+    def _type(self, columns: Any) -> sql.ColumnElement[bool]:
+        pattern = self._search.type or ""
         if not is_glob(pattern):
-            return type == pattern
-        if self._connection.dialect.name == "postgresql":
-            return type.regexp_match(sql.literal(as_regex(pattern), sql.Text))
-        return type.bool_op("GLOB")(pattern.replace("[!", "[^"))
+            found: sql.ColumnElement[bool] = columns.type == pattern
+        elif self._connection.dialect.name == "postgresql":
+            found = columns.type.regexp_match(sql.literal(as_regex(pattern), sql.Text))
+        else:
+            found = columns.type.bool_op("GLOB")(pattern.replace("[!", "[^"))
+        return found
 
 
 def _amount(events: Any, wanted: Search) -> list[sql.ColumnElement[bool]]:
